@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+# ssmd. `make help` lists the targets. Everything is built below $(BUILD); nothing else is written but by demo and install.
+# BUILD, CC, CFLAGS, PREFIX, DESTDIR, GOLDEN, SANITIZE and INPUT may be set on the command line.
+# Sources are found by folder: a new file in an existing room needs no line here.
+BUILD    ?= build
+PREFIX   ?= /usr/local
+LIBDIR   ?= $(PREFIX)/lib
+VERSION  := 0.1.0
+SOVERSION := 0
+COMMIT   := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+CFLAGS   ?= -O2 -g
+WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Wpointer-arith \
+            -Wcast-align -Wwrite-strings -Werror
+ifeq ($(SANITIZE),)
+HARDEN   := -fstack-protector-strong -D_FORTIFY_SOURCE=2
+LDHARDEN := -Wl,-z,relro,-z,now
+else
+HARDEN   := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all
+LDHARDEN := -fsanitize=$(SANITIZE)
+endif
+ALLC     := -std=gnu11 -D_GNU_SOURCE -I. -I$(BUILD) -fPIC -fvisibility=hidden -pthread $(WARN) $(HARDEN) $(CFLAGS) -MMD -MP
+ALLLD    := -pthread $(LDHARDEN) $(LDFLAGS)
+
+# ---- what is built from what ------------------------------------------------------------------------------------------
+ARCH     := $(shell uname -m)
+ISAS     := ref $(if $(filter x86_64,$(ARCH)),avx2 avx512)
+ISA_ref    := -O3
+ISA_avx2   := -O3 -mavx2 -mfma -mf16c
+ISA_avx512 := -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
+# Bits are defined by the source: sums in the order written, fused products only where SSM_FMA says so.
+BITS     := -ffp-contract=off -fno-math-errno -fno-trapping-math
+
+obj       = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+SSM_OBJ  := $(call obj,$(wildcard ssm/*.c ssm/layers/*.c)) \
+            $(foreach i,$(ISAS),$(patsubst ssm/cpu/%.c,$(BUILD)/obj/ssm/cpu/%.$(i).o,$(wildcard ssm/cpu/*.c)))
+PROTO_OBJ  := $(call obj,$(wildcard proto/*.c)) $(BUILD)/obj/proto/ssmd.pb-c.o
+DAEMON_OBJ := $(call obj,$(filter-out daemon/main.c,$(wildcard daemon/*.c)))
+CLIENT_OBJ := $(call obj,$(wildcard clients/c/*.c))
+AUDIO_OBJ  := $(call obj,$(wildcard clients/audio/*.c))
+LIBSSM   := $(BUILD)/lib/libssm.a
+LIBPROTO := $(BUILD)/lib/libproto.a
+LIBDAEMON := $(BUILD)/lib/libdaemon.a
+LIBCLIENT := $(BUILD)/lib/libssmclient.a
+LIBAUDIO := $(BUILD)/lib/libaudio.a
+SHARED   := $(BUILD)/lib/libssm.so.$(SOVERSION) $(BUILD)/lib/libssmclient.so.$(SOVERSION)
+PROGRAMS := $(addprefix $(BUILD)/bin/,ssmd ssmctl ssmrun)
+TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/ssm/test_*.c tests/proto/test_*.c tests/daemon/test_*.c \
+              tests/clients/test_*.c tests/golden/test_*.c tests/sys/test_*.c))
+TEST_HELP := $(call obj,$(filter-out $(wildcard tests/*/test_*.c),$(wildcard tests/*/*.c)))
+BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+
+SSM_LIBS    := -ljansson -lm
+PROTO_LIBS  := -lprotobuf-c
+CLIENT_LIBS := -lzmq $(PROTO_LIBS)
+DAEMON_LIBS := -lzmq $(PROTO_LIBS) -linih $(SSM_LIBS)
+AUDIO_LIBS  := -lsndfile -lm
+CTL_LIBS    := $(CLIENT_LIBS) $(AUDIO_LIBS) -lsamplerate -ljansson
+TEST_LIBS   := -lcmocka $(DAEMON_LIBS) $(AUDIO_LIBS)
+
+.DEFAULT_GOAL := all
+.PHONY: all programs libraries deps demo check check-asan check-tsan fuzz bench fmt lint install uninstall clean help
+all: programs libraries
+programs: $(PROGRAMS)
+libraries: $(LIBSSM) $(LIBCLIENT) $(SHARED)
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALLC) $(if $(filter ssm/%,$<),$(BITS)) -DSSMD_VERSION='"$(VERSION)"' -c $< -o $@
+define isa_rule
+$$(BUILD)/obj/ssm/cpu/%.$(1).o: ssm/cpu/%.c
+	@mkdir -p $$(@D)
+	$$(CC) $$(ALLC) $$(ISA_$(1)) $$(BITS) -Wno-psabi -DSSM_ISA=$(1) -c $$< -o $$@
+endef
+$(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
+
+# The generated codec: not ours to warn about.
+$(BUILD)/proto/ssmd.pb-c.c: proto/ssmd.proto
+	@mkdir -p $(@D)
+	protoc-c --c_out=$(BUILD) $<
+$(BUILD)/proto/ssmd.pb-c.h: $(BUILD)/proto/ssmd.pb-c.c ;
+$(BUILD)/obj/proto/ssmd.pb-c.o: $(BUILD)/proto/ssmd.pb-c.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -fPIC -fvisibility=hidden $(HARDEN) $(CFLAGS) -I$(BUILD) -c $< -o $@
+$(PROTO_OBJ) $(DAEMON_OBJ) $(CLIENT_OBJ) $(call obj,daemon/main.c $(wildcard clients/c/ctl/*.c bench/*.c tests/*/*.c)): \
+  | $(BUILD)/proto/ssmd.pb-c.h
+
+$(LIBSSM): $(SSM_OBJ)
+$(LIBPROTO): $(PROTO_OBJ)
+$(LIBDAEMON): $(DAEMON_OBJ)
+$(LIBCLIENT): $(CLIENT_OBJ) $(PROTO_OBJ)
+$(LIBAUDIO): $(AUDIO_OBJ)
+$(BUILD)/lib/%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(AR) rcs $@ $^
+$(BUILD)/lib/libssm.so.$(SOVERSION): $(SSM_OBJ)
+	$(CC) -shared -Wl,-soname,$(@F) $(ALLLD) $^ $(SSM_LIBS) -o $@ && ln -sf $(@F) $(BUILD)/lib/libssm.so
+$(BUILD)/lib/libssmclient.so.$(SOVERSION): $(CLIENT_OBJ) $(PROTO_OBJ)
+	$(CC) -shared -Wl,-soname,$(@F) $(ALLLD) $^ $(CLIENT_LIBS) -o $@ && ln -sf $(@F) $(BUILD)/lib/libssmclient.so
+
+$(BUILD)/bin/ssmd: $(call obj,daemon/main.c) $(LIBDAEMON) $(LIBPROTO) $(LIBSSM)
+	@mkdir -p $(@D)
+	$(CC) $(ALLLD) $^ $(DAEMON_LIBS) -o $@
+$(BUILD)/bin/ssmctl: $(call obj,$(wildcard clients/c/ctl/*.c)) $(LIBCLIENT) $(LIBAUDIO)
+	@mkdir -p $(@D)
+	$(CC) $(ALLLD) $^ $(CTL_LIBS) -o $@
+$(BUILD)/bin/ssmrun: $(call obj,$(wildcard clients/run/*.c)) $(LIBSSM) $(LIBAUDIO)
+	@mkdir -p $(@D)
+	$(CC) $(ALLLD) $^ $(SSM_LIBS) $(AUDIO_LIBS) -o $@
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_HELP) $(LIBDAEMON) $(LIBCLIENT) $(LIBPROTO) $(LIBSSM) $(LIBAUDIO)
+	@mkdir -p $(@D)
+	$(CC) $(ALLLD) $^ $(TEST_LIBS) -o $@
+$(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(LIBCLIENT) $(LIBSSM)
+	@mkdir -p $(@D)
+	$(CC) $(ALLLD) $^ $(CLIENT_LIBS) $(SSM_LIBS) -o $@
+
+# ---- what is run ------------------------------------------------------------------------------------------------------
+deps: ## install the Debian packages that are missing
+	@scripts/deps build
+demo: ## a real recording through a resident model; INPUT=file for yours
+	@scripts/deps demo
+	@$(MAKE) --no-print-directory programs
+	@BUILD=$(BUILD) scripts/demo $(INPUT)
+check: ## install what is missing, build, run every test; GOLDEN=DIR adds cases
+	@scripts/deps check
+	@$(MAKE) --no-print-directory all tests lint-layers
+	@BUILD=$(BUILD) GOLDEN=$(GOLDEN) scripts/run-tests $(TESTS)
+	@BUILD=$(BUILD) scripts/check-install
+.PHONY: tests lint-layers
+tests: $(TESTS)
+lint-layers:
+	@scripts/lint-layers
+check-asan: ## every test under the address and undefined-behaviour sanitizers
+	@scripts/deps check
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS="-O1 -g" programs tests
+	@BUILD=$(BUILD)/asan GOLDEN=$(GOLDEN) scripts/run-tests $(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(TESTS))
+check-tsan: ## the tests with threads under the thread sanitizer
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread CFLAGS="-O1 -g" programs tests
+	@BUILD=$(BUILD)/tsan GOLDEN=$(GOLDEN) scripts/run-tests $(patsubst $(BUILD)/%,$(BUILD)/tsan/%,$(TESTS))
+bench: ## measure; JSON lines with machine and commit
+	@scripts/deps check
+	@$(MAKE) --no-print-directory programs $(BENCHES)
+	@BUILD=$(BUILD) COMMIT=$(COMMIT) scripts/run-bench
+fmt: ## format the C sources
+	@scripts/deps lint
+	clang-format -i $$(git ls-files --cached --others --exclude-standard '*.[ch]')
+lint: lint-layers ## who includes whom, clang-format, cppcheck
+	@scripts/deps lint
+	clang-format --dry-run -Werror $$(git ls-files --cached --others --exclude-standard '*.[ch]')
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --suppressions-list=.cppcheck -j2 -I. ssm daemon proto clients
+install: all ## DESTDIR= PREFIX= LIBDIR=
+	@BUILD=$(BUILD) DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) VERSION=$(VERSION) SOVERSION=$(SOVERSION) scripts/install
+clean: ## remove what was built
+	rm -rf $(BUILD)
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

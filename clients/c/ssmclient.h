@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * libssmclient: streams of samples to an ssmd daemon, results back, over one connection.
+ *
+ *     struct ssmc          a connection: one ZeroMQ DEALER, many streams, one writer identity kept over reconnections
+ *     struct ssmc_stream   a stream opened or read on it
+ *
+ * The library owns the bookkeeping that a careful client needs (proto/PROTOCOL.md): it keeps every frame until the daemon
+ * has made it durable, sends no more than the window allows, grants credit as results are taken, and after a broken
+ * connection says hello again, resumes every stream from the index that the daemon names and sends the rest once more.
+ * Results reach the caller complete, in order and once.
+ *
+ * Threads: a connection and its streams belong to one thread; there is no thread inside but ZeroMQ's own I/O thread.
+ * Time: nothing blocks longer than its timeout. ssmc_poll drives everything: call it while waiting for anything, at least a
+ * few times a second. timeout_ms: 0 looks once, -1 waits for ever.
+ * Errors: 0 or a negative enum ssmc_status; ssmc_error_text(c) is the sentence, the daemon's own where it refused.
+ * Memory: input is copied; result pointers live until the next call on the same stream.
+ */
+#ifndef SSMCLIENT_H
+#define SSMCLIENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define SSMC_API __attribute__((visibility("default")))
+#define SSMC_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define SSMC_API
+#define SSMC_MUST_CHECK
+#endif
+
+#define SSMC_STATUSES(X)                                                                                                    \
+    X(OK, 0, "no error")                                                                                                    \
+    X(NOMEM, -1, "out of memory")                                                                                           \
+    X(INVAL, -2, "an argument is out of its range")                                                                         \
+    X(TIMEOUT, -3, "the daemon did not answer in time")                                                                     \
+    X(REFUSED, -4, "the daemon refused")                                                                                    \
+    X(PROTOCOL, -5, "the daemon sent something this library does not understand")                                           \
+    X(FULL, -6, "the window is full: poll, then push again")                                                                \
+    X(LOST, -7, "frames that the daemon lost are no longer kept here")                                                      \
+    X(TAKEN, -8, "another writer took the stream")                                                                          \
+    X(ENDED, -9, "the stream has ended")                                                                                    \
+    X(IO, -10, "the connection failed")                                                                                     \
+    X(INTERRUPTED, -11, "a signal came")
+
+enum ssmc_status {
+#define X(name, value, text) SSMC_##name = (value),
+    SSMC_STATUSES(X)
+#undef X
+};
+
+struct ssmc;
+struct ssmc_stream;
+
+SSMC_API const char *ssmc_status_text(int status);
+/* The endpoint used when none is given: $SSMD_ENDPOINT, or $XDG_RUNTIME_DIR/ssmd/ssmd.sock when that socket exists, or
+ * ipc:///run/ssmd/ssmd.sock. Points to static storage. */
+SSMC_API const char *ssmc_default_endpoint(void);
+
+/* ---- connection ----------------------------------------------------------------------------------------------------- */
+
+struct ssmc_options {
+    const char *endpoint;   /* NULL: ssmc_default_endpoint() */
+    const char *name;       /* for the daemon's log; may be NULL */
+    const uint8_t *writer;  /* 16 bytes; NULL: random */
+    int timeout_ms;         /* of the hello; 0: 5000 */
+};
+
+/* Connects and says hello. *out is NULL on failure and err (may be NULL, err_size bytes) has the sentence. */
+SSMC_API SSMC_MUST_CHECK int ssmc_connect(struct ssmc **out, const struct ssmc_options *options, char *err,
+                                          size_t err_size);
+/* Says bye and frees the connection and its streams' client side; the daemon keeps the streams. */
+SSMC_API void ssmc_free(struct ssmc *c);
+SSMC_API const char *ssmc_error_text(const struct ssmc *c);
+/* The wire's number (proto/ssmd.proto enum Code) of the last SSMC_REFUSED. */
+SSMC_API int ssmc_error_code(const struct ssmc *c);
+
+/* Receive, acknowledge, grant, resend, reconnect; waits up to timeout_ms for something to happen.
+ * Returns 1 when something did, 0 on time-out, or a negative status. */
+SSMC_API SSMC_MUST_CHECK int ssmc_poll(struct ssmc *c, int timeout_ms);
+/* A descriptor that becomes readable when ssmc_poll has something to do (ZMQ_FD: edge-triggered, poll with timeouts). */
+SSMC_API int ssmc_fd(struct ssmc *c);
+
+struct ssmc_daemon_info {
+    char daemon[64];
+    uint8_t incarnation[16];
+    uint32_t version;
+    int durability; /* 0 none, 1 snapshot, 2 journal */
+    uint32_t message_bytes;
+    uint64_t stream_window, connection_window, result_ring;
+    uint32_t streams_max;
+    char tap[256]; /* endpoint, "" when off */
+    uint32_t reconnects; /* of this connection so far */
+};
+SSMC_API void ssmc_daemon_info(const struct ssmc *c, struct ssmc_daemon_info *out);
+
+/* ---- streams -------------------------------------------------------------------------------------------------------- */
+
+enum ssmc_open_mode { SSMC_ANY = 0, SSMC_CREATE = 1, SSMC_RESUME = 2 };
+enum ssmc_format { SSMC_F32 = 1, SSMC_S16 = 2, SSMC_S32 = 3, SSMC_F64 = 4, SSMC_I32 = 5 };
+
+struct ssmc_open_options {
+    const char *id;    /* 1 to 64 bytes */
+    size_t id_size;    /* 0: strlen(id) */
+    const char *model;
+    double rate;       /* 0: the model's */
+    uint32_t channels; /* 0: the model's */
+    enum ssmc_open_mode mode;
+    int take_over;
+    int results;           /* deliver results */
+    uint64_t results_from; /* output index; SSMC_OLDEST: the oldest not received */
+    size_t buffer_bytes;   /* results held here before credit stops; 0: 1 MiB */
+    int restart_lost;      /* after a daemon crash begin again at 0 instead of failing with SSMC_LOST: the caller sees the index
+                              drop in ssmc_stream_info and pushes from there */
+};
+#define SSMC_OLDEST UINT64_MAX
+
+struct ssmc_stream_info {
+    char id[65];
+    size_t id_size;
+    char model[256];
+    uint64_t epoch, next, applied, durable, result_first, result_next;
+    double rate, out_rate;
+    uint32_t channels, out_channels, vocab;
+    int tokens;
+    uint32_t ratio_num, ratio_den, hop, lookahead;
+    uint64_t state_bytes, queued;
+    int created, attached, closing;
+};
+
+SSMC_API SSMC_MUST_CHECK int ssmc_open(struct ssmc *c, struct ssmc_stream **out, const struct ssmc_open_options *options,
+                                       int timeout_ms);
+/* What is known here of the stream now: `next` is the next frame to push. */
+SSMC_API void ssmc_stream_info(const struct ssmc_stream *s, struct ssmc_stream_info *out);
+
+/* Queue `frames` frames of the model's channels for sending. SSMC_FULL takes nothing when the window is full and
+ * SSMC_LOST when the daemon lost frames that cannot be sent again. */
+enum ssmc_push_flags { SSMC_BACKFILL = 1, SSMC_HAS_TIME = 2 };
+SSMC_API SSMC_MUST_CHECK int ssmc_push(struct ssmc_stream *s, enum ssmc_format format, const void *samples, uint32_t frames,
+                                       unsigned flags, int64_t time);
+/* Frames that ssmc_push would take now. */
+SSMC_API uint64_t ssmc_room(const struct ssmc_stream *s);
+
+struct ssmc_result {
+    uint64_t epoch;
+    uint64_t first;      /* output index */
+    uint32_t frames;
+    uint32_t channels;
+    const float *samples; /* (frames, channels) */
+    int has_time;
+    int64_t time;
+    uint64_t lost;       /* readers: results missing just before `first` */
+};
+/* The next results, if any have come: 1 and *out, 0 when there are none now, or a negative status (SSMC_ENDED at the end of
+ * a read stream). Never waits: poll first. */
+SSMC_API SSMC_MUST_CHECK int ssmc_next(struct ssmc_stream *s, struct ssmc_result *out);
+
+/* Waits until every pushed frame is applied; the results may still be on their way. */
+SSMC_API SSMC_MUST_CHECK int ssmc_drain(struct ssmc_stream *s, int timeout_ms);
+/* Ends the stream: its tail leaves before the answer, results remain to be taken with ssmc_next until 0.
+ * Keep polling with ssmc_close again after SSMC_FULL or SSMC_TIMEOUT. */
+SSMC_API SSMC_MUST_CHECK int ssmc_close(struct ssmc_stream *s, int timeout_ms);
+/* Restart at index 0 in a new epoch. */
+SSMC_API SSMC_MUST_CHECK int ssmc_reset(struct ssmc_stream *s, int timeout_ms);
+/* Free the client side; the daemon's stream goes on existing. */
+SSMC_API void ssmc_stream_free(struct ssmc_stream *s);
+
+/* ---- readers -------------------------------------------------------------------------------------------------------- */
+
+/* Read one id or (prefix) every id that begins with it. Streams come through `found`, which may be called from
+ * ssmc_read and ssmc_poll; take results with ssmc_next, free with ssmc_stream_free. */
+typedef void ssmc_found_fn(void *context, struct ssmc_stream *stream);
+SSMC_API SSMC_MUST_CHECK int ssmc_read(struct ssmc *c, const char *id, size_t id_size, int prefix, uint64_t from,
+                                       ssmc_found_fn *found, void *context, int timeout_ms);
+
+/* ---- queries -------------------------------------------------------------------------------------------------------- */
+
+typedef void ssmc_stream_fn(void *context, const struct ssmc_stream_info *info);
+SSMC_API SSMC_MUST_CHECK int ssmc_list(struct ssmc *c, const char *prefix, size_t prefix_size, ssmc_stream_fn *each,
+                                       void *context, int timeout_ms);
+SSMC_API SSMC_MUST_CHECK int ssmc_info(struct ssmc *c, const char *id, size_t id_size, struct ssmc_stream_info *out,
+                                       int timeout_ms);
+
+struct ssmc_model_info {
+    const char *name;
+    const char *state;
+    int is_template, tokens;
+    uint32_t streams, channels, out_channels, vocab, hop, lookahead;
+    double rate, out_rate;
+    uint64_t state_bytes;
+};
+typedef void ssmc_model_fn(void *context, const struct ssmc_model_info *info);
+SSMC_API SSMC_MUST_CHECK int ssmc_models(struct ssmc *c, ssmc_model_fn *each, void *context, int timeout_ms);
+
+typedef void ssmc_counter_fn(void *context, const char *name, uint64_t value, const char *help);
+SSMC_API SSMC_MUST_CHECK int ssmc_stats(struct ssmc *c, ssmc_counter_fn *each, void *context, int timeout_ms);
+SSMC_API SSMC_MUST_CHECK int ssmc_ping(struct ssmc *c, uint64_t *round_trip_ns, int timeout_ms);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a layer is, inside libssm: the graph that a configuration becomes, and the table of kinds.
+ *
+ * A layer is a causal map between index-aligned sequences. Its definition (ssm/layers/KIND.c) reads the keys, takes the
+ * tensors, derives the coefficients in float64 and says how many bytes of state one stream needs; its kernel
+ * (ssm/cpu/*.c) advances a tile of rows through it. To add a kind: one line in SSM_LAYER_KINDS, one definition file,
+ * one kernel, one row in docs/MODELS.md.
+ *
+ * Invariants: a layer is immutable once built. A state of zero bytes is a fresh stream: what must not start at zero is set by the
+ * kernel when the row's frame index is 0. State is float32 (rls: float64) in the published basis.
+ *
+ * Letters: H channels, N modes or order, K taps, R rows, T time.
+ */
+#ifndef SSM_LAYER_H
+#define SSM_LAYER_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "ssm/ssm.h"
+
+/* The table of kinds: the word of config.json. Each line gives ssm_kind_<name> (definition) and ssm_cpu_<name> (kernel). */
+#define SSM_LAYER_KINDS(X)                                                                                                  \
+    X(linear)                                                                                                               \
+    X(embedding)                                                                                                            \
+    X(layernorm)                                                                                                            \
+    X(rmsnorm)                                                                                                              \
+    X(batchnorm)                                                                                                            \
+    X(activation)                                                                                                           \
+    X(glu)                                                                                                                  \
+    X(scale)                                                                                                                \
+    X(slice)                                                                                                                \
+    X(residual)                                                                                                             \
+    X(add)                                                                                                                  \
+    X(multiply)                                                                                                             \
+    X(mean)                                                                                                                 \
+    X(conv1d)                                                                                                               \
+    X(lti)                                                                                                                  \
+    X(s4d)                                                                                                                  \
+    X(hippo)                                                                                                                \
+    X(rls)
+
+enum ssm_kind_id {
+#define X(name) SSM_KIND_##name,
+    SSM_LAYER_KINDS(X)
+#undef X
+        SSM_KIND_COUNT
+};
+
+struct ssm_layer;
+struct ssm_build;
+
+/* Layers that follow one another. */
+struct ssm_sequence {
+    struct ssm_layer *layers;
+    uint32_t count;
+    uint32_t in, out; /* channels */
+};
+
+struct ssm_layer {
+    const struct ssm_kind *kind;
+    char where[96];              /* "layer 3 (s4d 'encoder')", for messages */
+    char name[64];               /* prefixes its tensors; "" when it has none */
+    uint32_t in, out;            /* channels */
+    uint32_t state_bytes;        /* of one stream; 0 for pointwise layers */
+    uint32_t state_offset;       /* within the slot, multiple of 64 */
+    void *params;                /* the kind's own struct (ssm/layers/params.h), owned */
+    struct ssm_sequence *branch; /* of residual, add, multiply */
+    uint32_t branches;
+};
+
+struct ssm_kind {
+    enum ssm_kind_id id;
+    const char *type;
+    const char *const *keys; /* allowed besides "type" and "name", NULL at the end */
+    /* layer->in is set; reads keys and tensors, sets out, state_bytes and params. */
+    int (*init)(struct ssm_build *build, struct ssm_layer *layer, const json_t *keys);
+    void (*fini)(struct ssm_layer *layer); /* params and what they own; called also after a failed init */
+};
+
+#define X(name) extern const struct ssm_kind ssm_kind_##name;
+SSM_LAYER_KINDS(X)
+#undef X
+
+/* The kind of that word, or NULL. */
+const struct ssm_kind *ssm_kind_find(const char *type);
+
+/* ---- for definitions: reading keys (errors name file, layer and key) ------------------------------------------------ */
+
+int ssm_key_count(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key, uint32_t *out,
+                  uint32_t min, uint32_t max);             /* required */
+int ssm_key_count_or(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key, uint32_t *out,
+                     uint32_t min, uint32_t max, uint32_t otherwise);
+int ssm_key_number(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key, double *out,
+                   double min, double max);                /* required, finite, min <= value <= max */
+int ssm_key_number_or(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key, double *out,
+                      double min, double max, double otherwise);
+int ssm_key_flag(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key, bool *out,
+                 bool otherwise);
+/* One of `words` (NULL at the end); *out is its position. otherwise < 0: the key is required. */
+int ssm_key_word(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key,
+                 const char *const *words, int *out, int otherwise);
+/* Layers of the JSON array at keys[key] into *out, their input having l->in channels. */
+int ssm_key_sequence(struct ssm_build *b, struct ssm_layer *l, const json_t *array, struct ssm_sequence *out);
+
+/* layer->in must be `channels`; the message says what came. */
+int ssm_expect_in(struct ssm_build *b, const struct ssm_layer *l, uint32_t channels);
+int ssm_fail(struct ssm_build *b, const struct ssm_layer *l, int status, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* ---- for definitions: taking tensors --------------------------------------------------------------------------------- */
+
+/* The tensor "<layer name>.<suffix>" widened to float32 into a new 64-byte aligned array (free()), its shape being exactly
+ * dims[0..rank-1] and every value finite. Each tensor is taken once. */
+int ssm_tensor_take(struct ssm_build *b, const struct ssm_layer *l, const char *suffix, float **out, uint32_t rank,
+                    const uint64_t *dims);
+bool ssm_tensor_exists(const struct ssm_build *b, const struct ssm_layer *l, const char *suffix);
+
+/* Facts of the model that some layers need: rls stands at the model's input. */
+uint32_t ssm_build_in_channels(const struct ssm_build *b);
+bool ssm_build_is_signal(const struct ssm_build *b);
+bool ssm_build_is_first(const struct ssm_build *b, const struct ssm_layer *l); /* first layer of the model */
+
+/* n zeroed, 64-byte aligned floats (free()), NULL when there is no memory; n = 0 gives one float. */
+float *ssm_floats_new(size_t n);
+
+#endif

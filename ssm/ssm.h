@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * libssm: state-space models advanced in constant time per sample.
+ *
+ * A linear state-space model is three things at once: discretised it is a recurrence (constant cost per sample), unrolled
+ * it is a convolution, and because its update is associative it is a prefix scan over chunks. libssm holds one immutable
+ * model and any number of states, and advances many states together whatever each of them brings:
+ *
+ *     struct ssm_model    what was loaded: layers, weights, discretised coefficients. Immutable; share it between threads.
+ *     struct ssm_engine   where it runs: a backend (today "cpu", one instruction set) and its worker threads, if any.
+ *     struct ssm_program  a model compiled for an engine, with its pool of states ("slots").
+ *     struct ssm_slot     one stream's state, named by index and generation; a stale name is refused.
+ *     struct ssm_row      what one stream brings to one advance: T >= 1 frames in, its results out.
+ *
+ * One advance is a ragged batch of rows: T = 1 everywhere is the step, a long T is the scan, both mix. The output of a
+ * stream is the same bits whoever shares its batch, however its input was cut (in the step view) and however many threads
+ * the engine has.
+ *
+ * Words: a frame is one sample of every channel; hop and lookahead are counted in input frames (docs/MODELS.md).
+ *
+ * Threads: a model is safe everywhere. An engine, and everything of its programs, belongs to one thread at a time, with one
+ * exception: slots may be acquired, reset and released by a second thread while ssm_advance runs on other slots.
+ * Errors: functions return 0 or a negative status (ssm_status_text). The library never logs, exits or aborts on bad input,
+ * and never reads the environment but once, in ssm_engine_new (SSMD_ISA).
+ * Memory: every _free and _release accepts what its _new or _acquire gave, and NULL.
+ *
+ * A complete program is in ssm/example.c.
+ */
+#ifndef SSM_SSM_H
+#define SSM_SSM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SSM_VERSION "0.1.0"
+
+#if defined(__GNUC__)
+#define SSM_API __attribute__((visibility("default")))
+#define SSM_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define SSM_API
+#define SSM_MUST_CHECK
+#endif
+
+/* name, value, sentence */
+#define SSM_STATUSES(X)                                                                                                     \
+    X(OK, 0, "no error")                                                                                                    \
+    X(NOMEM, -1, "out of memory")                                                                                           \
+    X(INVAL, -2, "an argument is out of its range")                                                                         \
+    X(NOENT, -3, "no such model, file or layer")                                                                            \
+    X(IO, -4, "reading or writing failed")                                                                                  \
+    X(FORMAT, -5, "the file is not what its format says")                                                                   \
+    X(CONFIG, -6, "the model's configuration is wrong")                                                                     \
+    X(TENSOR, -7, "a tensor is missing, surplus or of the wrong shape")                                                     \
+    X(UNSTABLE, -8, "a pole lies outside the unit circle")                                                                  \
+    X(NONFINITE, -9, "a value is not finite")                                                                               \
+    X(UNSUPPORTED, -10, "this build does not do that")                                                                      \
+    X(LIMIT, -11, "a limit was reached")                                                                                    \
+    X(STALE, -12, "the slot was released or given to another stream")
+
+enum ssm_status {
+#define X(name, value, text) SSM_##name = (value),
+    SSM_STATUSES(X)
+#undef X
+};
+
+/* The sentence for a status; never NULL. */
+SSM_API const char *ssm_status_text(int status);
+
+/* Where a function that can fail for many reasons says which: file, layer, tensor, what was found, what to do. */
+struct ssm_error {
+    char text[512];
+};
+
+/* ---- models ------------------------------------------------------------------------------------------------------- */
+
+enum ssm_input_kind { SSM_SIGNAL, SSM_TOKENS };
+
+struct ssm_model_info {
+    char name[128];
+    enum ssm_input_kind input;
+    uint32_t in_channels;  /* 1 for tokens */
+    uint32_t out_channels;
+    uint32_t vocab;        /* 0 for signals */
+    double in_rate;        /* Hz; 0 when the configuration names none (tokens) */
+    double out_rate;
+    uint32_t ratio_num, ratio_den; /* output frames per input frame */
+    uint32_t hop;          /* input frames after which the graph is back in phase */
+    uint32_t lookahead;    /* input frames */
+    size_t state_bytes;    /* of one stream */
+    size_t weight_bytes;
+    uint32_t layers;       /* of all depths */
+};
+
+/* What the caller knows about the stream that the model will be used for; a template takes what its spec leaves open from
+ * here, and what contradicts is refused. 0 is "not known". */
+struct ssm_model_hint {
+    double rate;       /* Hz */
+    uint32_t channels;
+};
+
+struct ssm_model;
+
+/* Load a model directory (docs/MODELS.md) or a built-in template such as "forecast:rate=360,order=32".
+ * A spec whose part before ':' is a template's name is that template; everything else is a path.
+ * Reads files, discretises in float64, checks every tensor and pole: do not call it from an I/O thread.
+ * hint may be NULL. On failure *out is NULL and err (may be NULL) names file, layer and tensor. */
+SSM_API SSM_MUST_CHECK int ssm_model_load(struct ssm_model **out, const char *spec, const struct ssm_model_hint *hint,
+                                          struct ssm_error *err);
+
+/* Models are counted references: programs hold their own. ssm_model_free drops the caller's. */
+SSM_API struct ssm_model *ssm_model_ref(struct ssm_model *model);
+SSM_API void ssm_model_free(struct ssm_model *model);
+
+SSM_API const struct ssm_model_info *ssm_model_info(const struct ssm_model *model);
+
+/* Names of the built-in templates, NULL at the end, and whether `spec` names one ("forecast" and "forecast:..." do). */
+SSM_API const char *const *ssm_template_names(void);
+SSM_API int ssm_is_template(const char *spec);
+
+/* ---- engines ------------------------------------------------------------------------------------------------------ */
+
+struct ssm_engine;
+struct ssm_program;
+
+struct ssm_engine_options {
+    const char *backend; /* NULL or "cpu" */
+    const char *isa;     /* NULL: $SSMD_ISA, or the best this processor has; "ref", "avx2", "avx512" */
+    uint32_t threads;    /* 0 or 1: the caller's thread only; n: the caller and n-1 workers share each advance by streams */
+};
+
+SSM_API SSM_MUST_CHECK int ssm_engine_new(struct ssm_engine **out, const struct ssm_engine_options *options,
+                                          struct ssm_error *err);
+SSM_API void ssm_engine_free(struct ssm_engine *engine); /* after its programs */
+SSM_API const char *ssm_engine_isa(const struct ssm_engine *engine);
+
+/* Compile a model for the engine: takes a reference to the model, allocates the workspace, and a pool that grows by slabs up to
+ * max_slots (states never move). */
+SSM_API SSM_MUST_CHECK int ssm_program_new(struct ssm_program **out, struct ssm_engine *engine, struct ssm_model *model,
+                                           uint32_t max_slots, struct ssm_error *err);
+SSM_API void ssm_program_free(struct ssm_program *program);
+SSM_API const struct ssm_model *ssm_program_model(const struct ssm_program *program);
+
+/* ---- slots -------------------------------------------------------------------------------------------------------- */
+
+struct ssm_slot {
+    int32_t index; /* -1: none; a row with it is padding */
+    uint32_t generation;
+};
+
+/* A fresh state (index 0). May allocate a slab. SSM_LIMIT when max_slots are taken. */
+SSM_API SSM_MUST_CHECK int ssm_slot_acquire(struct ssm_program *program, struct ssm_slot *out);
+/* Back to a fresh state; the name stays good. */
+SSM_API SSM_MUST_CHECK int ssm_slot_reset(struct ssm_program *program, struct ssm_slot slot);
+/* Gives the state back; its name is stale from then on. Releasing {-1} does nothing. */
+SSM_API void ssm_slot_release(struct ssm_program *program, struct ssm_slot slot);
+/* Input frames the state has consumed since it was fresh. */
+SSM_API SSM_MUST_CHECK int ssm_slot_frames(const struct ssm_program *program, struct ssm_slot slot, uint64_t *out);
+
+/* ---- advance ------------------------------------------------------------------------------------------------------ */
+
+enum ssm_view {
+    SSM_STEP, /* the recurrence, frame by frame: the same bits at any chunking */
+    SSM_SCAN  /* the chunk form: whole blocks of the grid of absolute frame indices at once, the state carried in and out;
+                 equal to the step within the stated bound (docs/MODELS.md) */
+};
+
+struct ssm_row {
+    struct ssm_slot slot;
+    enum ssm_view view;
+    uint32_t frames;     /* T >= 1 */
+    const void *in;      /* float32 (T, in_channels), or int32 tokens (T); finite, and in [0, vocab): the caller checks
+                            (ssm_input_check) */
+    float *out;          /* (ssm_out_frames_max(T), out_channels); must not overlap `in` */
+    uint32_t out_frames; /* set by ssm_advance */
+    int status;          /* set by ssm_advance: SSM_OK, SSM_STALE or SSM_INVAL; a refused row changes no state */
+};
+
+/* Advance every row's stream by its frames. A slot may appear once per call. Rows fail one by one (row.status);
+ * the return value is the first failure, or 0. Allocates nothing. */
+SSM_API SSM_MUST_CHECK int ssm_advance(struct ssm_program *program, struct ssm_row *rows, size_t n);
+
+/* The most output frames that `frames` input frames can complete. */
+SSM_API uint64_t ssm_out_frames_max(const struct ssm_model *model, uint64_t frames);
+
+/* SSM_OK, or SSM_NONFINITE (signals) or SSM_INVAL (a token outside the vocabulary) with the offending frame in *where. */
+SSM_API SSM_MUST_CHECK int ssm_input_check(const struct ssm_model *model, const void *in, uint64_t frames, uint64_t *where);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
