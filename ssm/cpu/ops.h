@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The CPU's kernels: one function for each layer kind, advancing a tile of rows through one layer.
+ *
+ * Every file of ssm/cpu is compiled once per instruction set (the Makefile's ISAS: ref is plain C for any processor) with
+ * -DSSM_ISA=..., and SSM_CPU() gives each copy its own names. The body is written once; the bits of a result belong to the
+ * pair (source, instruction set), so nothing here may depend on how rows were grouped into tiles, on alignment or on time:
+ *
+ *   - sums run in one fixed order (index order, or 16 interleaved lanes folded by v16_sum);
+ *   - products are fused where SSM_FMA or v16_fma says so and nowhere else (-ffp-contract=off).
+ *
+ * A tile is at most SSM_TILE_FRAMES frames of one or many streams, small enough that the activations of a layer stay in L1/L2 while the
+ * tile runs depth-first through the graph. Activations are (frames, channels), row major, the frames of all rows one after
+ * another. x and y never overlap. Kernels allocate nothing; scratch comes from the tile.
+ *
+ * Threads: a tile belongs to one thread; layers are shared and immutable.
+ */
+#ifndef SSM_CPU_OPS_H
+#define SSM_CPU_OPS_H
+
+#include "ssm/layer.h"
+
+#define SSM_TILE_FRAMES 64 /* divides into the scan's blocks: the grid of absolute indices */
+#define SSM_SCAN_BLOCK  16 /* frames that the chunk forms of lti and s4d take at once; divides SSM_TILE_FRAMES */
+
+struct ssm_tile_row {
+    unsigned char *state; /* the stream's slot; a layer's part begins at state + layer->state_offset */
+    uint64_t index;       /* absolute index of the row's first frame */
+    uint32_t first;       /* that frame's place in the tile */
+    uint32_t frames;      /* at least 1 */
+    enum ssm_view view;   /* SSM_SCAN: frames from `index` on; whole blocks of the grid may take the chunk form */
+};
+
+struct ssm_tile {
+    const struct ssm_tile_row *rows;
+    uint32_t count;
+    uint32_t frames;       /* sum over rows */
+    const float *signal;   /* the model's input (frames, in_channels), NULL for tokens */
+    const int32_t *tokens; /* (frames), NULL for signals */
+    float *scratch;        /* ssm_cpu_scratch_floats() floats for the whole graph, handed down the recursion */
+};
+
+typedef void ssm_cpu_op(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y);
+
+#define SSM_CPU_PASTE2(a, b) a##_##b
+#define SSM_CPU_PASTE(a, b)  SSM_CPU_PASTE2(a, b)
+
+#ifdef SSM_ISA /* within ssm/cpu/*.c */
+#define SSM_CPU(name) SSM_CPU_PASTE(name, SSM_ISA)
+#define X(name) ssm_cpu_op SSM_CPU(ssm_cpu_##name);
+SSM_LAYER_KINDS(X)
+#undef X
+
+/* Run a tile through layers in order: x (frames, sequence->in) to y (frames, sequence->out). */
+void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct ssm_tile *tile, const float *x, float *y);
+
+/* Where a kernel finds a row's part of the layer's state. */
+static inline void *ssm_row_state(const struct ssm_layer *layer, const struct ssm_tile_row *row)
+{
+    return row->state + layer->state_offset;
+}
+#endif
+
+/* ---- what the engine sees ------------------------------------------------------------------------------------------- */
+
+struct ssm_cpu {
+    const char *isa;
+    void (*sequence)(const struct ssm_sequence *sequence, const struct ssm_tile *tile, const float *x, float *y);
+};
+extern const struct ssm_cpu ssm_cpu_table_ref;
+#if defined(__x86_64__)
+extern const struct ssm_cpu ssm_cpu_table_avx2;
+extern const struct ssm_cpu ssm_cpu_table_avx512;
+#endif
+
+/* The table for that name ("ref", "avx2", "avx512"; NULL: the best here), or NULL when this processor or build lacks it. */
+const struct ssm_cpu *ssm_cpu_select(const char *isa);
+/* Floats of scratch that a graph needs for one tile. */
+size_t ssm_cpu_scratch_floats(const struct ssm_sequence *graph);
+/* Flush-to-zero for the calling thread: returns what to give to ssm_cpu_floats_restore. */
+unsigned ssm_cpu_floats_flush(void);
+void ssm_cpu_floats_restore(unsigned saved);
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Sixteen float32 lanes, the same on every instruction set, and the fused product where the processor has it.
+ *
+ * Lanes never mix but in v16_sum, which folds 16 -> 8 -> 4 -> 2 -> 1 in that order everywhere: two instruction sets differ
+ * only by the rounding that fusing saves. Loads and stores need no alignment.
+ */
+#ifndef SSM_CPU_VEC_H
+#define SSM_CPU_VEC_H
+
+#if defined(__FMA__)
+#define SSM_FMAF(a, b, c) __builtin_fmaf((a), (b), (c)) /* a*b + c, float32 */
+#define SSM_FMA(a, b, c)  __builtin_fma((a), (b), (c))  /* a*b + c, float64 */
+#else
+#define SSM_FMAF(a, b, c) ((a) * (b) + (c))
+#define SSM_FMA(a, b, c)  ((a) * (b) + (c))
+#endif
+
+#define V16 16
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+typedef __m512 v16;
+static inline v16 v16_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+static inline void v16_store(float *p, v16 a)
+{
+    _mm512_storeu_ps(p, a);
+}
+static inline v16 v16_set(float a)
+{
+    return _mm512_set1_ps(a);
+}
+static inline v16 v16_mul(v16 a, v16 b)
+{
+    return _mm512_mul_ps(a, b);
+}
+static inline v16 v16_add(v16 a, v16 b)
+{
+    return _mm512_add_ps(a, b);
+}
+/* a*b + c */
+static inline v16 v16_fma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+/* c - a*b */
+static inline v16 v16_fnma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fnmadd_ps(a, b, c);
+}
+static inline __m256 v16_fold(v16 a)
+{
+    return _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+}
+#elif defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+typedef struct {
+    __m256 lo, hi;
+} v16;
+static inline v16 v16_load(const float *p)
+{
+    return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+static inline void v16_store(float *p, v16 a)
+{
+    _mm256_storeu_ps(p, a.lo);
+    _mm256_storeu_ps(p + 8, a.hi);
+}
+static inline v16 v16_set(float a)
+{
+    return (v16){_mm256_set1_ps(a), _mm256_set1_ps(a)};
+}
+static inline v16 v16_mul(v16 a, v16 b)
+{
+    return (v16){_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+}
+static inline v16 v16_add(v16 a, v16 b)
+{
+    return (v16){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+}
+static inline v16 v16_fma(v16 a, v16 b, v16 c)
+{
+    return (v16){_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+static inline v16 v16_fnma(v16 a, v16 b, v16 c)
+{
+    return (v16){_mm256_fnmadd_ps(a.lo, b.lo, c.lo), _mm256_fnmadd_ps(a.hi, b.hi, c.hi)};
+}
+static inline __m256 v16_fold(v16 a)
+{
+    return _mm256_add_ps(a.lo, a.hi);
+}
+#else
+typedef struct {
+    float lane[V16];
+} v16;
+#define V16_EACH(expression)                                                                                                \
+    v16 r;                                                                                                                  \
+    for (int i = 0; i < V16; i++)                                                                                           \
+        r.lane[i] = (expression);                                                                                           \
+    return r
+static inline v16 v16_load(const float *p)
+{
+    V16_EACH(p[i]);
+}
+static inline void v16_store(float *p, v16 a)
+{
+    for (int i = 0; i < V16; i++)
+        p[i] = a.lane[i];
+}
+static inline v16 v16_set(float a)
+{
+    V16_EACH(a);
+}
+static inline v16 v16_mul(v16 a, v16 b)
+{
+    V16_EACH(a.lane[i] * b.lane[i]);
+}
+static inline v16 v16_add(v16 a, v16 b)
+{
+    V16_EACH(a.lane[i] + b.lane[i]);
+}
+static inline v16 v16_fma(v16 a, v16 b, v16 c)
+{
+    V16_EACH(a.lane[i] * b.lane[i] + c.lane[i]);
+}
+static inline v16 v16_fnma(v16 a, v16 b, v16 c)
+{
+    V16_EACH(c.lane[i] - a.lane[i] * b.lane[i]);
+}
+#endif
+
+/* The sum of the lanes, folded in halves. */
+static inline float v16_sum(v16 a)
+{
+#if defined(__AVX2__) && defined(__FMA__)
+    __m256 e = v16_fold(a);
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(e), _mm256_extractf128_ps(e, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    q = _mm_add_ss(q, _mm_shuffle_ps(q, q, 1));
+    return _mm_cvtss_f32(q);
+#else
+    for (int width = V16 / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            a.lane[i] += a.lane[i + width];
+    return a.lane[0];
+#endif
+}
+
+#endif
