@@ -4,7 +4,7 @@
  *
  * A layer is a causal map between index-aligned sequences. Its definition (ssm/layers/KIND.c) reads the keys, takes the
  * tensors, derives the coefficients in float64 and says how many bytes of state one stream needs; its kernel
- * (ssm/cpu/*.c) advances a tile of rows through it. To add a kind: one line in SSM_LAYER_KINDS, one definition file,
+ * (ssm/cpu/KIND.c) advances a tile of rows through it. To add a kind: one line in SSM_LAYER_KINDS, one definition file,
  * one kernel, one row in docs/MODELS.md.
  *
  * Invariants: a layer is immutable once built. A state of zero bytes is a fresh stream: what must not start at zero is set by the
