@@ -45,7 +45,7 @@ SSM_MUST_CHECK int ssm_tensor_widen(const struct ssm_tensor *tensor, float *out,
 
 /* Check the bytes of one safetensors file already in memory (the loader's core, and the fuzzer's target): fills a new set whose
  * data point into `bytes`. */
-SSM_MUST_CHECK int ssm_tensors_parse(struct ssm_tensors **out, const unsigned char *bytes, size_t size, const char *file,
-                                     struct ssm_error *err);
+SSM_MUST_CHECK int ssm_tensors_parse(struct ssm_tensors **out, const unsigned char *bytes, size_t size,
+                                     const char *file, struct ssm_error *err);
 
 #endif
