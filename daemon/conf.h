@@ -60,7 +60,7 @@ struct conf_list {
     X(max_streams, COUNT, "1..1000000", "20000", live, "Streams that may exist at a time; open is refused beyond.")    \
     X(max_connections, COUNT, "1..100000", "1000", live,                                                               \
       "Client connections known at a time; hello is refused beyond.")                                                  \
-    X(max_message, BYTES, "4K..64M", "4M", restart, "Largest message taken from a client.")                            \
+    X(max_message, BYTES, "4K..64M", "1M", restart, "Largest message taken from a client.")                            \
     X(chunk_frames, COUNT, "1..16777216", "65536", live, "Most frames of one chunk (one stream's part of a message).") \
     X(stream_window, BYTES, "4K..256M", "1M", live, "Samples that a client may have on the way for one stream.")       \
     X(connection_window, BYTES, "4K..1G", "16M", live, "The same for all streams of one connection together.")         \
