@@ -243,4 +243,3 @@ void conf_range_text(const struct conf_key *key, char *out, size_t size)
         }
     }
 }
-}
