@@ -45,7 +45,7 @@ typedef void ssm_cpu_op(const struct ssm_layer *layer, const struct ssm_tile *ti
 #define SSM_CPU_PASTE2(a, b) a##_##b
 #define SSM_CPU_PASTE(a, b)  SSM_CPU_PASTE2(a, b)
 
-#ifdef SSM_ISA /* within ssm/cpu/*.c */
+#ifdef SSM_ISA /* within ssm/cpu */
 #define SSM_CPU(name) SSM_CPU_PASTE(name, SSM_ISA)
 #define X(name) ssm_cpu_op SSM_CPU(ssm_cpu_##name);
 SSM_LAYER_KINDS(X)

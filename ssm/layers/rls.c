@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * rls: the definition of the on-line forecaster (docs/MODELS.md, docs/FORECAST.md; kernel in ssm/cpu/rls.c).
+ *
+ * It learns the linear map from its input at t-h to the model's input at t by recursive least squares with exponential
+ * forgetting, predicts h frames ahead, and scores how much larger its recent error is than its usual one. It has no
+ * tensors: everything it knows it learns, per stream.
+ *
+ * The state grows with the square of the features, so its size is worked out in 64 bits and bounded.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "ssm/layer.h"
+#include "ssm/layers/rls.h"
+
+static const char *const rls_keys[] = {"targets", "horizon", "forgetting", "regularization", "short", "long", NULL};
+
+static int read_keys(struct ssm_build *build, struct ssm_layer *layer, const json_t *keys, struct ssm_rls *rls)
+{
+    uint32_t inputs = ssm_build_in_channels(build), short_frames, long_frames;
+    uint32_t most = inputs < SSM_RLS_TARGETS_MAX ? inputs : SSM_RLS_TARGETS_MAX;
+    int status = ssm_key_count(build, layer, keys, "targets", &rls->targets, 1, most);
+
+    status = status ? status : ssm_key_count(build, layer, keys, "horizon", &rls->horizon, 1, 1u << 26);
+    status = status ? status : ssm_key_number(build, layer, keys, "forgetting", &rls->forgetting, 1e-3, 1);
+    status = status ? status : ssm_key_number(build, layer, keys, "regularization", &rls->regularization, 1e-30, 1e30);
+    status = status ? status : ssm_key_count(build, layer, keys, "short", &short_frames, 1, INT32_MAX);
+    status = status ? status : ssm_key_count(build, layer, keys, "long", &long_frames, 1, INT32_MAX);
+    if (status == SSM_OK) {
+        rls->short_frames = short_frames;
+        rls->long_frames = long_frames;
+    }
+    return status;
+}
+
+/* Where each part of the state begins; returns the bytes of all. Every count is bounded, so 64 bits do not overflow. */
+static uint64_t lay_out(struct ssm_rls *rls)
+{
+    uint64_t weights = (uint64_t)rls->n * rls->ld * sizeof(double);
+    uint64_t means = weights + (uint64_t)rls->targets * rls->ld * sizeof(double);
+    uint64_t features = means + (uint64_t)rls->targets * 2 * sizeof(double);
+    uint64_t issued = features + (uint64_t)rls->horizon * rls->features * sizeof(float);
+
+    rls->weights_at = weights;
+    rls->means_at = means;
+    rls->features_at = features;
+    rls->issued_at = issued;
+    return issued + (uint64_t)rls->horizon * rls->targets * sizeof(float);
+}
+
+static int rls_init(struct ssm_build *build, struct ssm_layer *layer, const json_t *keys)
+{
+    struct ssm_rls *rls;
+    uint64_t bytes;
+    int status;
+
+    if (!ssm_build_is_signal(build)) {
+        return ssm_fail(build, layer, SSM_CONFIG,
+                        "rls forecasts the model's input, which must be a signal, not tokens");
+    }
+    if (layer->in > SSM_RLS_FEATURES_MAX) {
+        return ssm_fail(build, layer, SSM_LIMIT,
+                        "rls takes at most %d channels, and %u come in; its cost grows with their square",
+                        SSM_RLS_FEATURES_MAX, layer->in);
+    }
+    rls = layer->params = calloc(1, sizeof(*rls));
+    if (rls == NULL) {
+        return ssm_fail(build, layer, SSM_NOMEM, "out of memory");
+    }
+    status = read_keys(build, layer, keys, rls);
+    if (status) {
+        return status;
+    }
+    rls->inputs = ssm_build_in_channels(build);
+    rls->features = layer->in;
+    rls->n = layer->in + 1;
+    rls->ld = SSM_RLS_LD(rls->n);
+    rls->pull = sqrt((1 - rls->forgetting) * rls->n * rls->regularization);
+    bytes = lay_out(rls);
+    if (bytes > SSM_RLS_STATE_MAX) {
+        return ssm_fail(build, layer, SSM_LIMIT,
+                        "rls would need %llu bytes for each stream, and %u is the most; lower horizon (%u frames) or "
+                        "the channels that come in (%u)",
+                        (unsigned long long)bytes, SSM_RLS_STATE_MAX, rls->horizon, layer->in);
+    }
+    layer->state_bytes = (uint32_t)bytes;
+    layer->out = 3 * rls->targets;
+    return SSM_OK;
+}
+
+static void rls_fini(struct ssm_layer *layer)
+{
+    free(layer->params);
+    layer->params = NULL;
+}
+
+const struct ssm_kind ssm_kind_rls = {SSM_KIND_rls, "rls", rls_keys, rls_init, rls_fini};
