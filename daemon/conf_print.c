@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define FILE_WIDTH     100
-#define TERMINAL_WIDTH 79
+#define TERMINAL_WIDTH 76 /* argp wraps at 79 itself */
 
 /* Words of `text` in lines of at most `width` columns, each after `indent`; the first line begins at column `at`. */
 static void text_wrap(FILE *out, const char *text, const char *indent, size_t at, size_t width)
