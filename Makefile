@@ -31,11 +31,12 @@ ISA_avx512 := -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 BITS     := -ffp-contract=off -fno-math-errno -fno-trapping-math
 
 obj       = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
-SSM_OBJ  := $(call obj,$(wildcard ssm/*.c ssm/layers/*.c)) \
+EXAMPLES := ssm/example.c clients/c/example.c# compiled by scripts/check-install, against what is installed
+SSM_OBJ  := $(call obj,$(filter-out $(EXAMPLES),$(wildcard ssm/*.c ssm/layers/*.c))) \
             $(foreach i,$(ISAS),$(patsubst ssm/cpu/%.c,$(BUILD)/obj/ssm/cpu/%.$(i).o,$(wildcard ssm/cpu/*.c)))
 PROTO_OBJ  := $(call obj,$(wildcard proto/*.c)) $(BUILD)/obj/proto/ssmd.pb-c.o
 DAEMON_OBJ := $(call obj,$(filter-out daemon/main.c,$(wildcard daemon/*.c)))
-CLIENT_OBJ := $(call obj,$(wildcard clients/c/*.c))
+CLIENT_OBJ := $(call obj,$(filter-out $(EXAMPLES),$(wildcard clients/c/*.c)))
 AUDIO_OBJ  := $(call obj,$(wildcard clients/audio/*.c))
 LIBSSM   := $(BUILD)/lib/libssm.a
 LIBPROTO := $(BUILD)/lib/libproto.a
@@ -58,7 +59,7 @@ CTL_LIBS    := $(CLIENT_LIBS) $(AUDIO_LIBS) -lsamplerate -ljansson
 TEST_LIBS   := -lcmocka $(DAEMON_LIBS) $(AUDIO_LIBS)
 
 .DEFAULT_GOAL := all
-.PHONY: all programs libraries deps demo check check-asan check-tsan fuzz bench fmt lint install uninstall clean help
+.PHONY: all programs libraries deps demo check check-asan check-tsan fuzz bench fmt lint install clean help
 all: programs libraries
 programs: $(PROGRAMS)
 libraries: $(LIBSSM) $(LIBCLIENT) $(SHARED)
@@ -124,8 +125,8 @@ demo: ## a real recording through a resident model; INPUT=file for yours
 check: ## install what is missing, build, run every test; GOLDEN=DIR adds cases
 	@scripts/deps check
 	@$(MAKE) --no-print-directory all tests lint-layers
-	@BUILD=$(BUILD) GOLDEN=$(GOLDEN) scripts/run-tests $(TESTS)
-	@BUILD=$(BUILD) scripts/check-install
+	@BUILD=$(BUILD) GOLDEN=$(GOLDEN) VERSION=$(VERSION) SOVERSION=$(SOVERSION) CC="$(CC)" \
+	  scripts/run-tests $(TESTS) scripts/check-install
 .PHONY: tests lint-layers
 tests: $(TESTS)
 lint-layers:
