@@ -34,11 +34,11 @@ static const struct parameter_row {
 } table[PARAMETERS] = {
     [RATE] = {"rate", HZ, 1e-3, 1e7, 0},
     [CHANNELS] = {"channels", COUNT, 1, 64, 1},
-    [ORDER] = {"order", COUNT, 1, 256, 32},
+    [ORDER] = {"order", COUNT, 1, 256, 16},
     [WINDOW] = {"window", SECONDS, 1e-6, 1e6, 180},
     [HORIZON] = {"horizon", SECONDS, 1e-7, 1e5, 18},
-    [MEMORY] = {"memory", SECONDS, 1e-6, 1e9, 5000},
-    [RIDGE] = {"ridge", PLAIN, 1e-12, 1e6, 1e-3},
+    [MEMORY] = {"memory", SECONDS, 1e-6, 1e9, 5040},
+    [RIDGE] = {"ridge", PLAIN, 1e-12, 1e6, 3e-4},
     [SHORT] = {"short", SECONDS, 1e-7, 1e6, 36},
     [LONG] = {"long", SECONDS, 1e-7, 1e9, 3600},
 };
