@@ -48,6 +48,12 @@ enum ssm_kind_id {
         SSM_KIND_COUNT
 };
 
+#define SSM_CHANNELS_MAX (1u << 20) /* of any sequence, and of any vocabulary-sized output */
+
+/* The grid of absolute frame indices. A scan takes whole blocks of it at once; tiles of rows are cut on it. */
+#define SSM_SCAN_BLOCK  16
+#define SSM_TILE_FRAMES 64 /* a multiple of SSM_SCAN_BLOCK */
+
 struct ssm_layer;
 struct ssm_build;
 
@@ -65,6 +71,7 @@ struct ssm_layer {
     uint32_t in, out;            /* channels */
     uint32_t state_bytes;        /* of one stream; 0 for pointwise layers */
     uint32_t state_offset;       /* within the slot, multiple of 64 */
+    uint32_t scratch_floats;     /* that its kernel needs for one tile, besides activations */
     void *params;                /* the kind's own struct (ssm/layers/params.h), owned */
     struct ssm_sequence *branch; /* of residual, add, multiply */
     uint32_t branches;
@@ -74,9 +81,11 @@ struct ssm_kind {
     enum ssm_kind_id id;
     const char *type;
     const char *const *keys; /* allowed besides "type" and "name", NULL at the end */
-    /* layer->in is set; reads keys and tensors, sets out, state_bytes and params. */
+    /* layer->in is set; reads keys and tensors, sets out, state_bytes, scratch_floats, params and branches. */
     int (*init)(struct ssm_build *build, struct ssm_layer *layer, const json_t *keys);
-    void (*fini)(struct ssm_layer *layer); /* params and what they own; called also after a failed init */
+    /* Frees what params own; the graph frees params and branches themselves. NULL when they own nothing. Runs also after a
+     * failed init, and then params may be NULL or half filled. */
+    void (*fini)(struct ssm_layer *layer);
 };
 
 #define X(name) extern const struct ssm_kind ssm_kind_##name;
@@ -121,6 +130,9 @@ bool ssm_tensor_exists(const struct ssm_build *b, const struct ssm_layer *l, con
 uint32_t ssm_build_in_channels(const struct ssm_build *b);
 bool ssm_build_is_signal(const struct ssm_build *b);
 bool ssm_build_is_first(const struct ssm_build *b, const struct ssm_layer *l); /* first layer of the model */
+
+/* The bias "<layer name>.bias" (channels) padded with zeros to whole vectors of 16, or only zeros when `has` is false. */
+int ssm_bias_take(struct ssm_build *b, const struct ssm_layer *l, bool has, uint32_t channels, float **out);
 
 /* n zeroed, 64-byte aligned floats (free()), NULL when there is no memory; n = 0 gives one float. */
 float *ssm_floats_new(size_t n);

@@ -9,8 +9,8 @@
  *   - sums run in one fixed order (index order, or 16 interleaved lanes folded by v16_sum);
  *   - products are fused where SSM_FMA or v16_fma says so and nowhere else (-ffp-contract=off).
  *
- * A tile is at most SSM_TILE_FRAMES frames of one or many streams, small enough that the activations of a layer stay in L1/L2 while the
- * tile runs depth-first through the graph. Activations are (frames, channels), row major, the frames of all rows one after
+ * A tile is at most SSM_TILE_FRAMES frames of one or many streams, small enough that the activations of a layer stay in
+ * L1/L2 while the tile runs depth-first through the graph. Activations are (frames, channels), row major, the frames of all rows one after
  * another. x and y never overlap. Kernels allocate nothing; scratch comes from the tile.
  *
  * Threads: a tile belongs to one thread; layers are shared and immutable.
@@ -19,9 +19,6 @@
 #define SSM_CPU_OPS_H
 
 #include "ssm/layer.h"
-
-#define SSM_TILE_FRAMES 64 /* divides into the scan's blocks: the grid of absolute indices */
-#define SSM_SCAN_BLOCK  16 /* frames that the chunk forms of lti and s4d take at once; divides SSM_TILE_FRAMES */
 
 struct ssm_tile_row {
     unsigned char *state; /* the stream's slot; a layer's part begins at state + layer->state_offset */
@@ -44,6 +41,8 @@ typedef void ssm_cpu_op(const struct ssm_layer *layer, const struct ssm_tile *ti
 
 #define SSM_CPU_PASTE2(a, b) a##_##b
 #define SSM_CPU_PASTE(a, b)  SSM_CPU_PASTE2(a, b)
+#define SSM_CPU_STRING2(a)   #a
+#define SSM_CPU_STRING(a)    SSM_CPU_STRING2(a)
 
 #ifdef SSM_ISA /* within ssm/cpu */
 #define SSM_CPU(name) SSM_CPU_PASTE(name, SSM_ISA)
@@ -58,6 +57,20 @@ void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct
 static inline void *ssm_row_state(const struct ssm_layer *layer, const struct ssm_tile_row *row)
 {
     return row->state + layer->state_offset;
+}
+
+/* Whether a whole block of the grid, to be taken by the chunk form, begins at frame t of the row. */
+static inline bool ssm_row_block(const struct ssm_tile_row *row, uint32_t t)
+{
+    return row->view == SSM_SCAN && (row->index + t) % SSM_SCAN_BLOCK == 0 && row->frames - t >= SSM_SCAN_BLOCK;
+}
+
+/* Frames from t on that are to be stepped before the next such block, or the end. */
+static inline uint32_t ssm_row_stretch(const struct ssm_tile_row *row, uint32_t t)
+{
+    uint32_t to_grid = SSM_SCAN_BLOCK - (uint32_t)((row->index + t) % SSM_SCAN_BLOCK);
+
+    return row->view == SSM_SCAN && to_grid < row->frames - t ? to_grid : row->frames - t;
 }
 #endif
 

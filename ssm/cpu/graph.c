@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The graph on this instruction set: layers one after another, branches side by side, and the table from kind to kernel.
+ *
+ * A sequence runs between two buffers of its widest layer, taken from the tile's scratch; what remains goes down to the
+ * branches. ssm_cpu_scratch_floats (ssm/cpu_select.c) counts the same way: change both together. */
+#include <string.h>
+
+#include "ssm/cpu/ops.h"
+
+static ssm_cpu_op *const ops[SSM_KIND_COUNT] = {
+#define X(name) [SSM_KIND_##name] = SSM_CPU(ssm_cpu_##name),
+    SSM_LAYER_KINDS(X)
+#undef X
+};
+
+static uint32_t widest(const struct ssm_sequence *s)
+{
+    uint32_t width = 0;
+
+    for (uint32_t i = 0; i + 1 < s->count; i++)
+        width = s->layers[i].out > width ? s->layers[i].out : width;
+    return width;
+}
+
+void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct ssm_tile *tile, const float *x, float *y)
+{
+    size_t buffer = (size_t)widest(sequence) * SSM_TILE_FRAMES;
+    float *ping = tile->scratch, *pong = tile->scratch + buffer;
+    struct ssm_tile rest = *tile;
+
+    rest.scratch += 2 * buffer;
+    if (sequence->count == 0)
+        memcpy(y, x, (size_t)tile->frames * sequence->in * sizeof(*y));
+    for (uint32_t i = 0; i < sequence->count; i++) {
+        const struct ssm_layer *layer = &sequence->layers[i];
+        float *to = i + 1 == sequence->count ? y : i % 2 ? pong : ping;
+
+        ops[layer->kind->id](layer, &rest, x, to);
+        x = to;
+    }
+}
+
+void SSM_CPU(ssm_cpu_residual)(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y)
+{
+    size_t n = (size_t)tile->frames * layer->out;
+
+    SSM_CPU(ssm_cpu_sequence)(&layer->branch[0], tile, x, y);
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] + y[i];
+}
+
+/* Branch 0 into y, every further one into a buffer of its own and joined to y. */
+static inline void branches_run(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y,
+                                bool multiply)
+{
+    size_t n = (size_t)tile->frames * layer->out;
+    float *other = tile->scratch;
+    struct ssm_tile rest = *tile;
+
+    rest.scratch += (size_t)SSM_TILE_FRAMES * layer->out;
+    SSM_CPU(ssm_cpu_sequence)(&layer->branch[0], &rest, x, y);
+    for (uint32_t b = 1; b < layer->branches; b++) {
+        SSM_CPU(ssm_cpu_sequence)(&layer->branch[b], &rest, x, other);
+        for (size_t i = 0; i < n; i++)
+            y[i] = multiply ? y[i] * other[i] : y[i] + other[i];
+    }
+}
+
+void SSM_CPU(ssm_cpu_add)(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y)
+{
+    branches_run(layer, tile, x, y, false);
+}
+
+void SSM_CPU(ssm_cpu_multiply)(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y)
+{
+    branches_run(layer, tile, x, y, true);
+}
+
+const struct ssm_cpu SSM_CPU(ssm_cpu_table) = {
+    .isa = SSM_CPU_STRING(SSM_ISA),
+    .sequence = SSM_CPU(ssm_cpu_sequence),
+};

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Engines, programs, and the advance of a ragged batch.
+ *
+ * The members of the team share a batch by streams: each takes rows that lie together, cuts them into tiles of at most
+ * SSM_TILE_FRAMES frames (several short rows in one tile, one long row over many) and runs each tile depth-first through
+ * the graph. No kernel's bits depend on what else is in a tile, so neither do a stream's results.
+ *
+ * A scanning row is cut on the grid of absolute indices, so that every whole block of the grid inside the row lies inside one
+ * tile, whoever shares it. */
+#include "ssm/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define THREADS_MAX 256u
+
+int ssm_engine_new(struct ssm_engine **out, const struct ssm_engine_options *options, struct ssm_error *err)
+{
+    static const struct ssm_engine_options defaults;
+    const struct ssm_engine_options *o = options ? options : &defaults;
+    const char *isa = o->isa ? o->isa : getenv("SSMD_ISA");
+    struct ssm_engine *engine;
+    int status;
+
+    *out = NULL;
+    if (o->backend && strcmp(o->backend, "cpu") != 0)
+        return ssm_error_set(err, SSM_UNSUPPORTED, "no backend '%s' in this build: use cpu", o->backend);
+    if (o->threads > THREADS_MAX)
+        return ssm_error_set(err, SSM_INVAL, "%u threads: at most %u", o->threads, THREADS_MAX);
+    engine = calloc(1, sizeof(*engine));
+    if (!engine)
+        return ssm_error_set(err, SSM_NOMEM, "no memory for an engine");
+    engine->threads = o->threads ? o->threads : 1;
+    engine->cpu = ssm_cpu_select(isa && *isa ? isa : NULL);
+    if (!engine->cpu) {
+        status = ssm_error_set(err, SSM_UNSUPPORTED, "instruction set '%s' is not in this build or processor: ref always is",
+                               isa);
+        goto fail;
+    }
+    if ((status = ssm_team_new(&engine->team, engine->threads))) {
+        status = ssm_error_set(err, status, "cannot start %u threads", engine->threads - 1);
+        goto fail;
+    }
+    *out = engine;
+    return SSM_OK;
+fail:
+    free(engine);
+    return status;
+}
+
+void ssm_engine_free(struct ssm_engine *engine)
+{
+    if (engine)
+        ssm_team_free(engine->team);
+    free(engine);
+}
+
+const char *ssm_engine_isa(const struct ssm_engine *engine)
+{
+    return engine->cpu->isa;
+}
+
+static void workspace_fini(struct ssm_workspace *w)
+{
+    free(w->input);
+    free(w->output);
+    free(w->scratch);
+    free(w->token);
+}
+
+static int workspace_init(struct ssm_workspace *w, const struct ssm_model *model)
+{
+    const struct ssm_model_info *info = &model->info;
+
+    w->input = ssm_floats_new((size_t)SSM_TILE_FRAMES * info->in_channels);
+    w->output = ssm_floats_new((size_t)SSM_TILE_FRAMES * info->out_channels);
+    w->scratch = ssm_floats_new(ssm_cpu_scratch_floats(&model->graph));
+    w->token = calloc(SSM_TILE_FRAMES, sizeof(*w->token));
+    return w->input && w->output && w->scratch && w->token ? SSM_OK : SSM_NOMEM;
+}
+
+int ssm_program_new(struct ssm_program **out, struct ssm_engine *engine, struct ssm_model *model, uint32_t max_slots,
+                    struct ssm_error *err)
+{
+    struct ssm_program *program = calloc(1, sizeof(*program));
+    int status = SSM_NOMEM;
+
+    *out = NULL;
+    if (!program)
+        goto fail;
+    program->engine = engine;
+    program->workspace = calloc(engine->threads, sizeof(*program->workspace));
+    if (!program->workspace || (status = ssm_pool_init(&program->pool, model->info.state_bytes, max_slots)))
+        goto fail;
+    for (uint32_t i = 0; i < engine->threads; i++)
+        if ((status = workspace_init(&program->workspace[i], model)))
+            goto fail;
+    program->model = ssm_model_ref(model);
+    *out = program;
+    return SSM_OK;
+fail:
+    ssm_program_free(program);
+    return ssm_error_set(err, status, "cannot compile model '%s' for %u streams: %s", model->info.name, max_slots,
+                         ssm_status_text(status));
+}
+
+void ssm_program_free(struct ssm_program *program)
+{
+    if (!program)
+        return;
+    for (uint32_t i = 0; program->workspace && i < program->engine->threads; i++)
+        workspace_fini(&program->workspace[i]);
+    free(program->workspace);
+    ssm_pool_fini(&program->pool);
+    ssm_model_free(program->model);
+    free(program);
+}
+
+const struct ssm_model *ssm_program_model(const struct ssm_program *program)
+{
+    return program->model;
+}
+
+int ssm_slot_acquire(struct ssm_program *program, struct ssm_slot *out)
+{
+    return ssm_pool_acquire(&program->pool, out);
+}
+
+int ssm_slot_reset(struct ssm_program *program, struct ssm_slot slot)
+{
+    return ssm_pool_reset(&program->pool, slot);
+}
+
+void ssm_slot_release(struct ssm_program *program, struct ssm_slot slot)
+{
+    ssm_pool_release(&program->pool, slot);
+}
+
+int ssm_slot_frames(const struct ssm_program *program, struct ssm_slot slot, uint64_t *out)
+{
+    const struct ssm_slot_head *head = ssm_pool_find(&program->pool, slot);
+
+    if (!head)
+        return SSM_STALE;
+    *out = head->frames;
+    return SSM_OK;
+}
+
+/* ---- advance -------------------------------------------------------------------------------------------------------- */
+
+/* One advance, as the members of the team see it. */
+struct advance {
+    struct ssm_program *program;
+    struct ssm_row *rows;
+    size_t n;
+    uint64_t frames; /* of all rows that run */
+};
+
+/* A tile being filled: pieces of rows, with where their input comes from and their output goes. */
+struct filling {
+    struct ssm_workspace *space;
+    const void *source[SSM_TILE_ROWS];
+    struct ssm_tile tile;
+};
+
+static void tile_run(const struct advance *a, struct filling *f)
+{
+    const struct ssm_model *model = a->program->model;
+    struct ssm_workspace *w = f->space;
+    size_t in = model->info.in_channels, out = model->info.out_channels;
+    bool tokens = model->info.input == SSM_TOKENS, alone = f->tile.count == 1;
+    unsigned char *staging = tokens ? (unsigned char *)w->token : (unsigned char *)w->input;
+    size_t frame_bytes = tokens ? sizeof(int32_t) : in * sizeof(float);
+    const void *input = alone ? f->source[0] : staging;
+    float *y = alone ? w->target[0] : w->output;
+
+    if (f->tile.count == 0)
+        return;
+    for (uint32_t i = 0; !alone && i < f->tile.count; i++)
+        memcpy(staging + w->row[i].first * frame_bytes, f->source[i], w->row[i].frames * frame_bytes);
+    f->tile.tokens = tokens ? input : NULL;
+    f->tile.signal = tokens ? NULL : input;
+    a->program->engine->cpu->sequence(&model->graph, &f->tile, f->tile.signal, y);
+    for (uint32_t i = 0; !alone && i < f->tile.count; i++)
+        memcpy(w->target[i], y + w->row[i].first * out, w->row[i].frames * out * sizeof(*y));
+    f->tile.count = 0;
+    f->tile.frames = 0;
+}
+
+/* How many of `left` frames from absolute index `from` on fit `space` frames of a tile: a scanning row that must be cut is
+ * cut on the grid, which may leave nothing. */
+static uint32_t piece_frames(enum ssm_view view, uint64_t from, uint32_t left, uint32_t space)
+{
+    if (left <= space)
+        return left;
+    if (view == SSM_SCAN) {
+        uint64_t end = (from + space) / SSM_SCAN_BLOCK * SSM_SCAN_BLOCK;
+
+        return end > from ? (uint32_t)(end - from) : 0;
+    }
+    return space;
+}
+
+static void row_run(const struct advance *a, struct filling *f, struct ssm_row *row)
+{
+    const struct ssm_model_info *info = &a->program->model->info;
+    struct ssm_slot_head *head = ssm_pool_find(&a->program->pool, row->slot);
+    size_t frame_bytes = info->input == SSM_TOKENS ? sizeof(int32_t) : info->in_channels * sizeof(float);
+    uint32_t done = 0;
+
+    while (done < row->frames) {
+        uint32_t at = f->tile.count, taken =
+            piece_frames(row->view, head->frames, row->frames - done, SSM_TILE_FRAMES - f->tile.frames);
+
+        if (taken > 0) {
+            f->space->row[at] = (struct ssm_tile_row){.state = ssm_slot_states(head),
+                                                      .index = head->frames,
+                                                      .first = f->tile.frames,
+                                                      .frames = taken,
+                                                      .view = row->view};
+            f->source[at] = (const unsigned char *)row->in + done * frame_bytes;
+            f->space->target[at] = row->out + (size_t)done * info->out_channels;
+            f->tile.count++;
+            f->tile.frames += taken;
+            done += taken;
+            head->frames += taken;
+        }
+        if (done < row->frames || f->tile.frames == SSM_TILE_FRAMES)
+            tile_run(a, f);
+    }
+    row->out_frames = row->frames;
+}
+
+/* Member m of M takes the rows whose first frame lies in its M-th of all frames. */
+static void member_run(void *context, uint32_t member, uint32_t members)
+{
+    const struct advance *a = context;
+    struct ssm_workspace *space = &a->program->workspace[member];
+    struct filling f = {.space = space, .tile = {.rows = space->row, .scratch = space->scratch}};
+    uint64_t from = a->frames * member / members, to = a->frames * (member + 1) / members, at = 0;
+    unsigned mode = ssm_cpu_floats_flush();
+
+    for (size_t i = 0; i < a->n && at < to; i++) {
+        struct ssm_row *row = &a->rows[i];
+
+        if (row->status != SSM_OK || row->slot.index < 0)
+            continue;
+        if (at >= from)
+            row_run(a, &f, row);
+        at += row->frames;
+    }
+    tile_run(a, &f);
+    ssm_cpu_floats_restore(mode);
+}
+
+/* Refuses what cannot run, before any state moves. A slot's mark tells whether this batch has it already. */
+static int row_admit(struct ssm_program *program, struct ssm_row *row)
+{
+    struct ssm_slot_head *head;
+
+    row->out_frames = 0;
+    if (row->slot.index < 0)
+        return SSM_OK;
+    head = ssm_pool_find(&program->pool, row->slot);
+    if (!head)
+        return SSM_STALE;
+    if (row->frames == 0 || !row->in || !row->out || (row->view != SSM_STEP && row->view != SSM_SCAN) ||
+        head->batch == program->mark)
+        return SSM_INVAL;
+    head->batch = program->mark;
+    return SSM_OK;
+}
+
+int ssm_advance(struct ssm_program *program, struct ssm_row *rows, size_t n)
+{
+    struct advance a = {.program = program, .rows = rows, .n = n};
+    int first = SSM_OK;
+
+    if (++program->mark == 0)
+        program->mark = 1;
+    for (size_t i = 0; i < n; i++) {
+        rows[i].status = row_admit(program, &rows[i]);
+        if (rows[i].status == SSM_OK && rows[i].slot.index >= 0)
+            a.frames += rows[i].frames;
+        else if (first == SSM_OK)
+            first = rows[i].status;
+    }
+    if (a.frames > 0)
+        ssm_team_run(program->engine->team, member_run, &a);
+    return first;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside an engine: its instruction set and its team of threads; inside a program: model, pool, workspaces.
+ */
+#ifndef SSM_ENGINE_H
+#define SSM_ENGINE_H
+
+#include "ssm/cpu/ops.h"
+#include "ssm/model.h"
+#include "ssm/pool.h"
+#include "ssm/team.h"
+
+struct ssm_engine {
+    const struct ssm_cpu *cpu;
+    struct ssm_team *team;
+    uint32_t threads;
+};
+
+#define SSM_TILE_ROWS SSM_TILE_FRAMES
+
+/* What one thread needs to run tiles. */
+struct ssm_workspace {
+    float *input;   /* (SSM_TILE_FRAMES, in_channels) */
+    int32_t *token; /* (SSM_TILE_FRAMES) */
+    float *output;  /* (SSM_TILE_FRAMES, out_channels) */
+    float *scratch;
+    struct ssm_tile_row row[SSM_TILE_ROWS];
+    float *target[SSM_TILE_ROWS]; /* where the row's output goes */
+};
+
+struct ssm_program {
+    struct ssm_engine *engine;
+    struct ssm_model *model;
+    struct ssm_pool pool;
+    struct ssm_workspace *workspace; /* one per thread */
+    uint32_t mark;                   /* of the running advance */
+};
+
+#endif

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * add: the branches' outputs, joined by index. */
+#include "ssm/layers/branches.h"
+
+const struct ssm_kind ssm_kind_add = {
+    .id = SSM_KIND_add,
+    .type = "add",
+    .keys = (const char *const[]){"branches", NULL},
+    .init = ssm_branches_init,
+};
