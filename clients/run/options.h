@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The command line of ssmrun.
+ */
+#ifndef CLIENTS_RUN_OPTIONS_H
+#define CLIENTS_RUN_OPTIONS_H
+
+#include "clients/audio/signal.h"
+#include "ssm/ssm.h"
+
+struct run_options {
+    const char *model, *input, *output;
+    enum ssm_view view;
+    uint32_t chunk;            /* frames per advance */
+    struct signal_spec raw_in; /* what is said about raw input */
+    enum signal_format format_out;
+    struct ssm_engine_options engine;
+};
+
+/* Fills *out, or exits with EX_USAGE and a message, as argp does. */
+void run_options_load(struct run_options *out, int argc, char **argv);
+
+#endif
