@@ -10,8 +10,8 @@
  * hint; what contradicts is refused.
  *
  * Invariant: the filled-in spec, in the order of the table below, is the model's name and its identity. Every value is first
- * written with six digits (the rate with nine) and the model is made from what was written, so that loading a name gives the
- * model of that name, and two spellings of one value are one model.
+ * written with six digits (the rate with nine, a default with three) and the model is made from what was written, so that
+ * loading a name gives the model of that name, and two spellings of one value are one model.
  *
  * Times are seconds. Their defaults are counted in samples, since a sample is the only scale that every signal has; the
  * figures were chosen on an electrocardiogram at 360 Hz (docs/FORECAST.md). Threads: no state, safe everywhere.
@@ -98,11 +98,15 @@ static const char *unit_text(enum parameter p)
     return words[table[p].unit];
 }
 
-/* Set a value, rounded to what its canonical text says. jansson reads and writes numbers the same way in every locale. */
-static int value_store(struct filling *f, enum parameter p, double value)
+static size_t digits_of(enum parameter p)
+{
+    return table[p].unit == HZ ? 9 : 6;
+}
+
+/* Set a value, rounded to what its canonical text of `digits` digits says. jansson reads and writes numbers the same way in every locale. */
+static int value_store(struct filling *f, enum parameter p, double value, size_t digits)
 {
     json_t *number = value == floor(value) && fabs(value) < 1e9 ? json_integer((json_int_t)value) : json_real(value);
-    size_t digits = table[p].unit == HZ ? 9 : 6;
     int status = SSM_NOMEM;
 
     if (number == NULL) {
@@ -177,7 +181,7 @@ static int parse_pair(struct filling *f, const char *pair, size_t length, struct
     double x = json_number_value(number);
     json_decref(number);
     status = value_check(f, (enum parameter)p, x, "", err);
-    return status ? status : value_store(f, (enum parameter)p, x);
+    return status ? status : value_store(f, (enum parameter)p, x, digits_of((enum parameter)p));
 }
 
 static int parse_spec(struct filling *f, const char *spec, struct ssm_error *err)
@@ -206,7 +210,7 @@ static int take_hint(struct filling *f, enum parameter p, double known, struct s
     }
     if (f->text[p][0] == 0) {
         int status = value_check(f, p, known, " (of the stream)", err);
-        return status ? status : value_store(f, p, known);
+        return status ? status : value_store(f, p, known, digits_of(p));
     }
     if (fabs(f->value[p] - known) > 1e-8 * fabs(known)) {
         return ssm_error_set(err, SSM_CONFIG,
@@ -226,7 +230,7 @@ static int fill_defaults(struct filling *f, struct ssm_error *err)
     for (int p = RATE + 1; p < f->template->parameters; p++) {
         if (f->text[p][0] == 0) {
             double scale = table[p].unit == SECONDS ? 1 / f->value[RATE] : 1;
-            int status = value_store(f, (enum parameter)p, table[p].otherwise * scale);
+            int status = value_store(f, (enum parameter)p, table[p].otherwise * scale, 3);
             if (status) {
                 return status;
             }
