@@ -21,6 +21,9 @@ endif
 ALLC     := -std=gnu11 -D_GNU_SOURCE -I. -I$(BUILD) -fPIC -fvisibility=hidden -pthread $(WARN) $(HARDEN) $(CFLAGS) -MMD -MP
 ALLLD    := -pthread $(LDHARDEN) $(LDFLAGS)
 
+# One short line for each step; V=1 shows the commands.
+say = $(if $(V),,@printf '  %-7s %s\n' $(1) $@; )
+
 # ---- what is built from what ------------------------------------------------------------------------------------------
 ARCH     := $(shell uname -m)
 ISAS     := ref $(if $(filter x86_64,$(ARCH)),avx2 avx512)
@@ -66,22 +69,22 @@ libraries: $(LIBSSM) $(LIBCLIENT) $(SHARED)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALLC) $(if $(filter ssm/%,$<),$(BITS)) -DSSMD_VERSION='"$(VERSION)"' -c $< -o $@
+	$(call say,CC)$(CC) $(ALLC) $(if $(filter ssm/%,$<),$(BITS)) -DSSMD_VERSION='"$(VERSION)"' -c $< -o $@
 define isa_rule
 $$(BUILD)/obj/ssm/cpu/%.$(1).o: ssm/cpu/%.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(ALLC) $$(ISA_$(1)) $$(BITS) -Wno-psabi -DSSM_ISA=$(1) -c $$< -o $$@
+	$$(call say,CC)$$(CC) $$(ALLC) $$(ISA_$(1)) $$(BITS) -Wno-psabi -DSSM_ISA=$(1) -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 
 # The generated codec: not ours to warn about.
 $(BUILD)/proto/ssmd.pb-c.c: proto/ssmd.proto
 	@mkdir -p $(@D)
-	protoc-c --c_out=$(BUILD) $<
+	$(call say,PROTOC)protoc-c --c_out=$(BUILD) $<
 $(BUILD)/proto/ssmd.pb-c.h: $(BUILD)/proto/ssmd.pb-c.c ;
 $(BUILD)/obj/proto/ssmd.pb-c.o: $(BUILD)/proto/ssmd.pb-c.c
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -fPIC -fvisibility=hidden $(HARDEN) $(CFLAGS) -I$(BUILD) -c $< -o $@
+	$(call say,CC)$(CC) -std=gnu11 -fPIC -fvisibility=hidden $(HARDEN) $(CFLAGS) -I$(BUILD) -c $< -o $@
 $(PROTO_OBJ) $(DAEMON_OBJ) $(CLIENT_OBJ) $(call obj,daemon/main.c $(wildcard clients/c/ctl/*.c bench/*.c tests/*/*.c)): \
   | $(BUILD)/proto/ssmd.pb-c.h
 
@@ -93,27 +96,27 @@ $(LIBAUDIO): $(AUDIO_OBJ)
 $(BUILD)/lib/%.a:
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)$(AR) rcs $@ $^
 $(BUILD)/lib/libssm.so.$(SOVERSION): $(SSM_OBJ)
-	$(CC) -shared -Wl,-soname,$(@F) $(ALLLD) $^ $(SSM_LIBS) -o $@ && ln -sf $(@F) $(BUILD)/lib/libssm.so
+	$(call say,LD)$(CC) -shared -Wl,-soname,$(@F) $(ALLLD) $^ $(SSM_LIBS) -o $@ && ln -sf $(@F) $(BUILD)/lib/libssm.so
 $(BUILD)/lib/libssmclient.so.$(SOVERSION): $(CLIENT_OBJ) $(PROTO_OBJ)
-	$(CC) -shared -Wl,-soname,$(@F) $(ALLLD) $^ $(CLIENT_LIBS) -o $@ && ln -sf $(@F) $(BUILD)/lib/libssmclient.so
+	$(call say,LD)$(CC) -shared -Wl,-soname,$(@F) $(ALLLD) $^ $(CLIENT_LIBS) -o $@ && ln -sf $(@F) $(BUILD)/lib/libssmclient.so
 
 $(BUILD)/bin/ssmd: $(call obj,daemon/main.c) $(LIBDAEMON) $(LIBPROTO) $(LIBSSM)
 	@mkdir -p $(@D)
-	$(CC) $(ALLLD) $^ $(DAEMON_LIBS) -o $@
+	$(call say,LD)$(CC) $(ALLLD) $^ $(DAEMON_LIBS) -o $@
 $(BUILD)/bin/ssmctl: $(call obj,$(wildcard clients/c/ctl/*.c)) $(LIBCLIENT) $(LIBAUDIO)
 	@mkdir -p $(@D)
-	$(CC) $(ALLLD) $^ $(CTL_LIBS) -o $@
+	$(call say,LD)$(CC) $(ALLLD) $^ $(CTL_LIBS) -o $@
 $(BUILD)/bin/ssmrun: $(call obj,$(wildcard clients/run/*.c)) $(LIBSSM) $(LIBAUDIO)
 	@mkdir -p $(@D)
-	$(CC) $(ALLLD) $^ $(SSM_LIBS) $(AUDIO_LIBS) -o $@
+	$(call say,LD)$(CC) $(ALLLD) $^ $(SSM_LIBS) $(AUDIO_LIBS) -o $@
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_HELP) $(LIBDAEMON) $(LIBCLIENT) $(LIBPROTO) $(LIBSSM) $(LIBAUDIO)
 	@mkdir -p $(@D)
-	$(CC) $(ALLLD) $^ $(TEST_LIBS) -o $@
+	$(call say,LD)$(CC) $(ALLLD) $^ $(TEST_LIBS) -o $@
 $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(LIBCLIENT) $(LIBSSM)
 	@mkdir -p $(@D)
-	$(CC) $(ALLLD) $^ $(CLIENT_LIBS) $(SSM_LIBS) -o $@
+	$(call say,LD)$(CC) $(ALLLD) $^ $(CLIENT_LIBS) $(SSM_LIBS) -o $@
 
 # ---- what is run ------------------------------------------------------------------------------------------------------
 deps: ## install the Debian packages that are missing
