@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Golden cases: every directory with a case.json under tests/golden and under $GOLDEN is one test. Its input goes through
+ * the library as steps and as scans, cut into chunks of several sizes; what comes out must match what somebody else's code
+ * (case.json says whose) computed in float64, within the case's own tolerance, and in steps be the same bits at any size.
+ *
+ * A case of $GOLDEN whose layers this version does not have is skipped, with the reason. The cases of tests/golden are all
+ * of layers that exist, so none of them may be skipped.
+ */
+#include <dirent.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "ssm/ssm.h"
+
+#define CASES_MAX 1024
+
+struct golden {
+    char dir[512];
+    bool may_skip;
+    uint64_t steps;
+    uint32_t in_channels, out_channels;
+    double tolerance;
+    void *in;
+    float *expected, *out, *first;
+    uint64_t out_frames;
+};
+
+/* ---- reading a case ----------------------------------------------------------------------------------------------- */
+
+static void *read_numbers(const char *dir, const char *name, uint64_t *count)
+{
+    char path[600];
+    struct stat st;
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return NULL;
+    assert_int_equal(fstat(fileno(file), &st), 0);
+    char *bytes = malloc((size_t)st.st_size + 1);
+    assert_non_null(bytes);
+    assert_int_equal(fread(bytes, 1, (size_t)st.st_size, file), st.st_size);
+    fclose(file);
+    assert_int_equal(st.st_size % 4, 0);
+    *count = (uint64_t)st.st_size / 4;
+    return bytes;
+}
+
+static void load_case(struct golden *g)
+{
+    char path[600];
+    json_error_t error;
+    uint64_t count = 0;
+    snprintf(path, sizeof(path), "%s/case.json", g->dir);
+    json_t *json = json_load_file(path, 0, &error);
+    assert_non_null(json);
+    g->steps = (uint64_t)json_integer_value(json_object_get(json, "steps"));
+    g->in_channels = (uint32_t)json_integer_value(json_object_get(json, "in_channels"));
+    g->out_channels = (uint32_t)json_integer_value(json_object_get(json, "out_channels"));
+    g->tolerance = json_number_value(json_object_get(json, "tolerance"));
+    json_decref(json);
+    assert_true(g->steps > 0 && g->tolerance > 0);
+    g->in = read_numbers(g->dir, "input.f32", &count);
+    if (!g->in)
+        g->in = read_numbers(g->dir, "input.i32", &count);
+    assert_non_null(g->in);
+    assert_int_equal(count, g->steps * g->in_channels);
+    g->expected = read_numbers(g->dir, "expected.f32", &count);
+    assert_non_null(g->expected);
+    g->out_frames = count / g->out_channels;
+    assert_int_equal(count % g->out_channels, 0);
+    g->out = calloc(count + 1, sizeof(float));
+    g->first = calloc(count + 1, sizeof(float));
+    assert_true(g->out && g->first);
+}
+
+static void free_case(struct golden *g)
+{
+    free(g->in);
+    free(g->expected);
+    free(g->out);
+    free(g->first);
+}
+
+/* ---- running it --------------------------------------------------------------------------------------------------- */
+
+/* max|out - expected| / max|expected|; not a number where out is not. */
+static double relative_error(const struct golden *g)
+{
+    double worst = 0, scale = 0;
+    for (uint64_t i = 0; i < g->out_frames * g->out_channels; i++) {
+        double difference = fabs((double)g->out[i] - (double)g->expected[i]);
+        if (!(difference <= worst))
+            worst = difference;
+        if (isnan(worst))
+            return worst;
+        scale = fmax(scale, fabs((double)g->expected[i]));
+    }
+    return scale > 0 ? worst / scale : worst;
+}
+
+/* The whole input in chunks, through a fresh state. */
+static void run_case(struct golden *g, struct ssm_program *program, enum ssm_view view, uint64_t chunk)
+{
+    struct ssm_slot slot;
+    uint64_t made = 0;
+    memset(g->out, 0xff, g->out_frames * g->out_channels * sizeof(float));
+    assert_int_equal(ssm_slot_acquire(program, &slot), SSM_OK);
+    for (uint64_t at = 0; at < g->steps; at += chunk) {
+        uint64_t now = g->steps - at < chunk ? g->steps - at : chunk;
+        struct ssm_row row = {.slot = slot, .view = view, .frames = (uint32_t)now};
+        row.in = (const char *)g->in + at * g->in_channels * 4;
+        row.out = g->out + made * g->out_channels;
+        assert_true(made + ssm_out_frames_max(ssm_program_model(program), now) <= g->out_frames);
+        assert_int_equal(ssm_advance(program, &row, 1), SSM_OK);
+        made += row.out_frames;
+    }
+    assert_int_equal(made, g->out_frames);
+    ssm_slot_release(program, slot);
+}
+
+static unsigned check_view(struct golden *g, struct ssm_program *program, enum ssm_view view, double *worst)
+{
+    const uint64_t chunks[] = {g->steps, 1, 7, 64, 501};
+    unsigned failures = 0;
+    for (size_t i = 0; i < sizeof(chunks) / sizeof(chunks[0]); i++) {
+        run_case(g, program, view, chunks[i]);
+        double error = relative_error(g);
+        *worst = error <= *worst ? *worst : error;
+        if (!(error <= g->tolerance)) {
+            print_error("%s: %s in chunks of %llu: error %.3g, tolerance %.3g\n", g->dir,
+                        view == SSM_STEP ? "steps" : "scans", (unsigned long long)chunks[i], error, g->tolerance);
+            failures++;
+        }
+        size_t bytes = g->out_frames * g->out_channels * sizeof(float);
+        if (i == 0) {
+            memcpy(g->first, g->out, bytes);
+        } else if (view == SSM_STEP && memcmp(g->first, g->out, bytes) != 0) {
+            print_error("%s: steps in chunks of %llu give other bits\n", g->dir, (unsigned long long)chunks[i]);
+            failures++;
+        }
+    }
+    return failures;
+}
+
+static void check_model(struct golden *g, struct ssm_model *model)
+{
+    struct ssm_engine *engine = NULL;
+    struct ssm_program *program = NULL;
+    struct ssm_error err = {0};
+    double step = 0, scan = 0;
+    const struct ssm_model_info *info = ssm_model_info(model);
+    assert_int_equal(info->in_channels, g->in_channels);
+    assert_int_equal(info->out_channels, g->out_channels);
+    assert_int_equal(ssm_engine_new(&engine, &(struct ssm_engine_options){0}, &err), SSM_OK);
+    assert_int_equal(ssm_program_new(&program, engine, model, 1, &err), SSM_OK);
+    unsigned failures = check_view(g, program, SSM_STEP, &step) + check_view(g, program, SSM_SCAN, &scan);
+    print_message("%s: step %.2e, scan %.2e, tolerance %.0e\n", g->dir, step, scan, g->tolerance);
+    ssm_program_free(program);
+    ssm_engine_free(engine);
+    assert_int_equal(failures, 0);
+}
+
+static void golden__in_steps_and_scans__matches_the_reference(void **state)
+{
+    struct golden *g = *state;
+    struct ssm_model *model = NULL;
+    struct ssm_error err = {0};
+    int rc = ssm_model_load(&model, g->dir, NULL, &err);
+    if (rc == SSM_UNSUPPORTED && g->may_skip) {
+        print_message("%s\n", err.text);
+        skip();
+    }
+    if (rc)
+        print_error("%s\n", err.text);
+    assert_int_equal(rc, SSM_OK);
+    load_case(g);
+    check_model(g, model);
+    ssm_model_free(model);
+    free_case(g);
+}
+
+/* ---- finding cases ------------------------------------------------------------------------------------------------ */
+
+static size_t find_cases(const char *root, bool may_skip, struct golden *cases, struct CMUnitTest *tests, size_t n)
+{
+    struct dirent **entries;
+    int found = scandir(root, &entries, NULL, alphasort);
+    if (found < 0) {
+        fprintf(stderr, "%s: no such directory of golden cases\n", root);
+        exit(1);
+    }
+    for (int i = 0; i < found; i++) {
+        char path[512];
+        struct golden *g = &cases[n];
+        snprintf(g->dir, sizeof(g->dir), "%.240s/%.240s", root, entries[i]->d_name);
+        snprintf(path, sizeof(path), "%.490s/case.json", g->dir);
+        if (entries[i]->d_name[0] != '.' && access(path, R_OK) == 0 && n < CASES_MAX) {
+            g->may_skip = may_skip;
+            tests[n++] = (struct CMUnitTest){g->dir, golden__in_steps_and_scans__matches_the_reference, NULL, NULL, g};
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    return n;
+}
+
+int main(void)
+{
+    static struct golden cases[CASES_MAX + 1];
+    static struct CMUnitTest tests[CASES_MAX + 1];
+    const char *more = getenv("GOLDEN");
+    size_t n = find_cases("tests/golden", false, cases, tests, 0);
+    if (more && *more)
+        n = find_cases(more, true, cases, tests, n);
+    return _cmocka_run_group_tests("golden", tests, n, NULL, NULL);
+}
