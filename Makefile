@@ -51,6 +51,7 @@ PROGRAMS := $(addprefix $(BUILD)/bin/,ssmd ssmctl ssmrun)
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/ssm/test_*.c tests/proto/test_*.c tests/daemon/test_*.c \
               tests/clients/test_*.c tests/golden/test_*.c tests/sys/test_*.c))
 TEST_HELP := $(call obj,$(filter-out $(wildcard tests/*/test_*.c),$(wildcard tests/*/*.c)))
+BENCH_HELP := $(call obj,$(wildcard bench/lib/*.c))
 BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
 SSM_LIBS    := -ljansson -lm
@@ -85,7 +86,7 @@ $(BUILD)/proto/ssmd.pb-c.h: $(BUILD)/proto/ssmd.pb-c.c ;
 $(BUILD)/obj/proto/ssmd.pb-c.o: $(BUILD)/proto/ssmd.pb-c.c
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) -std=gnu11 -fPIC -fvisibility=hidden $(HARDEN) $(CFLAGS) -I$(BUILD) -c $< -o $@
-$(PROTO_OBJ) $(DAEMON_OBJ) $(CLIENT_OBJ) $(call obj,daemon/main.c $(wildcard clients/c/ctl/*.c bench/*.c tests/*/*.c)): \
+$(PROTO_OBJ) $(DAEMON_OBJ) $(CLIENT_OBJ) $(call obj,daemon/main.c $(wildcard clients/c/ctl/*.c bench/*.c bench/lib/*.c tests/*/*.c)): \
   | $(BUILD)/proto/ssmd.pb-c.h
 
 $(LIBSSM): $(SSM_OBJ)
@@ -114,7 +115,7 @@ $(BUILD)/bin/ssmrun: $(call obj,$(wildcard clients/run/*.c)) $(LIBSSM) $(LIBAUDI
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_HELP) $(LIBDAEMON) $(LIBCLIENT) $(LIBPROTO) $(LIBSSM) $(LIBAUDIO)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(ALLLD) $^ $(TEST_LIBS) -o $@
-$(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(LIBCLIENT) $(LIBSSM)
+$(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_HELP) $(LIBPROTO) $(LIBSSM)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(ALLLD) $^ $(CLIENT_LIBS) $(SSM_LIBS) -o $@
 
