@@ -8,11 +8,11 @@
  *
  * One observation (g, target u, forgetting l), with v = S' g and a = l + v'v:
  *     k = S v / a,   W += (u - W g) k',   S = (S - c (S v) v') / sqrt(l),   c = 1 / (a (1 + sqrt(l / a)))
- * c does not depend on S v, so each row of S is read, both observations applied, and written once.
+ * Each pass over S takes its rows one by one, independent of one another, which is what keeps the processor busy.
  *
  * The view does not matter: rls has no parallel form, and a scan steps it.
- * SOURCE  Potter 1963 (Bierman, "Factorization Methods for Discrete Sequential Estimation", ch. II.5); with forgetting as
- *         in Haykin, "Adaptive Filter Theory", ch. 10.
+ * SOURCE  Potter 1963, as in Bierman, "Factorization Methods for Discrete Sequential Estimation"; forgetting as in Haykin,
+ *         "Adaptive Filter Theory" (both give the covariance form that tests/reference/rls.c writes out).
  */
 #include <math.h>
 #include <string.h>
@@ -26,6 +26,7 @@ enum { LANES = 8 };
 /* One observation, ready to be applied row by row. */
 struct observation {
     double direction[SSM_RLS_LD_MAX] __attribute__((aligned(64))); /* v */
+    double along[SSM_RLS_LD_MAX];                                  /* S v */
     double gain;                                                   /* 1 / a: k = S v / a */
     double turn;                                                   /* c / sqrt(l) */
     double shrink;                                                 /* 1 / sqrt(l) */
@@ -94,14 +95,15 @@ static inline void row_turn(double *restrict row, const struct observation *rest
 static void learn(const struct ssm_rls *p, struct work *w, double *root, double *weights, const float *u, uint32_t i)
 {
     struct observation *seen = &w->seen, *ridge = &w->ridge;
-    double *row = root + (size_t)i * p->ld;
 
     observation_see(seen, root, w->past, p->n, p->ld);
     observation_weigh(seen, p->forgetting, p->ld);
+    for (uint32_t j = 0; j < p->n; j++) {
+        seen->along[j] = dot(root + (size_t)j * p->ld, seen->direction, p->ld);
+    }
     /* row i as the first observation leaves it gives the direction of the second */
-    double along = dot(row, seen->direction, p->ld);
-    memcpy(ridge->direction, row, p->ld * sizeof(*row));
-    row_turn(ridge->direction, seen, along, p->ld);
+    memcpy(ridge->direction, root + (size_t)i * p->ld, p->ld * sizeof(*root));
+    row_turn(ridge->direction, seen, seen->along[i], p->ld);
     for (uint32_t j = 0; j < p->ld; j++) {
         ridge->direction[j] *= p->pull;
     }
@@ -109,17 +111,19 @@ static void learn(const struct ssm_rls *p, struct work *w, double *root, double 
     for (uint32_t c = 0; c < p->targets; c++) {
         const double *wc = weights + (size_t)c * p->ld;
         seen->error[c] = (u[c] - dot(wc, w->past, p->ld)) * seen->gain;
-        ridge->error[c] = -p->pull * SSM_FMA(seen->error[c], along, wc[i]) * ridge->gain;
+        ridge->error[c] = -p->pull * SSM_FMA(seen->error[c], seen->along[i], wc[i]) * ridge->gain;
     }
     for (uint32_t j = 0; j < p->n; j++) {
-        row = root + (size_t)j * p->ld;
-        along = dot(row, seen->direction, p->ld);
-        row_turn(row, seen, along, p->ld);
-        double across = dot(row, ridge->direction, p->ld);
-        row_turn(row, ridge, across, p->ld);
-        for (uint32_t c = 0; c < p->targets; c++) {
-            double *wcj = weights + (size_t)c * p->ld + j;
-            *wcj = SSM_FMA(ridge->error[c], across, SSM_FMA(seen->error[c], along, *wcj));
+        row_turn(root + (size_t)j * p->ld, seen, seen->along[j], p->ld);
+        ridge->along[j] = dot(root + (size_t)j * p->ld, ridge->direction, p->ld);
+    }
+    for (uint32_t j = 0; j < p->n; j++) {
+        row_turn(root + (size_t)j * p->ld, ridge, ridge->along[j], p->ld);
+    }
+    for (uint32_t c = 0; c < p->targets; c++) {
+        double *restrict wc = weights + (size_t)c * p->ld;
+        for (uint32_t j = 0; j < p->n; j++) {
+            wc[j] = SSM_FMA(ridge->error[c], ridge->along[j], SSM_FMA(seen->error[c], seen->along[j], wc[j]));
         }
     }
 }
@@ -174,7 +178,7 @@ static void frame(const struct ssm_rls *p, struct work *w, unsigned char *state,
 /* SHAPES   x (frames, K); signal (frames, in_channels), its first `targets` are u; y (frames, 3 targets): predictions for t+h,
  *          errors of the predictions for t, scores.
  * ALIASING none.
- * COST     per frame 10 n^2 flops in float64; S (8 n^2 bytes) read three times and written twice, from L1 or L2.
+ * COST     per frame 10 n^2 flops in float64; S (8 n^2 bytes) is read five times and written twice, in L1 or L2.
  * ERROR    against the definition in float64: the rounding of the float32 features and outputs. */
 void SSM_CPU(ssm_cpu_rls)(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y)
 {
