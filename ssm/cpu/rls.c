@@ -14,6 +14,7 @@
  * SOURCE  Potter 1963, as in Bierman, "Factorization Methods for Discrete Sequential Estimation"; forgetting as in Haykin,
  *         "Adaptive Filter Theory" (both give the covariance form that tests/reference/rls.c writes out).
  */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -140,6 +141,12 @@ static float score(const struct ssm_rls *p, double *means, double error, uint64_
     return means[1] > 0 ? (float)sqrt(means[0] / means[1]) : 0;
 }
 
+/* Into float32; what is too large for it becomes the largest, since one infinite error would spoil the means for good. */
+static inline float narrow(double x)
+{
+    return (float)(x > FLT_MAX ? FLT_MAX : x < -FLT_MAX ? -FLT_MAX : x);
+}
+
 static void frame(const struct ssm_rls *p, struct work *w, unsigned char *state, uint64_t t, const float *x,
                   const float *u, float *y)
 {
@@ -168,10 +175,10 @@ static void frame(const struct ssm_rls *p, struct work *w, unsigned char *state,
     for (uint32_t c = 0; c < p->targets; c++) {
         errors[c] = scores[c] = 0;
         if (t >= p->horizon) {
-            errors[c] = u[c] - issued[c];
+            errors[c] = narrow((double)u[c] - issued[c]);
             scores[c] = score(p, means + 2 * (size_t)c, errors[c], t - p->horizon);
         }
-        y[c] = issued[c] = (float)dot(weights + (size_t)c * p->ld, w->past, p->ld);
+        y[c] = issued[c] = narrow(dot(weights + (size_t)c * p->ld, w->past, p->ld));
     }
 }
 

@@ -297,6 +297,34 @@ static void rls__silence_far_longer_than_the_memory__stays_finite_and_still_lear
     assert_true(live("forecast:rate=360,memory=0.1", 240000) < 0.05f);
 }
 
+/* The largest finite samples: numbers at every frame, and a score again when the means have forgotten them. */
+static void rls__samples_near_the_largest_float__stay_finite(void **state)
+{
+    const struct reference_rls p = {1, 1, 3, 1, 0.98, 0.01, 5, 50};
+    float *in = calloc(FRAMES, sizeof(*in)), *out = calloc((size_t)FRAMES * 3, sizeof(*out));
+    uint32_t seed = 123456789u;
+    struct runner r;
+
+    (void)state;
+    assert_true(in && out);
+    for (int t = 0; t < FRAMES; t++) {
+        in[t] = noise(&seed);
+    }
+    for (int t = 500; t < 520; t++) {
+        in[t] = copysignf(3.4e38f, in[t]);
+    }
+    in[600] = 1e25f;
+    runner_open(&r, model_must(&p), NULL);
+    runner_pass(&r, SSM_STEP, in, out, FRAMES);
+    for (int t = 0; t < FRAMES; t++) {
+        assert_true(isfinite(out[3 * t]) && isfinite(out[3 * t + 1]) && isfinite(out[3 * t + 2]));
+    }
+    assert_true(out[3 * FRAMES - 1] > 0);
+    runner_close(&r);
+    free(in);
+    free(out);
+}
+
 static void expect_refused(struct reference_rls p, const char *word)
 {
     struct ssm_error err = {""};
@@ -349,6 +377,7 @@ int main(void)
         cmocka_unit_test(rls__before_the_horizon__is_silent),
         cmocka_unit_test(rls__long_life__stays_finite_and_still_learns),
         cmocka_unit_test(rls__silence_far_longer_than_the_memory__stays_finite_and_still_learns),
+        cmocka_unit_test(rls__samples_near_the_largest_float__stay_finite),
         cmocka_unit_test(rls__key_out_of_range__is_refused_by_name),
         cmocka_unit_test(rls__state_too_large__is_refused_with_its_size),
     };
