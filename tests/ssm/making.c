@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Models for tests; see making.h. What goes wrong here is the test's own fault and fails it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/ssm/making.h"
+
+static uint32_t making_next(uint32_t *seed)
+{
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 17;
+    *seed ^= *seed << 5;
+    return *seed;
+}
+
+float making_noise(uint32_t *seed)
+{
+    return (float)((double)(int32_t)making_next(seed) / 2147483648.0);
+}
+
+uint32_t making_number(uint32_t *seed, uint32_t below)
+{
+    return (uint32_t)((uint64_t)making_next(seed) * below >> 32);
+}
+
+void making_init(struct making *m, uint32_t seed)
+{
+    memset(m, 0, sizeof(*m));
+    m->seed = seed;
+    for (int i = 0; i < 8; i++) /* neighbouring seeds part */
+        making_next(&m->seed);
+}
+
+void making_fini(struct making *m)
+{
+    for (uint32_t i = 0; i < m->tensors; i++)
+        free(m->tensor[i].values);
+    m->tensors = 0;
+}
+
+static size_t elements(const struct making_tensor *t)
+{
+    size_t n = 1;
+
+    for (uint32_t i = 0; i < t->rank; i++)
+        n *= t->dims[i];
+    return n;
+}
+
+float *making_tensor(struct making *m, float spread, const char *name, uint32_t rank, ...)
+{
+    struct making_tensor *t = &m->tensor[m->tensors];
+    va_list dims;
+
+    assert_true(m->tensors < MAKING_TENSORS_MAX && rank <= 3);
+    m->tensors++;
+    snprintf(t->name, sizeof(t->name), "%s", name);
+    t->rank = rank;
+    va_start(dims, rank);
+    for (uint32_t i = 0; i < rank; i++)
+        t->dims[i] = va_arg(dims, uint32_t);
+    va_end(dims);
+    t->values = calloc(elements(t) + 1, sizeof(*t->values));
+    assert_non_null(t->values);
+    for (size_t i = 0; i < elements(t); i++)
+        t->values[i] = spread * making_noise(&m->seed);
+    return t->values;
+}
+
+static void quotes_turn(char *text)
+{
+    for (; *text; text++)
+        if (*text == '\'')
+            *text = '"';
+}
+
+void making_layers(struct making *m, const char *format, ...)
+{
+    size_t n = strlen(m->layers);
+    va_list arguments;
+    int more;
+
+    if (n > 0)
+        m->layers[n++] = ',';
+    va_start(arguments, format);
+    more = vsnprintf(m->layers + n, sizeof(m->layers) - n, format, arguments);
+    va_end(arguments);
+    assert_true(more > 0 && n + (size_t)more < sizeof(m->layers));
+}
+
+static void config_write(const struct making *m, const char *path, uint32_t in_channels, uint32_t out_channels)
+{
+    char input[64], *text = NULL;
+    FILE *file = fopen(path, "w");
+    int n;
+
+    assert_non_null(file);
+    if (m->vocab)
+        snprintf(input, sizeof(input), "'kind':'tokens','vocab':%u", m->vocab);
+    else
+        snprintf(input, sizeof(input), "'kind':'signal','channels':%u,'sample_rate':100", in_channels);
+    n = asprintf(&text,
+                 "{'model_type':'ssmd','format_version':1,'name':'made','input':{%s},"
+                 "'output':{'kind':'signal','channels':%u%s},'layers':[%s]}",
+                 input, out_channels, m->vocab ? "" : ",'sample_rate':100", m->layers);
+    assert_true(n > 0);
+    quotes_turn(text);
+    assert_int_equal(fwrite(text, 1, (size_t)n, file), n);
+    assert_int_equal(fclose(file), 0);
+    free(text);
+}
+
+/* Eight bytes of length, the header, the values (this machine is little-endian, as the format is). */
+static void tensors_write(const struct making *m, const char *path)
+{
+    FILE *file = fopen(path, "w");
+    char *header = NULL;
+    size_t size = 0, at = 0;
+    uint64_t length;
+    FILE *text = open_memstream(&header, &size);
+
+    assert_non_null(file);
+    assert_non_null(text);
+    fputc('{', text);
+    for (uint32_t i = 0; i < m->tensors; i++) {
+        const struct making_tensor *t = &m->tensor[i];
+
+        fprintf(text, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[", i ? "," : "", t->name);
+        for (uint32_t k = 0; k < t->rank; k++)
+            fprintf(text, k ? ",%u" : "%u", t->dims[k]);
+        fprintf(text, "],\"data_offsets\":[%zu,%zu]}", at, at + elements(t) * sizeof(float));
+        at += elements(t) * sizeof(float);
+    }
+    fputc('}', text);
+    assert_int_equal(fclose(text), 0);
+    length = size;
+    fwrite(&length, sizeof(length), 1, file);
+    fwrite(header, 1, size, file);
+    for (uint32_t i = 0; i < m->tensors; i++)
+        fwrite(m->tensor[i].values, sizeof(float), elements(&m->tensor[i]), file);
+    assert_int_equal(fclose(file), 0);
+    free(header);
+}
+
+int making_load(const struct making *m, struct ssm_model **out, uint32_t in_channels, uint32_t out_channels,
+                struct ssm_error *err)
+{
+    char dir[] = "/tmp/ssm-made-XXXXXX", config[64], tensors[64];
+    int status;
+
+    assert_non_null(mkdtemp(dir));
+    snprintf(config, sizeof(config), "%s/config.json", dir);
+    snprintf(tensors, sizeof(tensors), "%s/model.safetensors", dir);
+    config_write(m, config, in_channels, out_channels);
+    if (m->tensors > 0)
+        tensors_write(m, tensors);
+    status = ssm_model_load(out, dir, NULL, err);
+    unlink(config);
+    unlink(tensors);
+    rmdir(dir);
+    return status;
+}

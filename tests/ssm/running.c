@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One model on one engine, for tests; see running.h. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "tests/ssm/making.h"
+#include "tests/ssm/running.h"
+
+const char *const running_isas[] = {"ref", "avx2", "avx512", NULL};
+
+bool running_isa_here(const char *isa)
+{
+    struct ssm_engine *engine = NULL;
+    bool here = ssm_engine_new(&engine, &(struct ssm_engine_options){.isa = isa}, NULL) == SSM_OK;
+
+    ssm_engine_free(engine);
+    return here;
+}
+
+void running_open(struct running *r, struct ssm_model *model, const char *isa, uint32_t threads, uint32_t slots)
+{
+    struct ssm_engine_options options = {.isa = isa, .threads = threads};
+    struct ssm_error err = {""};
+
+    r->model = ssm_model_ref(model);
+    if (ssm_engine_new(&r->engine, &options, &err) || ssm_program_new(&r->program, r->engine, model, slots, &err))
+        fail_msg("no engine: %s", err.text);
+}
+
+void running_close(struct running *r)
+{
+    ssm_program_free(r->program);
+    ssm_engine_free(r->engine);
+    ssm_model_free(r->model);
+}
+
+struct ssm_slot running_acquire(struct running *r)
+{
+    struct ssm_slot slot;
+
+    assert_int_equal(ssm_slot_acquire(r->program, &slot), SSM_OK);
+    return slot;
+}
+
+void running_advance(struct running *r, struct ssm_slot slot, enum ssm_view view, const void *in, uint32_t frames,
+                     float *out)
+{
+    struct ssm_row row = {.slot = slot, .view = view, .frames = frames, .in = in, .out = out};
+
+    assert_int_equal(ssm_advance(r->program, &row, 1), SSM_OK);
+    assert_int_equal(row.out_frames, frames);
+}
+
+void running_pass(struct running *r, enum ssm_view view, const void *in, uint32_t frames, float *out, uint32_t *seed,
+                  uint32_t most, uint32_t grid)
+{
+    const struct ssm_model_info *info = ssm_model_info(r->model);
+    struct ssm_slot slot = running_acquire(r);
+
+    for (uint32_t t = 0, taken; t < frames; t += taken) {
+        taken = seed ? 1 + making_number(seed, most) : most;
+        taken = (taken + grid - 1) / grid * grid;
+        taken = taken < frames - t ? taken : frames - t;
+        /* one sample of every channel is 4 bytes each, tokens and floats alike */
+        running_advance(r, slot, view, (const char *)in + (size_t)t * info->in_channels * 4, taken,
+                        out + (size_t)t * info->out_channels);
+    }
+    ssm_slot_release(r->program, slot);
+}
+
+double running_error(const float *got, const double *want, size_t n)
+{
+    double error = 0, largest = 0, own = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(got[i]))
+            return INFINITY;
+        error = fmax(error, fabs(got[i] - want[i]));
+        largest = fmax(largest, fabs(want[i]));
+        own = fmax(own, fabs((double)got[i]));
+    }
+    largest = largest > 0 ? largest : own;
+    return largest > 0 ? error / largest : 0;
+}

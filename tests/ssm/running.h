@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One model on one engine, for tests: open, pass a signal through one stream in chunks, close.
+ */
+#ifndef TESTS_SSM_RUNNING_H
+#define TESTS_SSM_RUNNING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ssm/ssm.h"
+
+struct running {
+    struct ssm_engine *engine;
+    struct ssm_program *program;
+    struct ssm_model *model; /* its own reference */
+};
+
+/* The instruction sets that a build may have, NULL at the end, and whether this processor runs one. */
+extern const char *const running_isas[];
+bool running_isa_here(const char *isa);
+
+/* isa NULL: the best here. What fails fails the test. */
+void running_open(struct running *r, struct ssm_model *model, const char *isa, uint32_t threads, uint32_t slots);
+void running_close(struct running *r);
+
+struct ssm_slot running_acquire(struct running *r);
+/* `frames` frames of the stream in one row. */
+void running_advance(struct running *r, struct ssm_slot slot, enum ssm_view view, const void *in, uint32_t frames,
+                     float *out);
+
+/* A fresh stream over all frames, cut at random: pieces of 1 to most frames, each but the last a multiple of `grid`.
+ * seed NULL: pieces of exactly `most`. */
+void running_pass(struct running *r, enum ssm_view view, const void *in, uint32_t frames, float *out, uint32_t *seed,
+                  uint32_t most, uint32_t grid);
+
+/* max |got - want| / max |want| (max |got| when want is all 0); infinite when got has a NaN. */
+double running_error(const float *got, const double *want, size_t n);
+
+#endif
