@@ -152,7 +152,9 @@ fmt: ## format the C sources
 lint: lint-layers ## who includes whom, clang-format, cppcheck
 	@scripts/deps lint
 	clang-format --dry-run -Werror $$(git ls-files --cached --others --exclude-standard '*.[ch]')
-	cppcheck --quiet --error-exitcode=1 --inline-suppr --suppressions-list=.cppcheck -j2 -I. ssm daemon proto clients
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability --library=posix,gnu,bsd -j2 -I. \
+	  -D_GNU_SOURCE -DSSM_ISA=ref '-DSTAILQ_HEAD(n,t)=struct n{struct t*f;}' ssm daemon proto clients
+	shellcheck $$(git ls-files scripts .ci | xargs grep -l '^#!/bin/.*sh')
 install: all ## DESTDIR= PREFIX= LIBDIR=
 	@BUILD=$(BUILD) DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) VERSION=$(VERSION) SOVERSION=$(SOVERSION) scripts/install
 clean: ## remove what was built
