@@ -49,9 +49,9 @@ int main(int argc, char **argv)
             if ((rc = ssmc_poll(client, 1000)) < 0 || (rc = take(stream)) < 0)
                 break;
     }
-    while (rc == 0 && (rc = ssmc_close(stream, 1000)) == SSMC_FULL)
+    while (rc == 0 && (rc = ssmc_close(stream, 5000)) == SSMC_FULL)
         rc = take(stream);
-    while (rc == 0 && results < FRAMES && (rc = ssmc_poll(client, 1000)) > 0)
+    if (rc == 0)
         rc = take(stream);
     if (rc != 0)
         fprintf(stderr, "%s\n", ssmc_error_text(client));

@@ -96,6 +96,7 @@ struct ssmc_daemon_info {
     uint32_t streams_max;
     char tap[256]; /* endpoint, "" when off */
     uint32_t reconnects; /* of this connection so far */
+    int is_connected;    /* 0 while the daemon is away; ssmc_poll goes on trying */
 };
 SSMC_API void ssmc_daemon_info(const struct ssmc *c, struct ssmc_daemon_info *out);
 
@@ -160,12 +161,12 @@ struct ssmc_result {
  * a read stream). Never waits: poll first. */
 SSMC_API SSMC_MUST_CHECK int ssmc_next(struct ssmc_stream *s, struct ssmc_result *out);
 
-/* Waits until every pushed frame is applied; the results may still be on their way. */
+/* Waits until every pushed frame is applied; the results may still be on their way. SSMC_FULL: take results first. */
 SSMC_API SSMC_MUST_CHECK int ssmc_drain(struct ssmc_stream *s, int timeout_ms);
-/* Ends the stream: its tail leaves before the answer, results remain to be taken with ssmc_next until 0.
- * Keep polling with ssmc_close again after SSMC_FULL or SSMC_TIMEOUT. */
+/* Ends the stream. SSMC_OK: every result has arrived and remains to be taken with ssmc_next until 0. SSMC_FULL: take results
+ * with ssmc_next first, then call again. SSMC_TIMEOUT: call again to go on waiting. */
 SSMC_API SSMC_MUST_CHECK int ssmc_close(struct ssmc_stream *s, int timeout_ms);
-/* Restart at index 0 in a new epoch. */
+/* Restart at index 0 in a new epoch, after what was pushed. SSMC_FULL and SSMC_TIMEOUT as for ssmc_close. */
 SSMC_API SSMC_MUST_CHECK int ssmc_reset(struct ssmc_stream *s, int timeout_ms);
 /* Free the client side; the daemon's stream goes on existing. */
 SSMC_API void ssmc_stream_free(struct ssmc_stream *s);

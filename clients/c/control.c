@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Drain, close and reset: calls that wait until the daemon has everything that was pushed.
+ *
+ * Close and Reset go out only when every frame is applied. So a broken connection never leaves the question whether the tail
+ * went in before them, and each may simply be asked again. A call that times out may be repeated: it goes on waiting for
+ * what is on its way.
+ */
+#include "clients/c/client.h"
+
+#include <inttypes.h>
+
+/* The daemon stops taking input when results are not taken; waiting for it then would wait for ever. */
+static int check_results(const struct ssmc_stream *s)
+{
+    if (s->results.waiting < s->buffer_bytes / 2 || s->results.waiting == 0)
+        return SSMC_OK;
+    return fail(s->c, SSMC_FULL, "stream %s: take its results first, %" PRIu64 " bytes are waiting", s->info.id,
+                s->results.waiting);
+}
+
+/* One turn of waiting; 0 to look again. */
+static int wait_turn(struct ssmc_stream *s, int64_t until, const char *what)
+{
+    enum { SLICE_MS = 1000 };
+    int rc = check_results(s);
+    if (rc != 0)
+        return rc;
+    int64_t left_ms = (until - now_ns()) / MS_NS + 1;
+    rc = ssmc_poll(s->c, left_ms > SLICE_MS ? SLICE_MS : left_ms < 0 ? 0 : (int)left_ms);
+    if (rc == 0 && now_ns() >= until)
+        return s->c->link == LINK_UP ? fail(s->c, SSMC_TIMEOUT, "stream %s: %s takes longer", s->info.id, what)
+                                     : SSMC_TIMEOUT;
+    return rc < 0 ? rc : 0;
+}
+
+static int check_writer(const struct ssmc_stream *s)
+{
+    if (s->reader)
+        return fail(s->c, SSMC_INVAL, "stream %s is only read here", s->info.id);
+    return stream_check(s);
+}
+
+int ssmc_drain(struct ssmc_stream *s, int timeout_ms)
+{
+    int64_t until = deadline_ns(timeout_ms);
+    int rc;
+    while ((rc = check_writer(s)) == 0 && s->info.applied < s->kept.next)
+        if ((rc = wait_turn(s, until, "applying what was pushed")) != 0)
+            return rc;
+    return rc;
+}
+
+static void answer_close(struct ssmc *c, struct request *r, const Ssmd__Reply *reply)
+{
+    struct ssmc_stream *s = r->context;
+    if (!reply)
+        return; /* asked again on the next connection */
+    if (reply->error) {
+        s->control_status = fail_refused(c, reply->error);
+        return;
+    }
+    if (reply->answer_case == SSMD__REPLY__ANSWER_STREAM && reply->stream->out_channels == s->info.out_channels)
+        stream_info_copy(&s->info, reply->stream);
+    s->close_answered = true;
+}
+
+static void answer_reset(struct ssmc *c, struct request *r, const Ssmd__Reply *reply)
+{
+    struct ssmc_stream *s = r->context;
+    if (!reply)
+        return;
+    s->is_resetting = false;
+    if (reply->error) {
+        s->control_status = fail_refused(c, reply->error);
+        return;
+    }
+    if (reply->answer_case != SSMD__REPLY__ANSWER_STREAM || reply->stream->epoch < s->info.epoch) {
+        s->control_status = fail(c, SSMC_PROTOCOL, "the daemon answered reset with something else");
+        return;
+    }
+    resume_new_epoch(s, reply->stream);
+}
+
+/* Sends close or reset as soon as everything is applied and nothing else is being asked. */
+static void ask(struct ssmc_stream *s)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Close close_it = SSMD__CLOSE__INIT;
+    Ssmd__Reset reset_it = SSMD__RESET__INIT;
+    if (s->state != STREAM_LIVE || s->request.id != 0 || s->info.applied < s->kept.next || s->close_answered)
+        return;
+    if (s->is_closing) {
+        message.request_case = SSMD__FROM_CLIENT__REQUEST_CLOSE;
+        message.close = &close_it;
+        close_it.handle = s->handle;
+    } else {
+        message.request_case = SSMD__FROM_CLIENT__REQUEST_RESET;
+        message.reset = &reset_it;
+        reset_it.handle = s->handle;
+    }
+    if (request_send(s->c, &s->request, &message, s->is_closing ? answer_close : answer_reset, s) == 0)
+        s->close_sent |= s->is_closing;
+}
+
+static bool has_every_result(const struct ssmc_stream *s)
+{
+    if (!s->wants_results || s->is_ended || s->result_next >= s->info.result_next)
+        return true;
+    return s->is_first_unknown && s->is_fenced; /* everything was received by whoever wrote before */
+}
+
+static void answer_fence(struct ssmc *c, struct request *r, const Ssmd__Reply *reply)
+{
+    (void)c;
+    struct ssmc_stream *s = r->context;
+    s->is_fenced = reply != NULL;
+}
+
+/* No result came to a stream that had some before it was opened here: either all of them were received long ago, or they
+ * are on their way. Behind the answer to a ping there are none on their way. */
+static void fence(struct ssmc_stream *s)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Ping ping = SSMD__PING__INIT;
+    if (!s->close_answered || !s->is_first_unknown || s->is_fenced || s->request.id != 0 || s->state != STREAM_LIVE)
+        return;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_PING;
+    message.ping = &ping;
+    (void)request_send(s->c, &s->request, &message, answer_fence, s); /* tried again at the next turn */
+}
+
+int ssmc_close(struct ssmc_stream *s, int timeout_ms)
+{
+    int64_t until = deadline_ns(timeout_ms);
+    int rc;
+    if (s->is_resetting)
+        return fail(s->c, SSMC_INVAL, "stream %s is being reset", s->info.id);
+    s->is_closing = true;
+    while ((rc = check_writer(s)) == 0) {
+        ask(s);
+        fence(s);
+        if (s->control_status != 0) {
+            rc = s->control_status;
+            s->control_status = 0;
+            s->is_closing = false;
+            return rc;
+        }
+        if (s->close_answered && has_every_result(s))
+            return SSMC_OK;
+        if ((rc = wait_turn(s, until, "closing")) != 0)
+            return rc;
+    }
+    return rc;
+}
+
+int ssmc_reset(struct ssmc_stream *s, int timeout_ms)
+{
+    int64_t until = deadline_ns(timeout_ms);
+    int rc;
+    if (s->is_closing)
+        return fail(s->c, SSMC_INVAL, "stream %s is closing", s->info.id);
+    s->is_resetting = true;
+    while ((rc = check_writer(s)) == 0) {
+        ask(s);
+        if (s->control_status != 0) {
+            rc = s->control_status;
+            s->control_status = 0;
+            return rc;
+        }
+        if (!s->is_resetting)
+            return SSMC_OK;
+        if ((rc = wait_turn(s, until, "resetting")) != 0)
+            return rc;
+    }
+    return rc;
+}

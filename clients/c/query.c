@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Questions with one answer (list has one for each thousand streams). Answers are handed on while they are still in the
+ * arena, so nothing is kept.
+ */
+#include "clients/c/client.h"
+
+#include <string.h>
+
+struct listing {
+    ssmc_stream_fn *each;
+    void *context;
+    char after[PROTO_ID_MAX];
+    size_t after_size;
+    bool has_more;
+};
+
+static int take_list(struct ssmc *c, void *context, const Ssmd__Reply *reply)
+{
+    struct listing *l = context;
+    const Ssmd__ListReply *list = reply->list;
+    struct ssmc_stream_info info;
+    for (size_t i = 0; i < list->n_streams; i++) {
+        stream_info_copy(&info, list->streams[i]);
+        l->each(l->context, &info);
+    }
+    l->has_more = list->more && list->n_streams > 0;
+    if (!l->has_more)
+        return SSMC_OK;
+    if (info.id_size <= l->after_size && memcmp(info.id, l->after, info.id_size) <= 0)
+        return fail(c, SSMC_PROTOCOL, "the daemon's list does not come to an end");
+    memcpy(l->after, info.id, info.id_size);
+    l->after_size = info.id_size;
+    return SSMC_OK;
+}
+
+int ssmc_list(struct ssmc *c, const char *prefix, size_t prefix_size, ssmc_stream_fn *each, void *context,
+              int timeout_ms)
+{
+    struct listing l = {.each = each, .context = context, .has_more = true};
+    if (prefix && prefix_size == 0)
+        prefix_size = strlen(prefix);
+    if (prefix_size > PROTO_ID_MAX)
+        return fail(c, SSMC_INVAL, "a prefix has at most 64 bytes");
+    int rc = SSMC_OK;
+    while (rc == 0 && l.has_more) {
+        Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+        Ssmd__List list = SSMD__LIST__INIT;
+        list.has_prefix = prefix_size > 0;
+        list.prefix = (ProtobufCBinaryData){prefix_size, (uint8_t *)prefix};
+        list.has_after = l.after_size > 0;
+        list.after = (ProtobufCBinaryData){l.after_size, (uint8_t *)l.after};
+        message.request_case = SSMD__FROM_CLIENT__REQUEST_LIST;
+        message.list = &list;
+        rc = request_call(c, &message, SSMD__REPLY__ANSWER_LIST, take_list, &l, timeout_ms);
+    }
+    return rc;
+}
+
+static int take_info(struct ssmc *c, void *context, const Ssmd__Reply *reply)
+{
+    (void)c;
+    stream_info_copy(context, reply->stream);
+    return SSMC_OK;
+}
+
+int ssmc_info(struct ssmc *c, const char *id, size_t id_size, struct ssmc_stream_info *out, int timeout_ms)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Info info = SSMD__INFO__INIT;
+    info.id = (ProtobufCBinaryData){id_size ? id_size : strlen(id), (uint8_t *)id};
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_INFO;
+    message.info = &info;
+    return request_call(c, &message, SSMD__REPLY__ANSWER_STREAM, take_info, out, timeout_ms);
+}
+
+struct models {
+    ssmc_model_fn *each;
+    void *context;
+};
+
+static int take_models(struct ssmc *c, void *context, const Ssmd__Reply *reply)
+{
+    (void)c;
+    struct models *m = context;
+    for (size_t i = 0; i < reply->hello->n_models; i++) {
+        const Ssmd__ModelInfo *model = reply->hello->models[i];
+        const struct ssmc_model_info info = {
+            .name = model->name,
+            .state = model->state ? model->state : "",
+            .is_template = model->template_,
+            .tokens = model->tokens,
+            .streams = model->streams,
+            .channels = model->channels,
+            .out_channels = model->out_channels,
+            .vocab = model->vocab,
+            .hop = model->hop,
+            .lookahead = model->lookahead,
+            .rate = model->rate,
+            .out_rate = model->out_rate,
+            .state_bytes = model->state_bytes,
+        };
+        m->each(m->context, &info);
+    }
+    return SSMC_OK;
+}
+
+/* Models are told in hello; saying it again on a connection that has said it changes nothing. */
+int ssmc_models(struct ssmc *c, ssmc_model_fn *each, void *context, int timeout_ms)
+{
+    struct models m = {each, context};
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Hello hello = SSMD__HELLO__INIT;
+    hello.version_min = hello.version_max = PROTO_VERSION;
+    hello.writer = (ProtobufCBinaryData){sizeof c->writer, c->writer};
+    hello.client = c->name;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_HELLO;
+    message.hello = &hello;
+    return request_call(c, &message, SSMD__REPLY__ANSWER_HELLO, take_models, &m, timeout_ms);
+}
+
+struct counters {
+    ssmc_counter_fn *each;
+    void *context;
+};
+
+static int take_stats(struct ssmc *c, void *context, const Ssmd__Reply *reply)
+{
+    (void)c;
+    struct counters *k = context;
+    for (size_t i = 0; i < reply->stats->n_counters; i++) {
+        const Ssmd__Counter *counter = reply->stats->counters[i];
+        k->each(k->context, counter->name, counter->value, counter->help ? counter->help : "");
+    }
+    return SSMC_OK;
+}
+
+int ssmc_stats(struct ssmc *c, ssmc_counter_fn *each, void *context, int timeout_ms)
+{
+    struct counters k = {each, context};
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Stats stats = SSMD__STATS__INIT;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_STATS;
+    message.stats = &stats;
+    return request_call(c, &message, SSMD__REPLY__ANSWER_STATS, take_stats, &k, timeout_ms);
+}
+
+int ssmc_ping(struct ssmc *c, uint64_t *round_trip_ns, int timeout_ms)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Ping ping = SSMD__PING__INIT;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_PING;
+    message.ping = &ping;
+    int64_t start = now_ns();
+    int rc = request_call(c, &message, SSMD__REPLY__ANSWER_PONG, NULL, NULL, timeout_ms);
+    if (rc == 0 && round_trip_ns)
+        *round_trip_ns = (uint64_t)(now_ns() - start);
+    return rc;
+}
