@@ -5,13 +5,13 @@
  *     memory      hippo legt per channel: the last `window` of the signal as `order` Legendre coefficients
  *     forecast    hippo legt, then rls: predicts `horizon` ahead, learning on line, and scores anomalies
  *
- * A spec is "name" or "name:key=value,key=value". It is read strictly: what is unknown, given twice, empty, not a number or
- * out of range is refused, and the sentence says what would be right. The rate and the channels may come from the caller's
- * hint; what contradicts is refused.
+ * A spec is "name" or "name:key=value,key=value". It is read strictly: what is unknown, given twice, empty, not a
+ * number or out of range is refused, and the sentence says what would be right. The rate and the channels may come
+ * from the caller's hint; what contradicts is refused.
  *
- * Invariant: the filled-in spec, in the order of the table below, is the model's name and its identity. Every value is first
- * written with six digits (the rate with nine, a default with three) and the model is made from what was written, so that
- * loading a name gives the model of that name, and two spellings of one value are one model.
+ * Invariant: the filled-in spec, in the order of the table below, is the model's name and its identity. Every value
+ * is first written with six digits (the rate with nine, a default with three) and the model is made from what was
+ * written, so that loading a name gives the model of that name, and two spellings of one value are one model.
  *
  * Times are seconds. Their defaults are counted in samples, since a sample is the only scale that every signal has; the
  * figures were chosen on an electrocardiogram at 360 Hz (docs/FORECAST.md). Threads: no state, safe everywhere.
@@ -103,7 +103,8 @@ static size_t digits_of(enum parameter p)
     return table[p].unit == HZ ? 9 : 6;
 }
 
-/* Set a value, rounded to what its canonical text of `digits` digits says. jansson reads and writes numbers the same way in every locale. */
+/* Set a value, rounded to what its canonical text of `digits` digits says. jansson reads and writes numbers the same
+ * way in every locale. */
 static int value_store(struct filling *f, enum parameter p, double value, size_t digits)
 {
     json_t *number = value == floor(value) && fabs(value) < 1e9 ? json_integer((json_int_t)value) : json_real(value);

@@ -2,17 +2,18 @@
  *
  * rls: recursive least squares with exponential forgetting, frame by frame (definition in ssm/layers/rls.c).
  *
- * P is kept as S S', S square: P = (P - P g g' P / (l + g' P g)) / l becomes Potter's update of S, which cannot lose symmetry
- * or sign. Forgetting alone would let P grow without bound where the signal says nothing (silence, clipping), so each
- * frame is followed by one imagined observation "this weight is 0" on the next coordinate, which keeps the ridge alive.
+ * P is kept as S S', S square: P = (P - P g g' P / (l + g' P g)) / l becomes Potter's update of S, which cannot lose
+ * symmetry or sign. Forgetting alone would let P grow without bound where the signal says nothing (silence,
+ * clipping), so each frame is followed by one imagined observation "this weight is 0" on the next coordinate, which
+ * keeps the ridge alive.
  *
  * One observation (g, target u, forgetting l), with v = S' g and a = l + v'v:
  *     k = S v / a,   W += (u - W g) k',   S = (S - c (S v) v') / sqrt(l),   c = 1 / (a (1 + sqrt(l / a)))
  * Each pass over S takes its rows one by one, independent of one another, which is what keeps the processor busy.
  *
  * The view does not matter: rls has no parallel form, and a scan steps it.
- * SOURCE  Potter 1963, as in Bierman, "Factorization Methods for Discrete Sequential Estimation"; forgetting as in Haykin,
- *         "Adaptive Filter Theory" (both give the covariance form that tests/reference/rls.c writes out).
+ * SOURCE  Potter 1963, as in Bierman, "Factorization Methods for Discrete Sequential Estimation"; forgetting as in
+ *         Haykin, "Adaptive Filter Theory" (both give the covariance form that tests/reference/rls.c writes out).
  */
 #include <float.h>
 #include <math.h>
@@ -141,7 +142,8 @@ static float score(const struct ssm_rls *p, double *means, double error, uint64_
     return means[1] > 0 ? (float)sqrt(means[0] / means[1]) : 0;
 }
 
-/* Into float32; what is too large for it becomes the largest, since one infinite error would spoil the means for good. */
+/* Into float32; what is too large for it becomes the largest, since one infinite error would spoil the means for
+ * good. */
 static inline float narrow(double x)
 {
     return (float)(x > FLT_MAX ? FLT_MAX : x < -FLT_MAX ? -FLT_MAX : x);
@@ -182,8 +184,8 @@ static void frame(const struct ssm_rls *p, struct work *w, unsigned char *state,
     }
 }
 
-/* SHAPES   x (frames, K); signal (frames, in_channels), its first `targets` are u; y (frames, 3 targets): predictions for t+h,
- *          errors of the predictions for t, scores.
+/* SHAPES   x (frames, K); signal (frames, in_channels), its first `targets` are u; y (frames, 3 targets): predictions
+ *          for t+h, errors of the predictions for t, scores.
  * ALIASING none.
  * COST     per frame 10 n^2 flops in float64; S (8 n^2 bytes) is read five times and written twice, in L1 or L2.
  * ERROR    against the definition in float64: the rounding of the float32 features and outputs. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * rls as docs/MODELS.md defines it, in the covariance form: P itself, symmetrised after every update, everything in float64 and
- * the whole past kept in arrays. Slow, and good for some thousands of frames; the kernel under test keeps a square root of P.
+ * rls as docs/MODELS.md defines it, in the covariance form: P itself, symmetrised after every update, everything in
+ * float64 and the whole past kept in arrays. Slow, and good for some thousands of frames; the kernel under test keeps
+ * a square root of P.
  */
 #include <math.h>
 #include <stdlib.h>

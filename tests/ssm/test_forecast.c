@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What `forecast` promises on the real electrocardiogram that python3-scipy ships (MIT-BIH record 208, 360 Hz): with its defaults the
- * score marks the electrode jump at 42.5 s as the largest event of the first minute, and ranks the ventricular beats above
- * the normal ones. docs/FORECAST.md has the figures. Skipped, and said so, where the recording is not installed.
+ * What `forecast` promises on the real electrocardiogram that python3-scipy ships (MIT-BIH record 208, 360 Hz): with
+ * its defaults the score marks the electrode jump at 42.5 s as the largest event of the first minute, and ranks the
+ * ventricular beats above the normal ones. docs/FORECAST.md has the figures. Skipped, and said so, where the
+ * recording is not installed.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -22,8 +23,8 @@ enum { RATE = 360, SECONDS = 60, FRAMES = RATE * SECONDS, COLUMNS = 3 };
 /* Ventricular beats, seconds. */
 static const double ventricular[] = {40.0, 41.8, 47.4, 49.2, 53.0, 56.5, 58.2};
 
-/* The R peaks of the normal beats from 5 s on: narrow (under 28 ms at half height after a 1 to 40 Hz band pass), and with no
- * ventricular, fused or noise-ridden beat within a quarter of a second. */
+/* The R peaks of the normal beats from 5 s on: narrow (under 32 ms at half height after a 1 to 40 Hz band pass; the
+ * ventricular ones have 34 to 106), none of them fused with another or within noise. scripts/forecast-figures finds them. */
 static const double normal[] = {
     5.22,  5.74,  6.25,  6.75,  7.24,  7.72,  8.21,  8.68,  9.14,  9.60,  10.04, 10.49, 10.97, 11.47, 11.97, 12.45,
     12.92, 13.37, 13.84, 14.32, 14.79, 15.27, 16.80, 18.51, 19.60, 20.62, 21.13, 21.66, 22.15, 22.70, 23.26, 24.41,
@@ -170,7 +171,8 @@ static void forecast__settings_near_the_defaults__rank_the_same_way(void **state
     }
 }
 
-/* The prediction is worth something: its error is below that of "it stays as it is" (0.668 of the signal's deviation). */
+/* The prediction is worth something: its error is below that of "it stays as it is" (0.668 of the signal's
+ * deviation). */
 static void forecast__defaults__predict_better_than_persistence(void **state)
 {
     const int horizon = 18, from = 10 * RATE;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * rls through the engine: against its definition in plain float64, at any chunking, and over a long life of signal, silence and
- * clipping. RLS_FRAMES=100000000 in the environment makes that life longer than the million frames of every day.
+ * rls through the engine: against its definition in plain float64, at any chunking, and over a long life of signal,
+ * silence and clipping. RLS_FRAMES=100000000 in the environment makes that life longer than the million frames of
+ * every day.
  */
 #include <math.h>
 #include <setjmp.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The built-in templates: what is refused and what the sentence names, canonical names, and the configuration they become.
+ * The built-in templates: what is refused and what the sentence names, canonical names, and the configuration they
+ * become.
  */
 #include <setjmp.h>
 #include <stdarg.h>
