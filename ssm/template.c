@@ -213,7 +213,7 @@ static int take_hint(struct filling *f, enum parameter p, double known, struct s
         int status = value_check(f, p, known, " (of the stream)", err);
         return status ? status : value_store(f, p, known, digits_of(p));
     }
-    if (fabs(f->value[p] - known) > 1e-8 * fabs(known)) {
+    if (!(fabs(f->value[p] - known) <= 1e-8 * f->value[p])) {
         return ssm_error_set(err, SSM_CONFIG,
                              "%s: %s=%s contradicts the stream's %.9g%s; leave %s out, or change the stream",
                              f->template->name, table[p].key, f->text[p], known, unit_text(p), table[p].key);

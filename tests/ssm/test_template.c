@@ -3,6 +3,7 @@
  * The built-in templates: what is refused and what the sentence names, canonical names, and the configuration they
  * become.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -118,6 +119,9 @@ static void template__hint_out_of_range__is_refused(void **state)
     (void)state;
     expect_refusal("memory", -5, 1, "rate=-5|of the stream|0.001 to 10000000 Hz");
     expect_refusal("memory", 360, 65, "channels=65|1 to 64");
+    expect_refusal("memory", NAN, 1, "rate|out of range");
+    expect_refusal("memory:rate=360", NAN, 1, "rate=360|contradicts");
+    expect_refusal("memory:rate=360", INFINITY, 1, "rate=360|contradicts");
 }
 
 static void template__unknown_parameter__lists_the_known_ones(void **state)
