@@ -201,8 +201,7 @@ static void ssmrun__template__takes_the_files_rate_and_channels(void **state)
     assert_int_equal(signal_reader_spec(r)->channels, 3);
     assert_int_equal(signal_reader_frames(r), 2000);
     signal_reader_close(r);
-    check_run(RUN("--model", "forecast:rate=360", "--input", at("ecg.wav"), "--output", at("n.wav")), EX_DATAERR,
-              "360");
+    check_run(RUN("--model", "forecast:rate=360", "--input", at("ecg.wav"), "--output", at("n.wav")), EX_CONFIG, "360");
     assert_non_null(strstr(complained, "250"));
 }
 
