@@ -5,6 +5,7 @@
 #include "daemon/log.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -143,6 +144,37 @@ static void log__call_site_that_repeats__is_limited_and_counts_the_rest(void **s
     assert_string_equal(logged(), "<6>storm n=1001\n");
 }
 
+static void *log_many(void *context)
+{
+    struct log_site site = {0};
+
+    for (int i = 0; i < LOG_SITE_BURST; i++)
+        log_write(&site, LOG_INFO, "thread", " text=%s", (const char *)context);
+    return NULL;
+}
+
+static void log__several_threads__write_whole_lines(void **state)
+{
+    enum { THREADS = 4, SIZE = 200 };
+    static char value[THREADS][SIZE];
+    pthread_t thread[THREADS];
+    int lines = 0;
+
+    (void)state;
+    for (int i = 0; i < THREADS; i++) {
+        memset(value[i], 'a' + i, SIZE - 1);
+        assert_int_equal(pthread_create(&thread[i], NULL, log_many, value[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(thread[i], NULL), 0);
+    for (const char *line = logged(); *line != '\0'; line += strlen("<6>thread text=\n") + SIZE - 1, lines++) {
+        assert_memory_equal(line, "<6>thread text=", 15);
+        assert_int_equal(strspn(line + 15, (char[]){line[15], '\0'}), SIZE - 1);
+        assert_int_equal(line[15 + SIZE - 1], '\n');
+    }
+    assert_int_equal(lines, THREADS * LOG_SITE_BURST);
+}
+
 static void log__plain_form__begins_with_time_and_priority(void **state)
 {
     int year, month, day, hour, minute, second, milli, end = 0;
@@ -194,6 +226,7 @@ int main(void)
         cmocka_unit_test(log__line_too_long__is_cut_and_says_so),
         cmocka_unit_test(log__event_below_the_level__is_not_written),
         cmocka_unit_test(log__call_site_that_repeats__is_limited_and_counts_the_rest),
+        cmocka_unit_test(log__several_threads__write_whole_lines),
         cmocka_unit_test(log__plain_form__begins_with_time_and_priority),
         cmocka_unit_test(log__journal_stream__decides_the_form),
         cmocka_unit_test(log__level_names__are_those_of_the_configuration),
