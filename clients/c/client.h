@@ -45,6 +45,7 @@ enum {
     CREDIT_IDLE_MS = 20, /* credit below the threshold is granted at most so often */
     REOPEN_MAX = 64,     /* streams being opened again at a time */
     CHUNKS_MAX = 4096,   /* of one message */
+    HOLD_MS = 100,       /* before frames that found no room are sent again */
     CREDIT_MAX = 1024,   /* streams of one grant */
     BUFFER_DEFAULT = 1 << 20,
     TEXT_MAX = 512,
@@ -92,7 +93,9 @@ struct ssmc_stream {
     bool is_reopening;             /* its open is on its way */
     bool must_create, from_oldest; /* how to open it: anew; with results from the oldest kept */
     bool is_fenced;                /* what the daemon sent before it answered close is here */
-    bool has_new_daemon;           /* the incarnation changed since it was opened last */
+    bool is_held;                  /* the daemon had no room for frames from held_index on */
+    uint64_t held_index;
+    bool has_new_daemon; /* the incarnation changed since it was opened last */
     uint8_t incarnation[16];
     bool is_freed;         /* the caller gave it up; what still comes for the handle is passed over */
     bool is_first_unknown; /* results begin where the first one says */
@@ -160,6 +163,8 @@ struct ssmc {
     struct ssmc_stream *credit;
     struct ssmc_stream *reopen, *reopen_tail;
     unsigned reopening;
+    unsigned held;   /* streams that are */
+    int64_t held_ns; /* when they were tried last */
     struct reader *readers;
     struct reader orphans; /* of streams whose ssmc_read failed after they were found */
 
@@ -216,8 +221,11 @@ void stream_info_copy(struct ssmc_stream_info *out, const Ssmd__StreamInfo *info
 /* Fills in what the daemon said; SSMC_PROTOCOL when it cannot be. */
 int stream_take_info(struct ssmc_stream *s, const Ssmd__StreamInfo *info);
 void stream_acknowledge(struct ssmc_stream *s, uint64_t applied, uint64_t durable);
-/* Lets the input go on at index `next` with nothing kept. */
-void stream_restart_input(struct ssmc_stream *s, uint64_t next);
+/* Lets the input go on at index `next` with nothing kept; frames from `applied` on are queued at the daemon. */
+void stream_restart_input(struct ssmc_stream *s, uint64_t applied, uint64_t next);
+/* The daemon has no room: frames from `index` on go out again when some are applied, or after a while. */
+void stream_hold(struct ssmc_stream *s, uint64_t index);
+void stream_retry_held(struct ssmc *c);
 /* Results begin at `next` in `epoch`. */
 void stream_restart_results(struct ssmc_stream *s, uint64_t epoch, uint64_t next);
 /* From here on every call on the stream fails with `status`. */

@@ -93,6 +93,7 @@ int ssmc_poll(struct ssmc *c, int timeout_ms)
         if (c->link == LINK_UP) {
             resume_step(c);
             reader_step(c);
+            stream_retry_held(c);
             transmit_data(c);
         }
         int n = c->socket ? dispatch_receive(c) : 0;

@@ -130,6 +130,16 @@ static void fence(struct ssmc_stream *s)
     (void)request_send(s->c, &s->request, &message, answer_fence, s); /* tried again at the next turn */
 }
 
+/* Close or reset was refused, or the daemon lost the stream and it began again. */
+static int take_status(struct ssmc_stream *s)
+{
+    int status = s->control_status;
+    s->control_status = 0;
+    s->is_closing = s->is_resetting = false;
+    return status == SSMC_LOST ? fail(s->c, status, "stream %s: the daemon lost its state; it begins again", s->info.id)
+                               : status;
+}
+
 int ssmc_close(struct ssmc_stream *s, int timeout_ms)
 {
     int64_t until = deadline_ns(timeout_ms);
@@ -138,14 +148,10 @@ int ssmc_close(struct ssmc_stream *s, int timeout_ms)
         return fail(s->c, SSMC_INVAL, "stream %s is being reset", s->info.id);
     s->is_closing = true;
     while ((rc = check_writer(s)) == 0) {
+        if (s->control_status != 0)
+            return take_status(s);
         ask(s);
         fence(s);
-        if (s->control_status != 0) {
-            rc = s->control_status;
-            s->control_status = 0;
-            s->is_closing = false;
-            return rc;
-        }
         if (s->close_answered && has_every_result(s))
             return SSMC_OK;
         if ((rc = wait_turn(s, until, "closing")) != 0)
@@ -162,12 +168,9 @@ int ssmc_reset(struct ssmc_stream *s, int timeout_ms)
         return fail(s->c, SSMC_INVAL, "stream %s is closing", s->info.id);
     s->is_resetting = true;
     while ((rc = check_writer(s)) == 0) {
+        if (s->control_status != 0)
+            return take_status(s);
         ask(s);
-        if (s->control_status != 0) {
-            rc = s->control_status;
-            s->control_status = 0;
-            return rc;
-        }
         if (!s->is_resetting)
             return SSMC_OK;
         if ((rc = wait_turn(s, until, "resetting")) != 0)

@@ -50,13 +50,18 @@ static int take_refusal(struct ssmc *c, const Ssmd__Refusal *refusal)
     switch (error->code) {
     case SSMD__CODE__GAP:
     case SSMD__CODE__OVERFLOW:
+    case SSMD__CODE__LIMIT:
+    case SSMD__CODE__BUSY:
         if (kept_rewind(&s->kept, refusal->expected) != 0) {
             stream_kill(s, SSMC_LOST,
                         "stream %s: the daemon expects frame %" PRIu64 ", kept are %" PRIu64 " to %" PRIu64, s->info.id,
                         refusal->expected, kept_first(&s->kept), s->kept.next);
             return 0;
         }
-        transmit_mark(s);
+        if (error->code == SSMD__CODE__GAP)
+            transmit_mark(s);
+        else
+            stream_hold(s, refusal->expected);
         return 0;
     case SSMD__CODE__BAD_HANDLE:
     case SSMD__CODE__STALE_EPOCH:
@@ -113,6 +118,12 @@ static void take_event(struct ssmc *c, const Ssmd__Event *event)
     }
 }
 
+/* What we sent was not understood, as a whole. */
+static bool is_about_a_message(Ssmd__Code code)
+{
+    return code == SSMD__CODE__MALFORMED || code == SSMD__CODE__FEATURE || code == SSMD__CODE__TOO_LARGE;
+}
+
 static int take_control(struct ssmc *c, const void *bytes, size_t size)
 {
     Ssmd__FromDaemon *message;
@@ -125,6 +136,8 @@ static int take_control(struct ssmc *c, const void *bytes, size_t size)
             link_restart(c, 0, message->reply->error->text);
             return 0;
         }
+        if (message->reply->error && message->reply->request_id == 0 && is_about_a_message(message->reply->error->code))
+            return broken(c, message->reply->error->text);
         request_answer(c, message->reply);
         return 0;
     case SSMD__FROM_DAEMON__MESSAGE_ACK:

@@ -289,6 +289,8 @@ int link_wait(struct ssmc *c, int64_t until_ns)
     int64_t limit = now + 500 * MS_NS; /* the timers of link_step */
     if (c->link == LINK_DOWN && c->link_at_ns < limit)
         limit = c->link_at_ns;
+    if (c->held && c->held_ns + HOLD_MS * MS_NS < limit)
+        limit = c->held_ns + HOLD_MS * MS_NS;
     if (c->credit && c->credit_ns + CREDIT_IDLE_MS * MS_NS < limit)
         limit = c->credit_ns + CREDIT_IDLE_MS * MS_NS;
     if (until_ns < limit)

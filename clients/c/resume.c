@@ -71,7 +71,7 @@ int resume_attach(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
 
 void resume_new_epoch(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
 {
-    stream_restart_input(s, info->next);
+    stream_restart_input(s, info->applied, info->next);
     s->info.epoch = info->epoch;
     s->info.result_first = info->result_first;
     s->info.result_next = info->result_next;
@@ -104,19 +104,24 @@ static void restart_or_lose(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
                     s->info.id, info->next, kept_first(&s->kept), s->kept.next);
         return;
     }
-    stream_restart_input(s, info->next);
+    stream_restart_input(s, s->kept.next, s->kept.next); /* nothing is in flight, so what follows may be set */
     int rc = stream_take_info(s, info);
     if (rc != 0) {
         stream_kill(s, rc, "%s", s->c->error);
         return;
     }
-    s->info.applied = s->info.durable = info->next;
+    s->info.applied = s->kept.next;
+    stream_restart_input(s, info->applied, info->next);
     results_clear(&s->results);
     stream_restart_results(s, info->epoch, info->result_first);
     s->result_hand = 0;
     s->is_first_unknown = true;
     s->is_resetting = false;
     s->close_sent = false;
+    if (s->is_closing) { /* what was to be closed is not there: the caller has to push it again */
+        s->is_closing = false;
+        s->control_status = SSMC_LOST;
+    }
 }
 
 static void reopened(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
@@ -229,10 +234,8 @@ static int opened(struct ssmc *c, void *context, const Ssmd__Reply *reply)
     int rc = stream_take_info(s, info);
     if (rc != 0)
         return rc;
-    kept_restart(&s->kept, info->next);
-    /* Frames that an earlier connection sent and that are not applied yet count as applied here: they are not ours to keep. */
-    s->info.applied = info->next;
-    s->info.durable = info->next;
+    s->info.applied = s->kept.next; /* both 0: nothing is in flight */
+    stream_restart_input(s, info->applied, info->next);
     s->is_first_unknown = s->from_oldest;
     stream_restart_results(s, info->epoch, s->from_oldest ? info->result_first : s->result_next);
     s->from_oldest = false;

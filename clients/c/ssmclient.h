@@ -164,7 +164,8 @@ SSMC_API SSMC_MUST_CHECK int ssmc_next(struct ssmc_stream *s, struct ssmc_result
 /* Waits until every pushed frame is applied; the results may still be on their way. SSMC_FULL: take results first. */
 SSMC_API SSMC_MUST_CHECK int ssmc_drain(struct ssmc_stream *s, int timeout_ms);
 /* Ends the stream. SSMC_OK: every result has arrived and remains to be taken with ssmc_next until 0. SSMC_FULL: take results
- * with ssmc_next first, then call again. SSMC_TIMEOUT: call again to go on waiting. */
+ * with ssmc_next first, then call again. SSMC_TIMEOUT: call again to go on waiting. SSMC_LOST with restart_lost: the stream
+ * began again, push from the index in ssmc_stream_info. */
 SSMC_API SSMC_MUST_CHECK int ssmc_close(struct ssmc_stream *s, int timeout_ms);
 /* Restart at index 0 in a new epoch, after what was pushed. SSMC_FULL and SSMC_TIMEOUT as for ssmc_close. */
 SSMC_API SSMC_MUST_CHECK int ssmc_reset(struct ssmc_stream *s, int timeout_ms);

@@ -101,7 +101,7 @@ void stream_kill(struct ssmc_stream *s, int status, const char *format, ...)
     s->dead_status = status;
     s->dead_text = strdup(text); /* without memory the status has a text of its own */
     transmit_forget(s);
-    stream_restart_input(s, s->kept.next);
+    stream_restart_input(s, s->kept.next, s->kept.next);
 }
 
 /* ---- input ---------------------------------------------------------------------------------------------------------- */
@@ -111,23 +111,53 @@ uint64_t stream_window_bytes(const struct ssmc_stream *s, uint64_t frames)
     return frames * s->info.channels * 4;
 }
 
+static void release(struct ssmc_stream *s)
+{
+    s->c->held -= s->is_held;
+    s->is_held = false;
+}
+
+void stream_restart_input(struct ssmc_stream *s, uint64_t applied, uint64_t next)
+{
+    release(s);
+    s->c->in_flight -= stream_window_bytes(s, s->kept.next - s->info.applied);
+    kept_restart(&s->kept, next);
+    s->info.applied = s->info.durable = applied < next ? applied : next;
+    s->c->in_flight += stream_window_bytes(s, next - s->info.applied);
+}
+
+void stream_hold(struct ssmc_stream *s, uint64_t index)
+{
+    if (!s->is_held && s->c->held++ == 0)
+        s->c->held_ns = now_ns();
+    s->is_held = true;
+    s->held_index = index;
+}
+
+/* The daemon answers such a refusal once, so a second one would not be heard of: ask again until it is taken. */
+void stream_retry_held(struct ssmc *c)
+{
+    int64_t now = now_ns();
+    if (c->held == 0 || now - c->held_ns < HOLD_MS * MS_NS)
+        return;
+    c->held_ns = now;
+    for (struct ssmc_stream *s = c->streams; s; s = s->next)
+        if (s->is_held && kept_rewind(&s->kept, s->held_index) == 0)
+            transmit_mark(s);
+}
+
 void stream_acknowledge(struct ssmc_stream *s, uint64_t applied, uint64_t durable)
 {
     if (applied > s->info.applied) {
         s->c->in_flight -= stream_window_bytes(s, applied - s->info.applied);
         s->info.applied = applied;
+        if (s->is_held && applied > s->held_index)
+            release(s);
+        transmit_mark(s); /* what a refusal took back */
     }
     if (durable > s->info.durable)
         s->info.durable = durable < applied ? durable : applied;
     kept_release(&s->kept, s->info.durable);
-}
-
-void stream_restart_input(struct ssmc_stream *s, uint64_t next)
-{
-    if (s->kept.next > s->info.applied)
-        s->c->in_flight -= stream_window_bytes(s, s->kept.next - s->info.applied);
-    kept_restart(&s->kept, next);
-    s->info.applied = s->info.durable = next;
 }
 
 static uint64_t smallest(uint64_t a, uint64_t b)
@@ -271,12 +301,25 @@ static void free_now(struct ssmc_stream *s)
     free(s);
 }
 
+/* The daemon need not send what nobody takes. */
+static void stop_reading(struct ssmc_stream *s)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Close close_it = SSMD__CLOSE__INIT;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_CLOSE;
+    message.close = &close_it;
+    close_it.handle = s->handle;
+    (void)link_send(s->c, &message); /* without it credit stops them */
+}
+
 void ssmc_stream_free(struct ssmc_stream *s)
 {
     if (!s)
         return;
     if (s->state != STREAM_DEAD)
-        stream_restart_input(s, s->kept.next);
+        stream_restart_input(s, s->kept.next, s->kept.next);
+    if (s->reader && s->has_handle && !s->is_freed)
+        stop_reading(s);
     if (!s->has_handle || s->is_freed) {
         free_now(s);
         return;
