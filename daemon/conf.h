@@ -67,6 +67,8 @@ struct conf_list {
     X(input_memory, BYTES, "1M..256G", "256M", live, "Samples queued for all streams together.")                       \
     X(result_ring, BYTES, "4K..256M", "256K", live,                                                                    \
       "Results kept for each stream until they are received. A full ring stops that stream's input and no other's.")   \
+    X(ring_memory, BYTES, "1M..256G", "512M", live,                                                                    \
+      "Results kept for all streams together; when it is used up rings keep no more than what was not received.")      \
     X(max_row_frames, COUNT, "1..65536", "4096", restart, "Most frames by which one stream advances in one batch.")    \
     X(batch_frames, COUNT, "1..4194304", "65536", restart, "Most frames of one batch, all streams together.")          \
     X(idle_ms, MILLIS, "1000..86400000", "30000", live,                                                                \

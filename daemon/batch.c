@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a stream brings to a batch: row_plan decides how many frames (pure arithmetic on its queue), row_take moves them.
+ */
+#include "daemon/batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames)
+{
+    memset(batcher, 0, sizeof(*batcher));
+    TAILQ_INIT(&batcher->models);
+    TAILQ_INIT(&batcher->stalled);
+    batcher->row_frames = row_frames;
+    batcher->frames = frames;
+    for (int i = 0; i < BATCHES; i++) {
+        struct batch *b = &batcher->batch[i];
+
+        b->rows = malloc(BATCH_ROWS * sizeof(*b->rows));
+        b->of = malloc(BATCH_ROWS * sizeof(*b->of));
+        b->pieces = malloc(BATCH_PIECES * sizeof(*b->pieces));
+        b->in_size = BATCH_IN_FLOATS;
+        b->out_size = BATCH_OUT_FLOATS;
+        b->in = aligned_alloc(64, b->in_size * sizeof(float));
+        b->out = aligned_alloc(64, b->out_size * sizeof(float));
+        if (!b->rows || !b->of || !b->pieces || !b->in || !b->out)
+            return -1;
+    }
+    return 0;
+}
+
+void batcher_fini(struct batcher *batcher, struct input *input)
+{
+    for (int i = 0; i < BATCHES; i++) {
+        struct batch *b = &batcher->batch[i];
+
+        for (uint32_t row = 0; b->in_flight && row < b->n; row++) {
+            while (b->of[row].used) {
+                struct chunk *chunk = b->of[row].used;
+
+                b->of[row].used = chunk->next;
+                input_release(input, chunk);
+            }
+        }
+        free(b->rows);
+        free(b->of);
+        free(b->pieces);
+        free(b->in);
+        free(b->out);
+    }
+}
+
+void batcher_add(struct batcher *batcher, struct stream *stream)
+{
+    struct model *model = stream->model;
+
+    if (stream->place == PLACE_STALLED)
+        batcher_remove(batcher, stream);
+    if (stream->place != PLACE_NONE || !stream->head || stream->is_failed)
+        return;
+    stream->place = PLACE_READY;
+    TAILQ_INSERT_TAIL(&model->ready, stream, of_place);
+    if (!model->in_batch) {
+        model->in_batch = true;
+        TAILQ_INSERT_TAIL(&batcher->models, model, of_batcher);
+    }
+}
+
+void batcher_remove(struct batcher *batcher, struct stream *stream)
+{
+    if (stream->place == PLACE_READY)
+        TAILQ_REMOVE(&stream->model->ready, stream, of_place);
+    else if (stream->place == PLACE_STALLED)
+        TAILQ_REMOVE(&batcher->stalled, stream, of_place);
+    stream->place = PLACE_NONE;
+}
+
+void batcher_retry(struct batcher *batcher)
+{
+    struct stream *stream, *next;
+
+    for (stream = TAILQ_FIRST(&batcher->stalled); stream; stream = next) {
+        next = TAILQ_NEXT(stream, of_place);
+        batcher_add(batcher, stream);
+    }
+}
+
+/* ---- how many frames ---------------------------------------------------------------------------------------------------- */
+
+/* The most input frames whose output is at most `out` frames. */
+static uint32_t frames_for(const struct model *model, uint64_t out, uint32_t most)
+{
+    uint32_t n = most;
+
+    if (model->is_one_to_one)
+        return out < most ? (uint32_t)out : most;
+    while (n > 0 && ssm_out_frames_max(model->model, n) > out)
+        n /= 2;
+    return n;
+}
+
+/* Frames of several chunks may share a row: their results' times can still be told apart, or there are none. */
+static bool chunks_merge(const struct model *model, const struct chunk *a, const struct chunk *b)
+{
+    if (a->backfill != b->backfill || a->flush != b->flush)
+        return false;
+    return model->is_one_to_one || (!a->has_time && !b->has_time);
+}
+
+/* Frames that the stream's next row has, were there no more than `most`: 0 when a scan row would have to end off the grid. */
+static uint32_t row_plan(const struct model *model, const struct stream *stream, uint32_t most)
+{
+    const struct chunk *chunk = stream->head;
+    bool scan = chunk->backfill;
+    uint64_t begin = chunk->first + chunk->used, end = chunk->first + chunk->frames;
+    uint32_t timed = chunk->has_time;
+
+    while (end - begin < most && chunk->next && chunks_merge(model, chunk, chunk->next) &&
+           (!scan || end % BATCH_GRID == 0) && timed < BATCH_ROW_TIMES) {
+        chunk = chunk->next;
+        end += chunk->frames;
+        timed += chunk->has_time;
+    }
+    if (end - begin <= most)
+        return (uint32_t)(end - begin);
+    if (!scan)
+        return most;
+    end = (begin + most) / BATCH_GRID * BATCH_GRID;
+    return end > begin ? (uint32_t)(end - begin) : 0;
+}
+
+uint32_t batch_ring_most(const struct model *model, uint64_t ring_limit)
+{
+    uint64_t least = ssm_out_frames_max(model->model, 2 * BATCH_GRID) + 1;
+    uint64_t most = ring_limit / (model->info.out_channels * sizeof(float));
+    uint64_t capacity = 1;
+
+    while (capacity < least || (capacity * 2 <= most && capacity < (UINT32_MAX >> 2)))
+        capacity *= 2;
+    return (uint32_t)capacity;
+}
+
+/* ---- rows --------------------------------------------------------------------------------------------------------------- */
+
+/* Note that `frames` of a chunk are in the row; untimed neighbours are one piece. */
+static void piece_add(struct batch *batch, struct batch_row *of, const struct chunk *chunk, uint32_t frames)
+{
+    struct batch_piece *last = of->pieces > 0 ? &batch->pieces[batch->pieces_n - 1] : NULL;
+
+    if (last && last->has_time == chunk->has_time && last->time == chunk->time) {
+        last->frames += frames;
+        return;
+    }
+    batch->pieces[batch->pieces_n++] = (struct batch_piece){frames, chunk->has_time, chunk->time};
+    of->pieces++;
+}
+
+/* Moves `frames` frames off the stream's queue into the row. One chunk's lie together already; more are copied. */
+static void row_take(struct batch *batch, struct stream *stream, uint32_t frames)
+{
+    struct batch_row *of = &batch->of[batch->n];
+    struct ssm_row *row = &batch->rows[batch->n];
+    uint32_t channels = batch->model->info.in_channels, done = 0;
+    struct chunk **link = &of->used;
+    struct chunk *chunk = stream->head;
+
+    *of = (struct batch_row){.stream = stream, .is_flush = chunk->flush};
+    *row = (struct ssm_row){.slot = stream->slot, .view = chunk->backfill ? SSM_SCAN : SSM_STEP, .frames = frames};
+    if (chunk->frames - chunk->used >= frames) {
+        row->in = chunk->samples + (size_t)chunk->used * channels;
+    } else {
+        row->in = batch->in + batch->in_used;
+        batch->in_used += (size_t)frames * channels;
+    }
+    while (done < frames) {
+        uint32_t n = chunk->frames - chunk->used;
+
+        if (n > frames - done)
+            n = frames - done;
+        if (row->in != chunk->samples + (size_t)chunk->used * channels)
+            memcpy((float *)row->in + (size_t)done * channels, chunk->samples + (size_t)chunk->used * channels,
+                   (size_t)n * channels * sizeof(float));
+        piece_add(batch, of, chunk, n);
+        done += n;
+        chunk->used += n;
+        if (chunk->used == chunk->frames) {
+            stream->head = chunk->next;
+            chunk->next = NULL;
+            *link = chunk;
+            link = &chunk->next;
+            chunk = stream->head;
+        }
+    }
+    if (!stream->head)
+        stream->tail = NULL;
+    row->out = batch->out + batch->out_used;
+    batch->out_used += ssm_out_frames_max(batch->model->model, frames) * batch->model->info.out_channels;
+    batch->frames += frames;
+    batch->n++;
+}
+
+/* An empty batch takes at least one piece of the grid, however wide the model. */
+static int staging_grow(float **buffer, size_t *size, size_t need)
+{
+    float *larger;
+
+    if (need <= *size)
+        return 0;
+    larger = aligned_alloc(64, (need * sizeof(float) + 63) / 64 * 64);
+    if (!larger)
+        return -1;
+    free(*buffer);
+    *buffer = larger;
+    *size = need;
+    return 0;
+}
+
+/* Frames that the batch has room for. */
+static uint32_t batch_room(const struct batcher *batcher, const struct batch *batch, const struct model *model)
+{
+    uint64_t frames = batcher->frames - (batch->frames < batcher->frames ? batch->frames : batcher->frames);
+    uint64_t in = (batch->in_size - batch->in_used) / model->info.in_channels;
+    uint64_t out = (batch->out_size - batch->out_used) / model->info.out_channels;
+
+    if (batch->n == 0 && frames < BATCH_GRID)
+        frames = BATCH_GRID;
+    if (in < frames)
+        frames = in;
+    if (frames > batcher->row_frames)
+        frames = batcher->row_frames < BATCH_GRID ? BATCH_GRID : batcher->row_frames;
+    return frames_for(model, out, (uint32_t)frames);
+}
+
+uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *model, struct ring_budget *budget,
+                    uint64_t ring_limit, uint64_t *stalled)
+{
+    uint32_t most = batch_ring_most(model, ring_limit);
+    uint32_t floor = batch_ring_most(model, 0);
+    uint64_t out_least = ssm_out_frames_max(model->model, BATCH_GRID);
+
+    batch->model = model;
+    batch->n = batch->pieces_n = batch->frames = 0;
+    batch->in_used = batch->out_used = 0;
+    if (staging_grow(&batch->in, &batch->in_size, (size_t)BATCH_GRID * model->info.in_channels) != 0 ||
+        staging_grow(&batch->out, &batch->out_size, out_least * model->info.out_channels) != 0)
+        return 0;
+    while (batch->n < BATCH_ROWS && batch->pieces_n + BATCH_ROW_TIMES + 2 < BATCH_PIECES) {
+        struct stream *stream = TAILQ_FIRST(&model->ready);
+        uint32_t room = batch_room(batcher, batch, model), fits, frames;
+        uint64_t keep;
+
+        if (!stream || room == 0)
+            break;
+        keep = stream_keep(stream);
+        fits = frames_for(model, ring_room(&stream->ring, keep, most), room);
+        frames = fits > 0 ? row_plan(model, stream, fits) : 0;
+        if (frames == 0 && fits == room && batch->n > 0)
+            break; /* it is the batch that is full */
+        TAILQ_REMOVE(&model->ready, stream, of_place);
+        if (frames == 0 || ring_reserve(&stream->ring, budget, keep, (uint32_t)ssm_out_frames_max(model->model, frames),
+                                        most, floor) != 0) {
+            stream->place = PLACE_STALLED;
+            TAILQ_INSERT_TAIL(&batcher->stalled, stream, of_place);
+            ++*stalled;
+            continue;
+        }
+        stream->place = PLACE_IN_BATCH;
+        row_take(batch, stream, frames);
+    }
+    return batch->n;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Batches: what the engine advances at once. A batch is of one model and holds a stream at most once (I1), with a row of
+ * the frames that wait for it: adjacent chunks of one kind merge.
+ *
+ * Live chunks become SSM_STEP rows, whose output does not depend on how they are cut. Chunks marked as backfill become SSM_SCAN rows,
+ * whose output may: so a scan row begins where a chunk begins or on the grid, and ends where a chunk ends or on the grid, and
+ * chunks merge only when they meet on the grid. The grid is of absolute frame indices (BATCH_GRID, a multiple of the engine's
+ * blocks), so that load and timing never show in the output (I4).
+ *
+ * Two batches: one on the device while the other fills. They are formed when the engine has less than two and somebody has
+ * input, so an idle daemon answers at once and a busy one in large batches.
+ *
+ * A stream joins only with as many frames as its result ring has room for; a full ring stalls that stream and no other.
+ *
+ * Threads: the loop thread forms and finishes them; in between a batch belongs to the engine.
+ */
+#ifndef DAEMON_BATCH_H
+#define DAEMON_BATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "daemon/engine.h"
+#include "daemon/models.h"
+#include "daemon/stream.h"
+
+#define BATCH_GRID       64
+#define BATCHES          2
+#define BATCH_ROWS       4096
+#define BATCH_PIECES     8192
+#define BATCH_ROW_TIMES  64 /* timed pieces of one row */
+#define BATCH_IN_FLOATS  (1u << 20)
+#define BATCH_OUT_FLOATS (1u << 20)
+
+/* Frames of a row that came in one chunk. */
+struct batch_piece {
+    uint32_t frames;
+    bool has_time;
+    int64_t time;
+};
+
+/* The stream of a row, and the chunks that it used up. */
+struct batch_row {
+    struct stream *stream;
+    struct chunk *used; /* to be released when the row is done */
+    uint32_t pieces;    /* of batch->pieces, after those of the rows before */
+    bool is_flush;
+};
+
+struct batch {
+    struct job job;
+    struct model *model;
+    struct ssm_row *rows;
+    struct batch_row *of;
+    struct batch_piece *pieces;
+    uint32_t n, pieces_n, frames;
+    float *in, *out;                             /* staging */
+    size_t in_size, in_used, out_size, out_used; /* floats */
+    bool in_flight;
+};
+
+struct batcher {
+    struct batch batch[BATCHES];
+    TAILQ_HEAD(, model) models;   /* with ready streams */
+    TAILQ_HEAD(, stream) stalled; /* wait for room in their rings */
+    uint32_t in_flight;
+    uint32_t row_frames, frames; /* limits */
+};
+
+int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames);
+void batcher_fini(struct batcher *batcher, struct input *input);
+
+/* The stream has input, or room again: it joins a batch soon. Does nothing while it is in one, or has no input. */
+void batcher_add(struct batcher *batcher, struct stream *stream);
+/* Takes it off every list. It is not in a batch. */
+void batcher_remove(struct batcher *batcher, struct stream *stream);
+/* Try the stalled again: the ring budget may have changed. */
+void batcher_retry(struct batcher *batcher);
+
+/* Fill `batch` with rows of `model`. Returns the number of rows; streams without room in their rings are stalled and counted
+ * in *stalled. `budget` is of the rings, `ring_limit` the bytes of one. */
+uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *model, struct ring_budget *budget,
+                    uint64_t ring_limit, uint64_t *stalled);
+
+/* Frames that a stream's ring may grow to, and that it gets whatever the budget says: powers of two that hold at least
+ * two pieces of the grid. */
+uint32_t batch_ring_most(const struct model *model, uint64_t ring_limit);
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Requests: every one is answered once, in the order in which it came, but open (waits for its model), reset and close
+ * (wait for their turn in the stream's queue).
+ *
+ * Threads: the loop thread.
+ */
+#ifndef DAEMON_CONTROL_H
+#define DAEMON_CONTROL_H
+
+#include "daemon/loop.h"
+
+/* One part from a peer: `conn` is NULL when it has not said hello. */
+void control_take(struct loop *loop, struct conn *conn, const uint8_t *id, size_t id_size, const void *bytes,
+                  size_t size);
+
+/* The request `open`. */
+void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Open *open);
+/* ... when its model is there (or NULL, and why not). Does not free request. */
+void control_open_finish(struct loop *loop, struct open_request *request, struct model *model, Ssmd__Code code,
+                         const char *text);
+/* The request `hello`; conn may be NULL. */
+void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size_t id_size, uint64_t request_id,
+                   const Ssmd__Hello *hello);
+/* The requests list, info and stats. */
+void control_list(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__List *list);
+void control_info(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Info *info);
+void control_stats(struct loop *loop, struct conn *conn, uint64_t request_id);
+
+/* A stream as a message; it points into the stream. */
+struct control_info {
+    Ssmd__StreamInfo message;
+};
+void control_info_fill(const struct loop *loop, const struct stream *stream, struct control_info *out);
+/* ... as the reply to open, reset, close or info. */
+void control_info_send(struct loop *loop, struct conn *conn, uint64_t request_id, const struct control_info *info);
+
+#endif

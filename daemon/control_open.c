@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * open: make a stream, resume it, or take it over. Everything is judged before anything changes.
+ */
+#include "daemon/control.h"
+#include "daemon/deliver.h"
+#include "daemon/log.h"
+#include "daemon/reader.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void refuse(struct loop *loop, const struct open_request *request, Ssmd__Code code, const char *text)
+{
+    deliver_error(loop, request->conn, request->request_id, code, text);
+}
+
+void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Open *open)
+{
+    struct open_request *request = calloc(1, sizeof(*request));
+    struct model *model;
+    const char *text;
+    Ssmd__Code code;
+
+    if (!request) {
+        deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT, "the daemon is out of memory");
+        return;
+    }
+    *request = (struct open_request){
+        .conn = conn,
+        .request_id = request_id,
+        .mode = open->mode,
+        .take_over = open->take_over,
+        .wants_results = open->results,
+        .has_results_from = open->has_results_from,
+        .results_from = open->results_from,
+        .rate = open->has_rate ? open->rate : 0,
+        .channels = open->has_channels ? open->channels : 0,
+    };
+    if (loop->drain_ns) {
+        refuse(loop, request, SSMD__CODE__DRAINING, "the daemon is stopping: open the stream at the next one");
+    } else if (!stream_id_is_valid(open->id.data, open->id.len)) {
+        refuse(loop, request, SSMD__CODE__BAD_ID, "an id has 1 to 64 bytes and no NUL");
+    } else if (!(request->rate >= 0 && isfinite(request->rate))) {
+        refuse(loop, request, SSMD__CODE__RATE, "the rate is a positive number of frames per second");
+    } else {
+        request->id_size = (uint8_t)open->id.len;
+        memcpy(request->id, open->id.data, open->id.len);
+        switch (models_find(loop, open->model, request, &model, &code, &text)) {
+        case MODELS_WAITS:
+            return; /* it is theirs now */
+        case MODELS_REFUSED:
+            refuse(loop, request, code, text);
+            break;
+        case MODELS_READY:
+            control_open_finish(loop, request, model, SSMD__CODE__OK, NULL);
+            break;
+        }
+    }
+    free(request);
+}
+
+/* The stream's rate and channels against the model's. */
+static Ssmd__Code shape_check(const struct open_request *request, const struct ssm_model_info *info, char *text,
+                              size_t size)
+{
+    if (request->rate > 0 && info->in_rate > 0 && fabs(request->rate - info->in_rate) > 1e-6 * info->in_rate) {
+        snprintf(text, size, "the model runs at %.9g Hz and the stream at %.9g Hz: resample the stream to %.9g Hz",
+                 info->in_rate, request->rate, info->in_rate);
+        return SSMD__CODE__RATE;
+    }
+    if (request->channels > 0 && request->channels != info->in_channels) {
+        snprintf(text, size, "the model takes %u channels and the stream has %u", info->in_channels, request->channels);
+        return SSMD__CODE__RATE;
+    }
+    return SSMD__CODE__OK;
+}
+
+/* Whether the open may have the stream that exists (or NULL). */
+static Ssmd__Code access_check(const struct loop *loop, const struct open_request *request, const struct stream *stream,
+                               const struct model *model, const char **text)
+{
+    uint64_t lo = stream ? stream->ring.lo : 0, hi = stream ? stream->ring.hi : 0;
+
+    if (!stream && request->mode == SSMD__OPEN_MODE__RESUME)
+        return *text = "no such stream", SSMD__CODE__NO_STREAM;
+    if (!stream && loop->streams.n >= loop->conf.max_streams)
+        return *text = "there are max_streams streams: close some", SSMD__CODE__LIMIT;
+    if (stream && request->mode == SSMD__OPEN_MODE__CREATE)
+        return *text = "a stream with this id exists: resume it, or choose another id", SSMD__CODE__EXISTS;
+    if (stream && stream->model != model)
+        return *text = "the stream exists with another model: name that, or close it first", SSMD__CODE__EXISTS;
+    if (stream && memcmp(stream->writer, request->conn->writer, PROTO_WRITER_BYTES) != 0 && !request->take_over)
+        return *text = "another writer holds the stream: take it over, or choose another id", SSMD__CODE__OWNED;
+    if (request->wants_results && request->has_results_from && request->results_from < lo)
+        return *text = "results_from lies before the oldest result kept: `info` names it as result_first",
+               SSMD__CODE__TOO_OLD;
+    if (request->wants_results && request->has_results_from && request->results_from > hi)
+        return *text = "results_from lies beyond the next result: `info` names it as result_next", SSMD__CODE__TOO_NEW;
+    return SSMD__CODE__OK;
+}
+
+/* A new stream of the model, or NULL and why. */
+static struct stream *stream_new(struct loop *loop, const struct open_request *request, struct model *model)
+{
+    struct stream *stream = streams_insert(&loop->streams, request->id, request->id_size, model->info.out_channels);
+
+    if (!stream)
+        return NULL;
+    if (ssm_slot_acquire(model->program, &stream->slot) != SSM_OK) {
+        streams_remove(&loop->streams, stream);
+        return NULL;
+    }
+    stream->model = model;
+    model->streams++;
+    memcpy(stream->writer, request->conn->writer, PROTO_WRITER_BYTES);
+    loop->counters.streams_opened++;
+    return stream;
+}
+
+/* The stream changes hands: with another writer its epoch rises, its index stays. */
+static void owner_change(struct loop *loop, struct stream *stream, const struct open_request *request)
+{
+    struct conn *old = stream->conn;
+    uint32_t old_handle = stream->handle;
+    bool same = memcmp(stream->writer, request->conn->writer, PROTO_WRITER_BYTES) == 0;
+
+    if (old)
+        loop_stream_detach(loop, stream);
+    if (!same) {
+        memcpy(stream->writer, request->conn->writer, PROTO_WRITER_BYTES);
+        stream->epoch = streams_epoch_new(&loop->streams);
+        reader_epoch(loop, stream, false);
+        tap_publish_event(&loop->tap, stream, SSMD__EVENT__KIND__EPOCH);
+        log_event(LOG_NOTICE, "stream_taken_over", "stream=%.*s by=%s epoch=%llu", stream->id_size, stream->id,
+                  request->conn->name, (unsigned long long)stream->epoch);
+    }
+    if (old) {
+        Ssmd__Event event = SSMD__EVENT__INIT;
+
+        event.kind = SSMD__EVENT__KIND__TAKEN_OVER;
+        event.has_handle = event.has_epoch = true;
+        event.handle = old_handle;
+        event.epoch = stream->epoch;
+        deliver_event(loop, old, &event);
+    }
+    if (same)
+        loop->counters.streams_resumed++;
+    else
+        loop->counters.streams_taken_over++;
+}
+
+/* Bind the stream to the connection's new handle. */
+static void stream_attach(struct loop *loop, struct stream *stream, const struct open_request *request, uint32_t number,
+                          struct outlet *outlet)
+{
+    struct handle *handle = &request->conn->handles[number];
+
+    stream->conn = request->conn;
+    stream->handle = number;
+    stream->refused = 0;
+    stream->wants_results = request->wants_results;
+    stream->outlet = outlet;
+    stream->conn->queued_bytes += stream->queued_bytes;
+    *handle = (struct handle){HANDLE_WRITES, stream->model->info.in_channels, 0, stream, outlet};
+    if (request->has_results_from && request->wants_results)
+        stream->received = request->results_from;
+    if (stream->received < stream->ring.lo)
+        stream->received = stream->ring.lo;
+    if (outlet) {
+        outlet->stream = stream;
+        outlet->conn = request->conn;
+        outlet->handle = number;
+        outlet->next = stream->received;
+        TAILQ_INSERT_TAIL(&stream->outlets, outlet, of_stream);
+    }
+    batcher_add(&loop->batcher, stream);
+    if (stream->is_closed)
+        loop_stream_settle(loop, stream);
+}
+
+void control_open_finish(struct loop *loop, struct open_request *request, struct model *model, Ssmd__Code code,
+                         const char *text)
+{
+    struct stream *stream = streams_find(&loop->streams, request->id, request->id_size);
+    struct outlet *outlet = NULL;
+    struct control_info info;
+    char sentence[160];
+    bool is_new = !stream;
+    uint32_t handle;
+
+    if (model) {
+        code = shape_check(request, &model->info, sentence, sizeof(sentence));
+        text = sentence;
+        if (code == SSMD__CODE__OK)
+            code = access_check(loop, request, stream, model, &text);
+    }
+    if (code != SSMD__CODE__OK) {
+        refuse(loop, request, code, text);
+        return;
+    }
+    if (request->wants_results)
+        outlet = calloc(1, sizeof(*outlet));
+    if ((request->wants_results && !outlet) || !conn_handle_acquire(request->conn, &handle)) {
+        free(outlet);
+        refuse(loop, request, SSMD__CODE__LIMIT, "this connection has used up its handles: reconnect");
+        return;
+    }
+    if (is_new)
+        stream = stream_new(loop, request, model);
+    else
+        owner_change(loop, stream, request);
+    if (!stream) {
+        conn_handle_release(request->conn, handle, true);
+        free(outlet);
+        refuse(loop, request, SSMD__CODE__LIMIT, "no memory for the state of one more stream");
+        return;
+    }
+    stream->active_ns = loop->now_ns;
+    stream_attach(loop, stream, request, handle, outlet);
+    control_info_fill(loop, stream, &info);
+    info.message.has_handle = info.message.has_created = true;
+    info.message.handle = handle;
+    info.message.created = is_new;
+    control_info_send(loop, request->conn, request->request_id, &info);
+    log_event(LOG_DEBUG, is_new ? "stream_opened" : "stream_resumed", "stream=%.*s model=%s client=%s next=%llu",
+              stream->id_size, stream->id, model->name, request->conn->name, (unsigned long long)stream->next);
+    if (is_new)
+        reader_match(loop, stream);
+}

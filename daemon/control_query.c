@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Requests that ask and change nothing: hello (which makes the connection), list, info, stats.
+ */
+#include "daemon/control.h"
+#include "daemon/deliver.h"
+#include "daemon/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIST_MAX     1000
+#define LIST_BYTES   (256u << 10) /* of one reply, about */
+#define HELLO_MODELS (LOADER_NAMES + MODELS_MAX + 16)
+
+static void reply_send(struct loop *loop, struct conn *conn, Ssmd__Reply *reply)
+{
+    Ssmd__FromDaemon message = SSMD__FROM_DAEMON__INIT;
+
+    message.message_case = SSMD__FROM_DAEMON__MESSAGE_REPLY;
+    message.reply = reply;
+    deliver_message(loop, conn, &message.base);
+}
+
+/* ---- hello -------------------------------------------------------------------------------------------------------------------- */
+
+static void model_fill(Ssmd__ModelInfo *out, const struct model *model)
+{
+    const struct ssm_model_info *info = &model->info;
+
+    ssmd__model_info__init(out);
+    out->name = (char *)model->name;
+    out->has_template_ = true;
+    out->template_ = model->is_template;
+    out->state = (char *)(model->state == MODEL_LOADED ? "loaded" : "loading");
+    if (model->state != MODEL_LOADED)
+        return;
+    out->has_streams = out->has_tokens = out->has_rate = out->has_channels = out->has_out_rate = true;
+    out->has_out_channels = out->has_vocab = out->has_hop = out->has_lookahead = out->has_state_bytes = true;
+    out->streams = model->streams;
+    out->tokens = info->input == SSM_TOKENS;
+    out->rate = info->in_rate;
+    out->channels = info->in_channels;
+    out->out_rate = info->out_rate;
+    out->out_channels = info->out_channels;
+    out->vocab = info->vocab;
+    out->hop = info->hop;
+    out->lookahead = info->lookahead;
+    out->state_bytes = info->state_bytes;
+}
+
+static size_t name_fill(Ssmd__ModelInfo *out, size_t n, const char *name, bool is_template)
+{
+    if (n >= HELLO_MODELS)
+        return n;
+    ssmd__model_info__init(&out[n]);
+    out[n].name = (char *)name;
+    out[n].has_template_ = true;
+    out[n].template_ = is_template;
+    out[n].state = (char *)"unloaded";
+    return n + 1;
+}
+
+/* What may be opened: models in memory, templates, and directories that are not in memory. */
+static size_t models_fill(const struct loop *loop, Ssmd__ModelInfo *out)
+{
+    const char *const *names = ssm_template_names();
+    const struct model *model;
+    size_t n = 0;
+
+    TAILQ_FOREACH(model, &loop->models.all, of_all)
+    if (model->state != MODEL_ALIAS && model->state != MODEL_DROPPING && n < HELLO_MODELS)
+        model_fill(&out[n++], model);
+    for (; *names; names++)
+        n = name_fill(out, n, *names, true);
+    for (uint32_t i = 0; i < loop->models.names_n; i++) {
+        TAILQ_FOREACH(model, &loop->models.all, of_all)
+        if (strcmp(model->name, loop->models.names[i]) == 0)
+            break;
+        if (!model)
+            n = name_fill(out, n, loop->models.names[i], false);
+    }
+    return n;
+}
+
+static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_id)
+{
+    static const char daemon[] = "ssmd " SSMD_VERSION;
+    Ssmd__Reply reply = SSMD__REPLY__INIT;
+    Ssmd__HelloReply hello = SSMD__HELLO_REPLY__INIT;
+    Ssmd__Limits limits = SSMD__LIMITS__INIT;
+    Ssmd__ModelInfo *models = malloc(HELLO_MODELS * sizeof(*models));
+    Ssmd__ModelInfo **pointers = malloc(HELLO_MODELS * sizeof(*pointers));
+
+    limits.message_bytes = (uint32_t)loop->conf.max_message;
+    limits.chunk_frames = loop->conf.chunk_frames;
+    limits.stream_window = loop->conf.stream_window;
+    limits.connection_window = loop->conf.connection_window;
+    limits.result_ring = loop->conf.result_ring;
+    limits.streams = loop->conf.max_streams;
+    limits.idle_ms = loop->conf.idle_ms;
+    hello.version = PROTO_VERSION;
+    hello.daemon = (char *)daemon;
+    hello.incarnation.data = loop->incarnation;
+    hello.incarnation.len = sizeof(loop->incarnation);
+    hello.durability = SSMD__HELLO_REPLY__DURABILITY__NONE;
+    hello.limits = &limits;
+    hello.tap = loop->tap.socket ? loop->conf.tap : NULL;
+    if (models && pointers) {
+        hello.n_models = models_fill(loop, models);
+        for (size_t i = 0; i < hello.n_models; i++)
+            pointers[i] = &models[i];
+        hello.models = pointers;
+    }
+    reply.request_id = request_id;
+    reply.answer_case = SSMD__REPLY__ANSWER_HELLO;
+    reply.hello = &hello;
+    reply_send(loop, conn, &reply);
+    free(models);
+    free(pointers);
+}
+
+void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size_t id_size, uint64_t request_id,
+                   const Ssmd__Hello *hello)
+{
+    Ssmd__Code code = SSMD__CODE__OK;
+    const char *text = NULL;
+
+    if (hello->version_min > PROTO_VERSION || hello->version_max < PROTO_VERSION)
+        code = SSMD__CODE__VERSION, text = "this daemon speaks protocol version 1";
+    else if (hello->writer.len != PROTO_WRITER_BYTES)
+        code = SSMD__CODE__MALFORMED, text = "`writer` has 16 bytes";
+    else if (!conn && loop->conns.n >= loop->conf.max_connections)
+        code = SSMD__CODE__LIMIT, text = "there are max_connections connections: try again later";
+    if (code == SSMD__CODE__OK && conn && memcmp(conn->writer, hello->writer.data, PROTO_WRITER_BYTES) != 0)
+        code = SSMD__CODE__MALFORMED, text = "this connection said hello as another writer";
+    if (code == SSMD__CODE__OK && !conn) {
+        conn = conns_insert(&loop->conns, id, id_size);
+        if (!conn)
+            code = SSMD__CODE__LIMIT, text = "the daemon is out of memory";
+        else
+            loop->counters.connections_accepted++;
+    }
+    if (code != SSMD__CODE__OK) {
+        loop->counters.requests_refused++;
+        deliver_error_to(loop, id, id_size, request_id, code, text);
+        return;
+    }
+    conn->heard_ns = loop->now_ns;
+    memcpy(conn->writer, hello->writer.data, PROTO_WRITER_BYTES);
+    snprintf(conn->name, sizeof(conn->name), "%s", hello->client ? hello->client : "");
+    log_event(LOG_DEBUG, "connection_accepted", "client=%s connections=%u", conn->name, loop->conns.n);
+    models_list(loop);
+    hello_answer(loop, conn, request_id);
+}
+
+/* ---- streams -------------------------------------------------------------------------------------------------------------------- */
+
+void control_info_fill(const struct loop *loop, const struct stream *stream, struct control_info *out)
+{
+    const struct ssm_model_info *info = &stream->model->info;
+    Ssmd__StreamInfo *m = &out->message;
+
+    (void)loop;
+    ssmd__stream_info__init(m);
+    m->id.data = (uint8_t *)stream->id;
+    m->id.len = stream->id_size;
+    m->model = stream->model->name;
+    m->epoch = stream->epoch;
+    m->next = stream->next;
+    m->applied = m->durable = stream->applied;
+    m->result_first = stream->ring.lo;
+    m->result_next = stream->ring.hi;
+    m->rate = info->in_rate;
+    m->channels = info->in_channels;
+    m->out_rate = info->out_rate;
+    m->out_channels = info->out_channels;
+    m->ratio_num = info->ratio_num;
+    m->ratio_den = info->ratio_den;
+    m->hop = info->hop;
+    m->lookahead = info->lookahead;
+    m->state_bytes = info->state_bytes;
+    m->has_tokens = m->has_vocab = m->has_attached = m->has_closing = m->has_queued = true;
+    m->tokens = info->input == SSM_TOKENS;
+    m->vocab = info->vocab;
+    m->attached = stream->conn != NULL;
+    m->closing = stream->is_closing;
+    m->queued = stream->next - stream->applied;
+}
+
+void control_info_send(struct loop *loop, struct conn *conn, uint64_t request_id, const struct control_info *info)
+{
+    Ssmd__Reply reply = SSMD__REPLY__INIT;
+
+    reply.request_id = request_id;
+    reply.answer_case = SSMD__REPLY__ANSWER_STREAM;
+    reply.stream = (Ssmd__StreamInfo *)&info->message;
+    reply_send(loop, conn, &reply);
+}
+
+void control_info(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Info *info)
+{
+    struct stream *stream = streams_find(&loop->streams, info->id.data, info->id.len);
+    struct control_info out;
+
+    if (!stream) {
+        deliver_error(loop, conn, request_id, SSMD__CODE__NO_STREAM, "no such stream");
+        return;
+    }
+    control_info_fill(loop, stream, &out);
+    control_info_send(loop, conn, request_id, &out);
+}
+
+void control_list(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__List *list)
+{
+    const struct streams *streams = &loop->streams;
+    uint32_t max = list->max < 1 || list->max > LIST_MAX ? LIST_MAX : list->max, n = 0, at;
+    struct control_info *infos = malloc(max * sizeof(*infos));
+    Ssmd__StreamInfo **pointers = malloc(max * sizeof(*pointers));
+    Ssmd__Reply reply = SSMD__REPLY__INIT;
+    Ssmd__ListReply answer = SSMD__LIST_REPLY__INIT;
+    size_t bytes = 0;
+
+    at = streams_seek(streams, list->prefix.data, list->has_prefix ? list->prefix.len : 0, false);
+    if (list->has_after) {
+        uint32_t after = streams_seek(streams, list->after.data, list->after.len, true);
+
+        at = after > at ? after : at;
+    }
+    for (; infos && pointers && at < streams->n; at++) {
+        const struct stream *stream = streams->sorted[at];
+
+        if (list->has_prefix &&
+            (stream->id_size < list->prefix.len || memcmp(stream->id, list->prefix.data, list->prefix.len) != 0))
+            break;
+        answer.more = n == max || bytes > LIST_BYTES;
+        if (answer.more)
+            break;
+        control_info_fill(loop, stream, &infos[n]);
+        pointers[n] = &infos[n].message;
+        bytes += proto_size(&infos[n++].message.base);
+    }
+    answer.n_streams = n;
+    answer.streams = pointers;
+    reply.request_id = request_id;
+    reply.answer_case = SSMD__REPLY__ANSWER_LIST;
+    reply.list = &answer;
+    reply_send(loop, conn, &reply);
+    free(infos);
+    free(pointers);
+}
+
+/* ---- stats ---------------------------------------------------------------------------------------------------------------------- */
+
+enum {
+#define X(name, help) COUNT_##name,
+    COUNTERS(X) GAUGES(X)
+#undef X
+        COUNT_ALL
+};
+
+static void gauges_take(const struct loop *loop, uint64_t *value)
+{
+    const struct model *model;
+
+    value[COUNT_streams] = loop->streams.n;
+    value[COUNT_connections] = loop->conns.n;
+    value[COUNT_readers] = loop->readers;
+    value[COUNT_subscriptions] = loop->tap.subscriptions;
+    TAILQ_FOREACH(model, &loop->models.all, of_all)
+    value[COUNT_models] += model->state == MODEL_LOADED;
+    value[COUNT_input_bytes] = loop->input.bytes;
+    value[COUNT_ring_bytes] = loop->rings.bytes;
+    value[COUNT_stream_bytes] = loop->streams.n > 0 ? stream_bytes(loop->streams.sorted[0]) : sizeof(struct stream);
+    value[COUNT_uptime_ms] = (loop->now_ns - loop->started_ns) / CLOCK_MS;
+}
+
+void control_stats(struct loop *loop, struct conn *conn, uint64_t request_id)
+{
+    static const char *const names[] = {
+#define X(name, help) #name,
+        COUNTERS(X) GAUGES(X)
+#undef X
+    };
+    static const char *const helps[] = {
+#define X(name, help) help,
+        COUNTERS(X) GAUGES(X)
+#undef X
+    };
+    uint64_t value[COUNT_ALL] = {
+#define X(name, help) loop->counters.name,
+        COUNTERS(X)
+#undef X
+    };
+    Ssmd__Counter counter[COUNT_ALL], *pointers[COUNT_ALL];
+    Ssmd__Reply reply = SSMD__REPLY__INIT;
+    Ssmd__StatsReply stats = SSMD__STATS_REPLY__INIT;
+
+    gauges_take(loop, value);
+    for (size_t i = 0; i < COUNT_ALL; i++) {
+        ssmd__counter__init(&counter[i]);
+        counter[i].name = (char *)names[i];
+        counter[i].help = (char *)helps[i];
+        counter[i].value = value[i];
+        pointers[i] = &counter[i];
+    }
+    stats.n_counters = COUNT_ALL;
+    stats.counters = pointers;
+    reply.request_id = request_id;
+    reply.answer_case = SSMD__REPLY__ANSWER_STATS;
+    reply.stats = &stats;
+    reply_send(loop, conn, &reply);
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The loop of the engine thread: pop a job, do it, push it back; sleep on the eventfd when there is none.
+ */
+#include "daemon/engine.h"
+#include "daemon/clock.h"
+
+#include <poll.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define ENGINE_NICE 19
+
+static void job_run(struct engine *engine, struct job *job)
+{
+    uint64_t began = clock_now_ns();
+
+    switch (job->kind) {
+    case JOB_ADVANCE:
+        job->status = ssm_advance(job->program, job->rows, job->n);
+        break;
+    case JOB_COMPILE:
+        job->status = ssm_program_new(&job->program, engine->engine, job->model, job->max_slots, &job->error);
+        break;
+    case JOB_DROP:
+        ssm_program_free(job->program);
+        job->program = NULL;
+        break;
+    case JOB_STOP:
+        break;
+    }
+    job->busy_ns = clock_now_ns() - began;
+}
+
+static struct job *job_wait(struct engine *engine)
+{
+    struct job *job;
+
+    while ((job = spsc_pop(&engine->todo)) == NULL) {
+        struct pollfd wait = {.fd = engine->todo.fd, .events = POLLIN, .revents = 0};
+
+        if (spsc_sleep(&engine->todo))
+            (void)!poll(&wait, 1, -1);
+        spsc_awake(&engine->todo, wait.revents != 0);
+    }
+    return job;
+}
+
+static void *engine_run(void *context)
+{
+    struct engine *engine = context;
+
+    (void)!setpriority(PRIO_PROCESS, (id_t)gettid(), ENGINE_NICE); /* on Linux: this thread, and what it starts */
+    engine->status = ssm_engine_new(&engine->engine, &engine->options, &engine->error);
+    sem_post(&engine->started);
+    while (engine->status == SSM_OK) {
+        struct job *job = job_wait(engine);
+
+        if (job->kind == JOB_STOP)
+            break;
+        job_run(engine, job);
+        (void)spsc_push(&engine->done, job); /* never full: as many slots as todo has, and whoever submits takes */
+    }
+    ssm_engine_free(engine->engine);
+    return NULL;
+}
+
+int engine_start(struct engine *engine, const struct ssm_engine_options *options)
+{
+    memset(engine, 0, sizeof(*engine));
+    engine->options = *options;
+    engine->done.fd = -1;
+    if (spsc_init(&engine->todo) != 0 || spsc_init(&engine->done) != 0 || sem_init(&engine->started, 0, 0) != 0)
+        return SSM_NOMEM;
+    if (pthread_create(&engine->thread, NULL, engine_run, engine) != 0)
+        return SSM_NOMEM;
+    while (sem_wait(&engine->started) != 0)
+        continue;
+    if (engine->status != SSM_OK)
+        pthread_join(engine->thread, NULL);
+    return engine->status;
+}
+
+void engine_stop(struct engine *engine)
+{
+    struct job stop = {.kind = JOB_STOP};
+
+    while (!spsc_push(&engine->todo, &stop))
+        (void)engine_take(engine);
+    pthread_join(engine->thread, NULL);
+    spsc_fini(&engine->todo);
+    spsc_fini(&engine->done);
+    sem_destroy(&engine->started);
+}
+
+bool engine_submit(struct engine *engine, struct job *job)
+{
+    return spsc_push(&engine->todo, job);
+}
+
+struct job *engine_take(struct engine *engine)
+{
+    return spsc_pop(&engine->done);
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A data message is taken whole or refused whole as far as its form goes: the first pass over the columns finds where every
+ * chunk's samples lie and whether the payload is as long as they say; the second admits chunk by chunk, and each of them is
+ * accepted, acknowledged as a duplicate, or refused with a name.
+ */
+#include "daemon/ingest.h"
+#include "daemon/control.h"
+#include "daemon/deliver.h"
+
+#include <string.h>
+#include <zmq.h>
+
+#define DRAIN_MESSAGES 512
+#define DRAIN_BYTES    (2u << 20)
+
+/* ---- refusing ----------------------------------------------------------------------------------------------------------------- */
+
+static void refusal_count(struct counters *c, Ssmd__Code code, bool of_connection, bool of_memory)
+{
+    switch (code) {
+    case SSMD__CODE__GAP:
+        c->chunks_gap++;
+        break;
+    case SSMD__CODE__STALE_EPOCH:
+        c->chunks_stale++;
+        break;
+    case SSMD__CODE__OVERFLOW:
+        c->chunks_overflow_stream += !of_connection && !of_memory;
+        c->chunks_overflow_connection += of_connection;
+        c->chunks_overflow_memory += of_memory;
+        break;
+    case SSMD__CODE__BAD_SAMPLE:
+        c->chunks_bad_sample++;
+        break;
+    case SSMD__CODE__BAD_FORMAT:
+        c->chunks_bad_format++;
+        break;
+    case SSMD__CODE__BAD_HANDLE:
+        c->chunks_bad_handle++;
+        break;
+    case SSMD__CODE__TOO_LARGE:
+        c->chunks_too_large++;
+        break;
+    default:
+        c->chunks_closed++;
+        break;
+    }
+}
+
+static void chunk_refuse(struct loop *loop, struct stream *stream, const struct proto_chunk *chunk, Ssmd__Code code,
+                         const char *text, const uint64_t *index)
+{
+    struct refusal refusal = {
+        .handle = chunk->handle,
+        .code = code,
+        .text = text,
+        .epoch = stream->epoch,
+        .expected = stream->next,
+        .first = chunk->first,
+        .index = index ? *index : 0,
+        .has_index = index != NULL,
+    };
+    uint32_t before = stream->refused;
+
+    if (stream_refusal_is_new(stream, code) && !deliver_refusal(loop, stream->conn, &refusal))
+        stream->refused = before; /* the next one is answered instead */
+}
+
+/* A chunk for no stream: the message is refused as a whole, since nobody knows where the next chunk begins. */
+static void handle_refuse(struct loop *loop, struct conn *conn, const struct proto_chunk *chunk, Ssmd__Code code,
+                          const char *text)
+{
+    struct refusal refusal = {.handle = chunk->handle, .code = code, .text = text, .first = chunk->first};
+
+    refusal_count(&loop->counters, code, false, false);
+    (void)deliver_refusal(loop, conn, &refusal);
+}
+
+/* ---- chunks ------------------------------------------------------------------------------------------------------------------- */
+
+/* Convert and queue the frames of an admitted chunk behind `skip`. */
+static void chunk_accept(struct loop *loop, struct stream *stream, const struct proto_chunk *from,
+                         const unsigned char *bytes, uint32_t skip)
+{
+    const struct ssm_model_info *info = &stream->model->info;
+    uint32_t frames = from->frames - skip;
+    size_t n = (size_t)frames * info->in_channels, where = 0;
+    struct chunk *chunk = input_acquire(&loop->input, n * sizeof(float));
+    uint64_t index;
+    int status;
+
+    if (!chunk) {
+        refusal_count(&loop->counters, SSMD__CODE__OVERFLOW, false, true);
+        chunk_refuse(loop, stream, from, SSMD__CODE__OVERFLOW,
+                     "the daemon's input_memory is used up: wait, then send from the index expected", NULL);
+        return;
+    }
+    bytes += (size_t)skip * info->in_channels * proto_sample_bytes(from->format);
+    if (info->input == SSM_TOKENS)
+        status = proto_tokens_decode(from->format, bytes, n, info->vocab, (int32_t *)(void *)chunk->samples, &where);
+    else
+        status = proto_signal_decode(from->format, bytes, n, chunk->samples, &where);
+    if (status < 0) {
+        Ssmd__Code code = status == PROTO_SAMPLE ? SSMD__CODE__BAD_SAMPLE : SSMD__CODE__BAD_FORMAT;
+
+        input_release(&loop->input, chunk);
+        refusal_count(&loop->counters, code, false, false);
+        index = stream->next + where / info->in_channels;
+        chunk_refuse(loop, stream, from, code, proto_status_text(status), status == PROTO_SAMPLE ? &index : NULL);
+        return;
+    }
+    chunk->first = stream->next;
+    chunk->frames = frames;
+    chunk->backfill = (from->flags & PROTO_FLAG_BACKFILL) != 0;
+    chunk->has_time = (from->flags & PROTO_FLAG_TIME) != 0;
+    chunk->time = from->time;
+    stream_push(stream, chunk, n * sizeof(float));
+    stream->conn->queued_bytes += n * sizeof(float);
+    stream->active_ns = loop->now_ns;
+    loop->counters.chunks++;
+    loop->counters.frames += frames;
+    loop->counters.chunks_trimmed += skip > 0;
+    batcher_add(&loop->batcher, stream);
+}
+
+static void chunk_take(struct loop *loop, struct conn *conn, struct stream *stream, const struct proto_chunk *chunk,
+                       const unsigned char *bytes)
+{
+    struct stream_admission admission;
+    struct stream_limits limits = {
+        .chunk_frames = loop->conf.chunk_frames,
+        .stream_window = loop->conf.stream_window,
+        .connection_window = loop->conf.connection_window,
+        .connection_queued = conn->queued_bytes,
+        .is_draining = loop->drain_ns != 0,
+    };
+
+    stream_admit(stream, chunk, stream->model->info.in_channels, &limits, &admission);
+    switch (admission.verdict) {
+    case VERDICT_ACCEPT:
+        chunk_accept(loop, stream, chunk, bytes, admission.skip);
+        break;
+    case VERDICT_DUPLICATE:
+        loop->counters.chunks_duplicate++;
+        deliver_ack(loop, stream);
+        break;
+    case VERDICT_REFUSE:
+        refusal_count(&loop->counters, admission.code, admission.connection, false);
+        chunk_refuse(loop, stream, chunk, admission.code, admission.text, NULL);
+        break;
+    }
+}
+
+/* First pass: every handle is one that this connection writes or wrote, and the payload is as long as the columns say. */
+static bool message_check(struct loop *loop, struct conn *conn, const Ssmd__DataHeader *header, size_t size)
+{
+    size_t offset = 0, bytes;
+
+    for (size_t i = 0; i < header->n_handle; i++) {
+        const struct handle *handle = conn_handle_find(conn, header->handle[i]);
+        struct proto_chunk chunk;
+        int status;
+
+        proto_chunk_take(header, i, &chunk);
+        if (!handle || handle->state == HANDLE_READS) {
+            handle_refuse(loop, conn, &chunk, SSMD__CODE__BAD_HANDLE,
+                          "not a handle that this connection writes: nothing of the message was taken");
+            return false;
+        }
+        status = proto_payload_take(chunk.format, chunk.frames, handle->channels, size, &offset, &bytes);
+        if (status == PROTO_FORMAT) {
+            handle_refuse(loop, conn, &chunk, SSMD__CODE__BAD_FORMAT,
+                          "a sample format that this version does not know: nothing of the message was taken");
+            return false;
+        }
+        if (status < 0)
+            offset = SIZE_MAX;
+        if (offset == SIZE_MAX)
+            break;
+    }
+    if (offset == size)
+        return true;
+    loop->counters.messages_malformed++;
+    deliver_error(loop, conn, 0, SSMD__CODE__MALFORMED, proto_status_text(PROTO_PAYLOAD));
+    return false;
+}
+
+static void data_take(struct loop *loop, struct conn *conn, zmq_msg_t *head, zmq_msg_t *payload)
+{
+    const unsigned char *bytes = zmq_msg_data(payload);
+    size_t size = zmq_msg_size(payload), offset = 0, length;
+    Ssmd__DataHeader *header;
+    int status = proto_data_header_decode(&loop->arena, zmq_msg_data(head), zmq_msg_size(head), &header);
+
+    loop->counters.data_messages++;
+    if (status < 0) {
+        loop->counters.messages_malformed++;
+        deliver_error(loop, conn, 0, status == PROTO_UNKNOWN ? SSMD__CODE__FEATURE : SSMD__CODE__MALFORMED,
+                      proto_status_text(status));
+        return;
+    }
+    if (!message_check(loop, conn, header, size))
+        return;
+    for (size_t i = 0; i < header->n_handle; i++) {
+        const struct handle *handle = conn_handle_find(conn, header->handle[i]);
+        size_t begin = offset;
+        struct proto_chunk chunk;
+
+        proto_chunk_take(header, i, &chunk);
+        if (proto_payload_take(chunk.format, chunk.frames, handle->channels, size, &offset, &length) < 0)
+            return; /* not after message_check */
+        if (handle->state == HANDLE_DEAD)
+            loop->counters.chunks_dead_handle++;
+        else
+            chunk_take(loop, conn, handle->stream, &chunk, bytes + begin);
+    }
+}
+
+/* ---- messages ----------------------------------------------------------------------------------------------------------------- */
+
+static void message_take(struct loop *loop, zmq_msg_t *parts, int n)
+{
+    const uint8_t *id = zmq_msg_data(&parts[0]);
+    size_t size = zmq_msg_size(&parts[0]);
+    struct conn *conn = conns_find(&loop->conns, id, size);
+
+    if (conn && conn->is_gone)
+        return;
+    if (conn)
+        conn->heard_ns = loop->now_ns;
+    if (n == 2) {
+        control_take(loop, conn, id, size, zmq_msg_data(&parts[1]), zmq_msg_size(&parts[1]));
+    } else if (!conn) {
+        loop->counters.messages_unknown++;
+        deliver_error_to(loop, id, size, 0, SSMD__CODE__NO_HELLO,
+                         "the daemon does not know this connection: say hello");
+    } else if (n == 3) {
+        data_take(loop, conn, &parts[1], &parts[2]);
+    } else {
+        loop->counters.messages_malformed++;
+        deliver_error(loop, conn, 0, SSMD__CODE__MALFORMED, "a message has one part (request) or two (data)");
+    }
+}
+
+/* One message whole: its routing id and up to two parts; more are counted and dropped. 0 parts: there is none. */
+static int message_receive(struct loop *loop, zmq_msg_t parts[3], size_t *bytes)
+{
+    zmq_msg_t surplus;
+    int n = 0;
+    bool more = true;
+
+    while (more) {
+        zmq_msg_t *part = n < 3 ? &parts[n] : &surplus;
+
+        zmq_msg_init(part);
+        if (zmq_msg_recv(part, loop->router, ZMQ_DONTWAIT) < 0) {
+            zmq_msg_close(part);
+            break;
+        }
+        *bytes += zmq_msg_size(part);
+        more = zmq_msg_more(part) != 0;
+        if (n >= 3)
+            zmq_msg_close(part);
+        n++;
+    }
+    return n;
+}
+
+bool ingest_drain(struct loop *loop)
+{
+    zmq_msg_t parts[3];
+    size_t bytes = 0;
+
+    for (int i = 0; i < DRAIN_MESSAGES && bytes < DRAIN_BYTES; i++) {
+        int n = message_receive(loop, parts, &bytes);
+
+        if (n == 0)
+            return false;
+        if (n >= 2)
+            message_take(loop, parts, n);
+        for (int k = 0; k < n && k < 3; k++)
+            zmq_msg_close(&parts[k]);
+    }
+    return true;
+}

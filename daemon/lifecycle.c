@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * How streams and connections change and end: batches that come back, resets and closes when their turn comes, connections
+ * that are forgotten.
+ */
+#include "daemon/control.h"
+#include "daemon/deliver.h"
+#include "daemon/log.h"
+#include "daemon/reader.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- batches that come back ----------------------------------------------------------------------------------------------------- */
+
+/* ceil(frames * ratio): output frames that a closed stream has. */
+static uint64_t out_frames_all(const struct ssm_model_info *info, uint64_t frames)
+{
+    __extension__ unsigned __int128 n = (unsigned __int128)frames * info->ratio_num + info->ratio_den - 1;
+
+    return (uint64_t)(n / info->ratio_den);
+}
+
+static void row_publish(struct loop *loop, struct stream *stream, const struct batch *batch,
+                        const struct batch_piece *piece, uint32_t pieces, const struct ssm_row *row)
+{
+    const struct ssm_model_info *info = &batch->model->info;
+    uint32_t left = row->out_frames;
+    const float *out = row->out;
+
+    for (uint32_t i = 0; i < pieces && left > 0; i++) {
+        uint32_t n = batch->model->is_one_to_one && piece[i].frames < left ? piece[i].frames : left;
+
+        tap_publish(&loop->tap, stream, stream->ring.hi, out, n, piece[i].has_time, piece[i].time, info->out_rate);
+        ring_append(&stream->ring, out, n, piece[i].has_time, piece[i].time);
+        out += (size_t)n * info->out_channels;
+        left -= n;
+    }
+    loop->counters.results += row->out_frames;
+}
+
+/* The engine refused: its state or ours is wrong. The stream stops instead of answering wrongly. */
+static void stream_fail(struct loop *loop, struct stream *stream, int status)
+{
+    log_event(LOG_ERR, "stream_failed", "stream=%.*s model=%s error=%s", stream->id_size, stream->id,
+              stream->model->name, ssm_status_text(status));
+    loop->counters.streams_failed++;
+    stream->is_failed = true;
+    while (stream->head) {
+        struct chunk *chunk = stream->head;
+
+        stream->head = chunk->next;
+        input_release(&loop->input, chunk);
+    }
+    stream->tail = NULL;
+    if (stream->conn)
+        stream->conn->queued_bytes -= stream->queued_bytes;
+    stream->queued_bytes = 0;
+}
+
+static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i, const struct batch_piece *piece)
+{
+    struct ssm_row *row = &batch->rows[i];
+    struct batch_row *of = &batch->of[i];
+    struct stream *stream = of->stream;
+    uint64_t bytes = (uint64_t)row->frames * batch->model->info.in_channels * sizeof(float);
+    struct outlet *outlet;
+
+    while (of->used) {
+        struct chunk *chunk = of->used;
+
+        of->used = chunk->next;
+        input_release(&loop->input, chunk);
+    }
+    stream->place = PLACE_NONE;
+    if (!of->is_flush) {
+        stream->queued_bytes -= bytes;
+        if (stream->conn)
+            stream->conn->queued_bytes -= bytes;
+    }
+    if (row->status != SSM_OK) {
+        stream_fail(loop, stream, row->status);
+    } else {
+        uint64_t most = out_frames_all(&batch->model->info, stream->next) - stream->ring.hi;
+
+        if (of->is_flush && row->out_frames > most)
+            row->out_frames = (uint32_t)most;
+        stream->applied += of->is_flush ? 0 : row->frames;
+        row_publish(loop, stream, batch, piece, of->pieces, row);
+        loop->counters.frames_applied += of->is_flush ? 0 : row->frames;
+        loop->counters.rows_step += row->view == SSM_STEP;
+        loop->counters.rows_scan += row->view == SSM_SCAN;
+    }
+    TAILQ_FOREACH(outlet, &stream->outlets, of_stream)
+    deliver_wake(loop, outlet);
+    deliver_ack(loop, stream);
+    if (stream->head)
+        batcher_add(&loop->batcher, stream);
+    else if (stream->request != REQUEST_NONE)
+        loop_stream_settle(loop, stream);
+}
+
+void loop_batch_finish(struct loop *loop, struct batch *batch)
+{
+    const struct batch_piece *piece = batch->pieces;
+
+    loop->counters.batches++;
+    loop->counters.engine_busy_ns += batch->job.busy_ns;
+    for (uint32_t i = 0; i < batch->n; i++) {
+        row_finish(loop, batch, i, piece);
+        piece += batch->of[i].pieces;
+    }
+    batch->in_flight = false;
+    loop->batcher.in_flight--;
+}
+
+/* ---- streams -------------------------------------------------------------------------------------------------------------------- */
+
+void loop_stream_settle(struct loop *loop, struct stream *stream)
+{
+    if (stream->is_settling)
+        return;
+    stream->is_settling = true;
+    TAILQ_INSERT_TAIL(&loop->settling, stream, of_settling);
+}
+
+void loop_stream_detach(struct loop *loop, struct stream *stream)
+{
+    struct conn *conn = stream->conn;
+
+    if (!conn)
+        return;
+    if (stream->has_ack)
+        TAILQ_REMOVE(&conn->acks, stream, of_acks);
+    stream->has_ack = false;
+    conn->queued_bytes -= stream->queued_bytes;
+    if (stream->outlet) {
+        if (stream->outlet->is_ready)
+            TAILQ_REMOVE(&conn->ready, stream->outlet, of_ready);
+        TAILQ_REMOVE(&stream->outlets, stream->outlet, of_stream);
+        free(stream->outlet);
+        stream->outlet = NULL;
+    }
+    if (stream->request_conn == conn)
+        stream->request_conn = NULL;
+    conn_handle_release(conn, stream->handle, false);
+    stream->conn = NULL;
+    if (stream->request != REQUEST_NONE || stream->is_closed)
+        loop_stream_settle(loop, stream);
+}
+
+void loop_stream_remove(struct loop *loop, struct stream *stream)
+{
+    struct conn *conn = stream->conn;
+    uint32_t handle = stream->handle;
+
+    reader_end(loop, stream);
+    tap_publish_event(&loop->tap, stream, SSMD__EVENT__KIND__ENDED);
+    loop_stream_detach(loop, stream);
+    if (conn)
+        conn_handle_release(conn, handle, true);
+    batcher_remove(&loop->batcher, stream);
+    if (stream->is_settling)
+        TAILQ_REMOVE(&loop->settling, stream, of_settling);
+    while (stream->head) {
+        struct chunk *chunk = stream->head;
+
+        stream->head = chunk->next;
+        input_release(&loop->input, chunk);
+    }
+    ssm_slot_release(stream->model->program, stream->slot);
+    stream->model->streams--;
+    stream->model->used_ns = loop->now_ns;
+    ring_fini(&stream->ring, &loop->rings);
+    streams_remove(&loop->streams, stream);
+}
+
+static void request_answer(struct loop *loop, struct stream *stream)
+{
+    struct control_info info;
+
+    if (stream->request_conn && stream->request_id) {
+        control_info_fill(loop, stream, &info);
+        control_info_send(loop, stream->request_conn, stream->request_id, &info);
+    }
+    stream->request = REQUEST_NONE;
+    stream->request_conn = NULL;
+}
+
+static void stream_reset(struct loop *loop, struct stream *stream)
+{
+    struct outlet *outlet = stream->outlet;
+
+    if (ssm_slot_reset(stream->model->program, stream->slot) != SSM_OK) {
+        stream_fail(loop, stream, SSM_STALE);
+        return;
+    }
+    reader_epoch(loop, stream, true);
+    stream->epoch = streams_epoch_new(&loop->streams);
+    stream->next = stream->applied = stream->received = 0;
+    stream->refused = 0;
+    stream->is_failed = false;
+    ring_reset(&stream->ring);
+    if (outlet)
+        outlet->next = 0;
+    loop->counters.streams_reset++;
+    tap_publish_event(&loop->tap, stream, SSMD__EVENT__KIND__EPOCH);
+    log_event(LOG_DEBUG, "stream_reset", "stream=%.*s epoch=%llu", stream->id_size, stream->id,
+              (unsigned long long)stream->epoch);
+    request_answer(loop, stream);
+}
+
+/* Zeros that push out what the model still holds back. True when some were queued; false when the stream is complete. */
+static bool tail_push(struct loop *loop, struct stream *stream)
+{
+    const struct ssm_model_info *info = &stream->model->info;
+    uint32_t frames = info->lookahead + info->hop;
+    struct chunk *chunk;
+    size_t n;
+
+    if (stream->is_failed || stream->ring.hi >= out_frames_all(info, stream->next))
+        return false;
+    n = (size_t)frames * info->in_channels;
+    chunk = input_acquire(&loop->input, n * sizeof(float));
+    if (!chunk)
+        return true; /* without memory now: the next tick tries again */
+    memset(chunk->samples, 0, n * sizeof(float));
+    chunk->frames = frames;
+    chunk->first = stream->next;
+    chunk->flush = true;
+    stream_push(stream, chunk, 0);
+    batcher_add(&loop->batcher, stream);
+    return true;
+}
+
+/* Every result of a closing stream is computed: has its writer been sent them? */
+static bool tail_has_left(const struct stream *stream)
+{
+    return !stream->outlet || stream->outlet->next >= stream->ring.hi;
+}
+
+static bool is_received(const struct stream *stream)
+{
+    return !stream->wants_results || stream->received >= stream->ring.hi;
+}
+
+static void stream_settle(struct loop *loop, struct stream *stream)
+{
+    if (stream->place != PLACE_NONE || stream->head)
+        return; /* its batch comes back here */
+    if (stream->request == REQUEST_RESET) {
+        stream_reset(loop, stream);
+    } else if (stream->request == REQUEST_CLOSE) {
+        if (tail_push(loop, stream)) {
+            if (!stream->head)
+                loop_stream_settle(loop, stream);
+            return;
+        }
+        if (!tail_has_left(stream))
+            return; /* deliver comes back when it has */
+        if (!stream->is_closed)
+            loop->counters.streams_closed++;
+        stream->is_closed = true;
+        stream->active_ns = loop->now_ns;
+        request_answer(loop, stream);
+    }
+    if (stream->is_closed) {
+        struct outlet *outlet;
+
+        TAILQ_FOREACH(outlet, &stream->outlets, of_stream)
+        deliver_wake(loop, outlet);
+        if (is_received(stream) && (TAILQ_EMPTY(&stream->outlets) || (TAILQ_FIRST(&stream->outlets) == stream->outlet &&
+                                                                      TAILQ_NEXT(stream->outlet, of_stream) == NULL)))
+            loop_stream_remove(loop, stream);
+    }
+}
+
+void loop_settle(struct loop *loop)
+{
+    struct stream *last = TAILQ_LAST(&loop->settling, stream_list), *stream;
+    bool more = last != NULL;
+
+    while (more && (stream = TAILQ_FIRST(&loop->settling)) != NULL) {
+        more = stream != last;
+        TAILQ_REMOVE(&loop->settling, stream, of_settling);
+        stream->is_settling = false;
+        stream_settle(loop, stream);
+    }
+}
+
+/* ---- connections ------------------------------------------------------------------------------------------------------------------ */
+
+void loop_conn_forget(struct loop *loop, struct conn *conn)
+{
+    loop->counters.connections_forgotten++;
+    log_event(LOG_DEBUG, "connection_forgotten", "client=%s", conn->name);
+    models_conn_drop(&loop->models, conn);
+    for (uint32_t i = 0; i < conn->handles_n; i++) {
+        struct handle *handle = &conn->handles[i];
+
+        if (handle->state == HANDLE_WRITES) {
+            loop_stream_detach(loop, handle->stream);
+        } else if (handle->state == HANDLE_READS) {
+            struct stream *stream = handle->stream;
+
+            reader_close(loop, handle->outlet);
+            if (stream->is_closed)
+                loop_stream_settle(loop, stream);
+        }
+    }
+    conns_remove(&loop->conns, conn);
+}

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The tick: wait for sockets, signals, time, engine and loader; take what came; form batches; send what is due.
+ *
+ * The drain is bounded, so that results leave and batches form while a flood of input arrives. With one or two batches in the
+ * engine the rest waits in the streams' queues, and the next batch is as large as what gathered: load makes it efficient.
+ */
+#include "daemon/loop.h"
+#include "daemon/daemon.h"
+#include "daemon/deliver.h"
+#include "daemon/ingest.h"
+#include "daemon/log.h"
+#include "daemon/notify.h"
+#include "daemon/reader.h"
+#include "daemon/sockets.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <sysexits.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#define TIMER_MS      100
+#define BLOCKED_MS    1    /* between tries to send to a full queue */
+#define SWEEP_STREAMS 2000 /* looked at in one period of the timer */
+
+enum { ITEM_ROUTER, ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_TAP, ITEMS };
+
+/* ---- batches ------------------------------------------------------------------------------------------------------------------- */
+
+static void batches_form(struct loop *loop)
+{
+    struct batcher *b = &loop->batcher;
+    struct model *model;
+
+    for (int i = 0; i < BATCHES; i++) {
+        struct batch *batch = &b->batch[i];
+
+        if (batch->in_flight)
+            continue;
+        while ((model = TAILQ_FIRST(&b->models)) != NULL) {
+            uint32_t n = batch_fill(b, batch, model, &loop->rings, loop->conf.result_ring, &loop->counters.rings_full);
+
+            TAILQ_REMOVE(&b->models, model, of_batcher); /* models take turns */
+            model->in_batch = n > 0 && !TAILQ_EMPTY(&model->ready);
+            if (model->in_batch)
+                TAILQ_INSERT_TAIL(&b->models, model, of_batcher);
+            if (n > 0)
+                break;
+        }
+        if (!model)
+            return;
+        batch->job = (struct job){
+            .kind = JOB_ADVANCE, .program = model->program, .rows = batch->rows, .n = batch->n, .owner = batch};
+        batch->in_flight = true;
+        b->in_flight++;
+        (void)engine_submit(&loop->engine, &batch->job); /* never full: SPSC_SLOTS */
+    }
+}
+
+static void jobs_take(struct loop *loop)
+{
+    struct job *job;
+    struct load *load;
+
+    while ((job = engine_take(&loop->engine)) != NULL) {
+        if (job->kind == JOB_ADVANCE)
+            loop_batch_finish(loop, job->owner);
+        else
+            models_compiled(loop, job);
+    }
+    while ((load = loader_take(&loop->loader)) != NULL)
+        models_loaded(loop, load);
+}
+
+/* ---- time ---------------------------------------------------------------------------------------------------------------------- */
+
+static bool is_caught_up(const struct stream *stream)
+{
+    const struct outlet *outlet;
+
+    if (stream->head || stream->place != PLACE_NONE || (stream->wants_results && stream->received < stream->ring.hi))
+        return false;
+    TAILQ_FOREACH(outlet, &stream->outlets, of_stream)
+    if (outlet->next < stream->ring.hi)
+        return false;
+    return true;
+}
+
+/* Rings of idle streams are given back; closed streams go when their time has passed. */
+static void streams_sweep(struct loop *loop)
+{
+    uint64_t idle_ns = loop->conf.idle_ms * CLOCK_MS, linger_ns = loop->conf.linger_ms * CLOCK_MS;
+
+    for (uint32_t i = 0; i < SWEEP_STREAMS && i < loop->streams.n; i++) {
+        struct stream *stream;
+
+        if (loop->swept >= loop->streams.n)
+            loop->swept = 0;
+        stream = loop->streams.sorted[loop->swept++];
+        if (stream->is_closed && loop->now_ns - stream->active_ns > linger_ns) {
+            loop->counters.streams_lingered++;
+            log_event(LOG_INFO, "stream_lingered", "stream=%.*s unreceived=%llu", stream->id_size, stream->id,
+                      (unsigned long long)(stream->ring.hi - stream_keep(stream)));
+            loop_stream_remove(loop, stream);
+        } else if (stream->ring.capacity && loop->now_ns - stream->active_ns > idle_ns && is_caught_up(stream)) {
+            loop->counters.rings_released++;
+            ring_release(&stream->ring, &loop->rings);
+        }
+    }
+}
+
+static void conns_sweep(struct loop *loop)
+{
+    uint64_t idle_ns = loop->conf.idle_ms * CLOCK_MS;
+    struct conn *conn;
+
+    TAILQ_FOREACH(conn, &loop->conns.all, of_all)
+    {
+        if (loop->now_ns - conn->heard_ns <= idle_ns)
+            continue;
+        conn->is_gone = true;
+        conn_touch(&loop->conns, conn);
+    }
+}
+
+/* Whether everything accepted is applied, and everything computed was sent to writers that are there. */
+static bool is_drained(const struct loop *loop)
+{
+    if (loop->batcher.in_flight > 0 || !TAILQ_EMPTY(&loop->batcher.models) || !TAILQ_EMPTY(&loop->batcher.stalled) ||
+        !TAILQ_EMPTY(&loop->settling) || !deliver_is_idle(loop))
+        return false;
+    for (uint32_t i = 0; i < loop->streams.n; i++) {
+        const struct stream *s = loop->streams.sorted[i];
+
+        if (s->head || (s->outlet && s->outlet->next < s->ring.hi))
+            return false;
+    }
+    return true;
+}
+
+static void timer_take(struct loop *loop)
+{
+    uint64_t expired;
+
+    if (read(loop->timer_fd, &expired, sizeof(expired)) < 0)
+        return;
+    streams_sweep(loop);
+    conns_sweep(loop);
+    batcher_retry(&loop->batcher);
+    if (loop->drain_ns && (is_drained(loop) || loop->now_ns - loop->drain_ns > loop->conf.drain_ms * CLOCK_MS))
+        loop->is_over = true;
+}
+
+/* ---- signals ------------------------------------------------------------------------------------------------------------------- */
+
+static void report_log(int priority, const char *event, struct conf_report *report)
+{
+    char *rest = report->text, *line;
+
+    while (report->lines > 0 && (line = strsep(&rest, "\n")) != NULL)
+        log_event(priority, event, "what=%s", line);
+}
+
+static void reload(struct loop *loop)
+{
+    static struct conf_report applied, refused; /* large; the loop is one thread */
+    static struct conf next;
+
+    if (conf_load(&next, loop->config_path, &refused) != 0) {
+        report_log(LOG_ERR, "reload_refused", &refused);
+        return;
+    }
+    conf_reload(&loop->conf, &next, &applied, &refused);
+    log_set_level(log_level_find(loop->conf.log_level));
+    loop->input.limit = loop->conf.input_memory;
+    loop->rings.limit = loop->conf.ring_memory;
+    report_log(LOG_NOTICE, "reload_applied", &applied);
+    report_log(LOG_WARNING, "reload_needs_restart", &refused);
+    log_event(LOG_NOTICE, "reloaded", "applied=%u refused=%u", applied.lines, refused.lines);
+}
+
+static void signals_take(struct loop *loop)
+{
+    struct signalfd_siginfo info;
+
+    while (read(loop->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (info.ssi_signo == SIGHUP) {
+            reload(loop);
+        } else if (loop->drain_ns) {
+            log_event(LOG_WARNING, "stopping_fast", "streams=%u", loop->streams.n);
+            loop->is_over = true;
+        } else {
+            loop->drain_ns = loop->now_ns;
+            notify_send("STOPPING=1\nSTATUS=finishing what was accepted");
+            log_event(LOG_NOTICE, "draining", "streams=%u limit_ms=%u", loop->streams.n, loop->conf.drain_ms);
+        }
+    }
+}
+
+/* ---- the tick ------------------------------------------------------------------------------------------------------------------ */
+
+static long timeout_find(struct loop *loop)
+{
+    bool asleep = spsc_sleep(&loop->engine.done);
+
+    asleep = spsc_sleep(&loop->loader.done) && asleep;
+    if (!asleep || loop->has_more)
+        return 0;
+    return loop->has_blocked || !TAILQ_EMPTY(&loop->settling) ? BLOCKED_MS : -1;
+}
+
+static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
+{
+    if (zmq_poll(items, n, timeout_find(loop)) < 0 && errno != EINTR)
+        return -1;
+    spsc_awake(&loop->engine.done, items[ITEM_ENGINE].revents != 0);
+    spsc_awake(&loop->loader.done, items[ITEM_LOADER].revents != 0);
+    loop->now_ns = clock_now_ns();
+    loop->has_more = false;
+    if (items[ITEM_SIGNAL].revents)
+        signals_take(loop);
+    if (items[ITEM_TIMER].revents)
+        timer_take(loop);
+    if (n > ITEM_TAP && items[ITEM_TAP].revents)
+        loop->has_more |= tap_drain(&loop->tap);
+    if (items[ITEM_ROUTER].revents)
+        loop->has_more |= ingest_drain(loop);
+    jobs_take(loop);
+    batches_form(loop);
+    deliver_flush(loop);
+    if (!TAILQ_EMPTY(&loop->settling)) {
+        loop_settle(loop);
+        batches_form(loop);
+        deliver_flush(loop);
+    }
+    return 0;
+}
+
+static int loop_run(struct loop *loop)
+{
+    zmq_pollitem_t items[ITEMS] = {
+        [ITEM_ROUTER] = {loop->router, 0, ZMQ_POLLIN, 0},
+        [ITEM_SIGNAL] = {NULL, loop->signal_fd, ZMQ_POLLIN, 0},
+        [ITEM_TIMER] = {NULL, loop->timer_fd, ZMQ_POLLIN, 0},
+        [ITEM_ENGINE] = {NULL, loop->engine.done.fd, ZMQ_POLLIN, 0},
+        [ITEM_LOADER] = {NULL, loop->loader.done.fd, ZMQ_POLLIN, 0},
+        [ITEM_TAP] = {loop->tap.socket, 0, ZMQ_POLLIN, 0},
+    };
+    int n = loop->tap.socket ? ITEMS : ITEMS - 1;
+
+    while (!loop->is_over) {
+        if (tick(loop, items, n) != 0) {
+            log_event(LOG_ERR, "poll_failed", "error=%s", zmq_strerror(errno));
+            return EX_OSERR;
+        }
+    }
+    return EX_OK;
+}
+
+/* ---- start and stop ------------------------------------------------------------------------------------------------------------ */
+
+static int timers_open(struct loop *loop)
+{
+    struct itimerspec every = {{0, TIMER_MS * 1000000L}, {0, TIMER_MS * 1000000L}};
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0)
+        return -1;
+    signal(SIGPIPE, SIG_IGN);
+    loop->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (loop->signal_fd < 0 || loop->timer_fd < 0)
+        return -1;
+    return timerfd_settime(loop->timer_fd, 0, &every, NULL);
+}
+
+static int loop_init(struct loop *loop)
+{
+    const struct conf *conf = &loop->conf;
+
+    loop->signal_fd = loop->timer_fd = -1;
+    loop->now_ns = clock_now_ns();
+    loop->tap.counters = &loop->counters;
+    loop->rings.limit = conf->ring_memory;
+    TAILQ_INIT(&loop->settling);
+    proto_arena_init(&loop->arena);
+    input_init(&loop->input, conf->input_memory);
+    streams_init(&loop->streams);
+    loop->deliver = deliver_new();
+    if (!loop->deliver || getrandom(loop->incarnation, sizeof(loop->incarnation), 0) != sizeof(loop->incarnation) ||
+        conns_init(&loop->conns) != 0 || models_init(&loop->models) != 0 ||
+        batcher_init(&loop->batcher, conf->max_row_frames, conf->batch_frames) != 0 || timers_open(loop) != 0) {
+        log_event(LOG_ERR, "start_failed", "error=%s", strerror(errno));
+        return EX_OSERR;
+    }
+    return EX_OK;
+}
+
+static int threads_start(struct loop *loop)
+{
+    const struct conf *conf = &loop->conf;
+    struct ssm_engine_options options = {.isa = strcmp(conf->isa, "auto") == 0 ? NULL : conf->isa,
+                                         .threads = conf->threads};
+    cpu_set_t cpus;
+
+    if (options.threads == 0 && sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
+        options.threads = (uint32_t)CPU_COUNT(&cpus);
+    if (engine_start(&loop->engine, &options) != SSM_OK) {
+        log_event(LOG_ERR, "engine_failed", "error=%s", loop->engine.error.text);
+        return EX_CONFIG;
+    }
+    if (loader_start(&loop->loader) != 0) {
+        log_event(LOG_ERR, "start_failed", "error=%s", strerror(errno));
+        engine_stop(&loop->engine);
+        return EX_OSERR;
+    }
+    log_event(LOG_INFO, "engine_ready", "isa=%s threads=%u", ssm_engine_isa(loop->engine.engine), options.threads);
+    return EX_OK;
+}
+
+static void going_away(struct loop *loop)
+{
+    Ssmd__FromDaemon message = SSMD__FROM_DAEMON__INIT;
+    Ssmd__GoingAway going = SSMD__GOING_AWAY__INIT;
+    struct conn *conn;
+
+    going.reason = (char *)"the daemon is stopping";
+    going.has_reconnect_ms = true;
+    going.reconnect_ms = 1000;
+    message.message_case = SSMD__FROM_DAEMON__MESSAGE_GOING_AWAY;
+    message.going_away = &going;
+    TAILQ_FOREACH(conn, &loop->conns.all, of_all)
+    deliver_message(loop, conn, &message.base);
+}
+
+static void loop_fini(struct loop *loop)
+{
+    struct conn *conn;
+
+    while ((conn = TAILQ_FIRST(&loop->conns.all)) != NULL)
+        loop_conn_forget(loop, conn);
+    while (loop->streams.n > 0)
+        loop_stream_remove(loop, loop->streams.sorted[loop->streams.n - 1]);
+    sockets_close(loop);
+    batcher_fini(&loop->batcher, &loop->input);
+    models_fini(&loop->models);
+    streams_fini(&loop->streams);
+    conns_fini(&loop->conns);
+    input_fini(&loop->input);
+    proto_arena_fini(&loop->arena);
+    deliver_free(loop->deliver);
+    if (loop->signal_fd >= 0)
+        close(loop->signal_fd);
+    if (loop->timer_fd >= 0)
+        close(loop->timer_fd);
+}
+
+static bool engine_is_busy(const struct loop *loop)
+{
+    const struct model *model;
+
+    TAILQ_FOREACH(model, &loop->models.all, of_all)
+    if (model->state == MODEL_COMPILING || model->state == MODEL_DROPPING)
+        return true;
+    return loop->batcher.in_flight > 0;
+}
+
+/* The engine thread must be alive for programs to be freed in it. */
+static void threads_stop(struct loop *loop)
+{
+    struct model *model;
+
+    loader_stop(&loop->loader);
+    jobs_take(loop);
+    while (engine_is_busy(loop)) {
+        usleep(200);
+        jobs_take(loop);
+    }
+    while (loop->streams.n > 0)
+        loop_stream_remove(loop, loop->streams.sorted[loop->streams.n - 1]);
+    TAILQ_FOREACH(model, &loop->models.all, of_all)
+    {
+        if (!model->program)
+            continue;
+        model->job = (struct job){.kind = JOB_DROP, .program = model->program, .owner = model};
+        model->program = NULL;
+        (void)engine_submit(&loop->engine, &model->job);
+    }
+    engine_stop(&loop->engine);
+}
+
+int daemon_run(const struct conf *conf, const char *config_path)
+{
+    struct loop *loop = calloc(1, sizeof(*loop));
+    int status;
+
+    if (!loop)
+        return EX_OSERR;
+    loop->conf = *conf;
+    loop->config_path = config_path;
+    status = loop_init(loop);
+    if (status == EX_OK)
+        status = sockets_open(loop);
+    if (status == EX_OK)
+        status = threads_start(loop);
+    if (status == EX_OK) {
+        loop->started_ns = loop->now_ns = clock_now_ns();
+        models_list(loop);
+        notify_send("READY=1\nSTATUS=serving");
+        log_event(LOG_NOTICE, "ready", "version=%s endpoint=%s tap=%s", SSMD_VERSION, conf->endpoint.item[0],
+                  conf->tap);
+        status = loop_run(loop);
+        going_away(loop);
+        log_event(LOG_NOTICE, "stopped", "streams=%u frames=%llu", loop->streams.n,
+                  (unsigned long long)loop->counters.frames_applied);
+        threads_stop(loop);
+    }
+    loop_fini(loop);
+    free(loop);
+    return status;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The daemon's one owner of sockets, streams and time. Its thread runs the tick
+ *
+ *     wait -> ingest_drain -> batches done -> models done -> batches formed -> deliver_flush
+ *
+ * and every struct below belongs to it. The engine and the loader have threads of their own and are talked to through their
+ * rings. Modules that need more than one part of the daemon take the loop.
+ */
+#ifndef DAEMON_LOOP_H
+#define DAEMON_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "daemon/batch.h"
+#include "daemon/clock.h"
+#include "daemon/conf.h"
+#include "daemon/conn.h"
+#include "daemon/counters.h"
+#include "daemon/engine.h"
+#include "daemon/input.h"
+#include "daemon/loader.h"
+#include "daemon/models.h"
+#include "daemon/stream.h"
+#include "daemon/tap.h"
+#include "proto/codec.h"
+
+struct loop {
+    struct conf conf;
+    const char *config_path;
+    void *context, *router;
+    int signal_fd, timer_fd;
+    int locks[CONF_LIST_MAX + 1];
+    uint32_t locks_n;
+    uint64_t now_ns; /* of this tick */
+    uint64_t started_ns;
+    uint64_t drain_ns; /* when SIGTERM came; 0: not yet */
+    bool is_over;
+    bool has_more;    /* the drain was cut short: do not wait */
+    bool has_blocked; /* somebody's queue was full */
+    uint8_t incarnation[16];
+    struct counters counters;
+    struct proto_arena arena;
+    struct input input;
+    struct ring_budget rings;
+    struct conns conns;
+    struct streams streams;
+    uint32_t readers;
+    struct models models;
+    struct batcher batcher;
+    struct engine engine;
+    struct loader loader;
+    struct tap tap;
+    TAILQ_HEAD(stream_list, stream) settling; /* close or reset, waiting for their queue and results */
+    uint32_t swept;                           /* position of the sweep over streams */
+    struct deliver *deliver;
+};
+
+/* Something changed for a stream that waits to be reset, closed or removed: look at it when the tick's results have left. */
+void loop_stream_settle(struct loop *loop, struct stream *stream);
+/* Do so for all of them. */
+void loop_settle(struct loop *loop);
+/* The stream has no connection that writes any more; it stays. The handle dies. */
+void loop_stream_detach(struct loop *loop, struct stream *stream);
+/* A stream's end: slot, ring, outlets and handles are given back; readers are told that it ended. It is in no batch. */
+void loop_stream_remove(struct loop *loop, struct stream *stream);
+/* The connection is forgotten; its streams stay. */
+void loop_conn_forget(struct loop *loop, struct conn *conn);
+/* A batch is back: results to rings and tap, acknowledgements, chunks given back. */
+void loop_batch_finish(struct loop *loop, struct batch *batch);
+
+#endif

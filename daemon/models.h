@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The models in memory. A model is named by a template spec or by a directory below the configuration's `models`, and shared by
+ * every stream that names it. Spellings of one template are one model: it is known by the name that libssm fills in.
+ *
+ * A model goes LOADING (loader thread), COMPILING (engine thread), LOADED; opens that name it meanwhile wait in order. A model
+ * without streams stays, until MODELS_MAX are there and another is wanted: then the one unused longest goes.
+ *
+ * Threads: the loop thread.
+ */
+#ifndef DAEMON_MODELS_H
+#define DAEMON_MODELS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "daemon/conf.h"
+#include "daemon/engine.h"
+#include "daemon/loader.h"
+#include "daemon/stream.h"
+
+#define MODELS_MAX       64   /* loaded, spellings of templates counted too */
+#define MODELS_WAITS_MAX 4096 /* opens that wait for one model */
+
+struct loop;
+
+/* An `open`, decoded; it may have to wait for its model. */
+struct open_request {
+    TAILQ_ENTRY(open_request) link;
+    struct conn *conn;
+    uint64_t request_id;
+    uint8_t id[PROTO_ID_MAX];
+    uint8_t id_size;
+    bool take_over, wants_results, has_results_from;
+    Ssmd__OpenMode mode;
+    double rate;       /* 0: the model's */
+    uint32_t channels; /* 0: the model's */
+    uint64_t results_from;
+};
+
+enum model_state { MODEL_LOADING, MODEL_COMPILING, MODEL_LOADED, MODEL_ALIAS, MODEL_DROPPING };
+
+struct model {
+    enum model_state state;
+    bool is_template;
+    bool is_one_to_one;            /* each input frame completes the output frame of its index */
+    bool in_batch;                 /* the batcher has it on its list */
+    char name[CONF_TEXT_SIZE];     /* of the directory, or the template's as filled in */
+    char key[CONF_TEXT_SIZE + 64]; /* what was asked for */
+    struct model *same;            /* ALIAS: of this one */
+    struct ssm_model *model;
+    struct ssm_program *program;
+    struct ssm_model_info info;
+    uint32_t streams;
+    uint64_t used_ns;
+    TAILQ_HEAD(, open_request) waits;
+    uint32_t waits_n;
+    TAILQ_HEAD(, stream) ready; /* streams with input for the next batch */
+    TAILQ_ENTRY(model) of_all;
+    TAILQ_ENTRY(model) of_batcher;
+    struct load load;
+    struct job job;
+};
+
+struct models {
+    TAILQ_HEAD(, model) all;
+    uint32_t n;
+    struct load listing; /* of the model directory */
+    bool is_listing;
+    uint64_t listed_ns; /* when it was submitted last */
+    char (*names)[LOADER_NAME_MAX];
+    uint32_t names_n;
+};
+
+int models_init(struct models *models);
+void models_fini(struct models *models); /* after the engine and the loader stopped: frees what is left */
+
+enum models_answer { MODELS_READY, MODELS_WAITS, MODELS_REFUSED };
+
+/* The model for `spec`: READY gives *out; WAITS took over `request`, which control_open_finish gets later; REFUSED gives
+ * *code and *text (static). */
+enum models_answer models_find(struct loop *loop, const char *spec, struct open_request *request, struct model **out,
+                               Ssmd__Code *code, const char **text);
+/* What the loader and the engine have done since. */
+void models_loaded(struct loop *loop, struct load *load);
+void models_compiled(struct loop *loop, struct job *job);
+/* Read the model directory again, unless that was done a moment ago. */
+void models_list(struct loop *loop);
+/* Opens of a connection that goes away are forgotten. */
+void models_conn_drop(struct models *models, const struct conn *conn);
+
+#endif

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Outlets of readers: made by `read`, fed by deliver, ended here.
+ */
+#include "daemon/reader.h"
+#include "daemon/control.h"
+#include "daemon/deliver.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define READERS_PER_STREAM 4 /* of max_streams, all connections together */
+
+void reader_close(struct loop *loop, struct outlet *outlet)
+{
+    struct conn *conn = outlet->conn;
+
+    TAILQ_REMOVE(&outlet->stream->outlets, outlet, of_stream);
+    if (outlet->is_ready)
+        TAILQ_REMOVE(&conn->ready, outlet, of_ready);
+    conn_handle_release(conn, outlet->handle, true);
+    loop->readers--;
+    free(outlet);
+}
+
+/* NULL when a limit is reached. */
+static struct outlet *outlet_new(struct loop *loop, struct conn *conn, struct stream *stream, uint64_t next,
+                                 uint64_t limit)
+{
+    struct outlet *outlet;
+    struct handle *handle;
+
+    if (loop->readers / READERS_PER_STREAM >= loop->conf.max_streams)
+        return NULL;
+    outlet = calloc(1, sizeof(*outlet));
+    if (!outlet || !conn_handle_acquire(conn, &outlet->handle)) {
+        free(outlet);
+        return NULL;
+    }
+    outlet->stream = stream;
+    outlet->conn = conn;
+    outlet->reader = true;
+    outlet->epoch = stream->epoch;
+    outlet->next = next;
+    outlet->limit = limit;
+    handle = &conn->handles[outlet->handle];
+    handle->state = HANDLE_READS;
+    handle->stream = stream;
+    handle->outlet = outlet;
+    TAILQ_INSERT_TAIL(&stream->outlets, outlet, of_stream);
+    loop->readers++;
+    deliver_wake(loop, outlet);
+    return outlet;
+}
+
+static void reply_send(struct loop *loop, struct conn *conn, uint64_t request_id, uint32_t *handles, size_t n)
+{
+    Ssmd__FromDaemon message = SSMD__FROM_DAEMON__INIT;
+    Ssmd__Reply reply = SSMD__REPLY__INIT;
+    Ssmd__ReadReply read = SSMD__READ_REPLY__INIT;
+
+    read.n_handle = n;
+    read.handle = handles;
+    reply.request_id = request_id;
+    reply.answer_case = SSMD__REPLY__ANSWER_READ;
+    reply.read = &read;
+    message.message_case = SSMD__FROM_DAEMON__MESSAGE_REPLY;
+    message.reply = &reply;
+    deliver_message(loop, conn, &message.base);
+}
+
+static void open_one(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Read *read)
+{
+    struct stream *stream = streams_find(&loop->streams, read->id.data, read->id.len);
+    struct outlet *outlet;
+
+    if (!stream) {
+        deliver_error(loop, conn, request_id, SSMD__CODE__NO_STREAM, "no such stream");
+    } else if (read->has_from && read->from < stream->ring.lo) {
+        deliver_error(loop, conn, request_id, SSMD__CODE__TOO_OLD,
+                      "`from` lies before the oldest result kept: `info` names it as result_first");
+    } else if (read->has_from && read->from > stream->ring.hi) {
+        deliver_error(loop, conn, request_id, SSMD__CODE__TOO_NEW,
+                      "`from` lies beyond the next result: `info` names it as result_next");
+    } else {
+        outlet = outlet_new(loop, conn, stream, read->has_from ? read->from : stream->ring.lo, read->limit);
+        if (outlet)
+            reply_send(loop, conn, request_id, &outlet->handle, 1);
+        else
+            deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT, "too many streams are being read");
+    }
+}
+
+static bool has_prefix(const struct stream *stream, const struct prefix *prefix)
+{
+    return stream->id_size >= prefix->size && memcmp(stream->id, prefix->bytes, prefix->size) == 0;
+}
+
+static struct outlet *prefix_attach(struct loop *loop, struct conn *conn, struct stream *stream,
+                                    const struct prefix *prefix)
+{
+    uint64_t next = stream->ring.hi;
+    struct outlet *outlet;
+
+    if (prefix->has_from)
+        next = prefix->from;
+    outlet = outlet_new(loop, conn, stream, next, prefix->limit);
+    return outlet;
+}
+
+static struct prefix *prefix_push(struct conn *conn, const Ssmd__Read *read)
+{
+    struct prefix *prefix;
+
+    if (!conn->prefixes)
+        conn->prefixes = calloc(CONN_PREFIXES_MAX, sizeof(*conn->prefixes));
+    if (!conn->prefixes || conn->prefixes_n == CONN_PREFIXES_MAX)
+        return NULL;
+    prefix = &conn->prefixes[conn->prefixes_n++];
+    *prefix = (struct prefix){
+        .size = (uint8_t)read->prefix.len, .has_from = read->has_from, .from = read->from, .limit = read->limit};
+    if (prefix->size)
+        memcpy(prefix->bytes, read->prefix.data, prefix->size);
+    return prefix;
+}
+
+static void open_prefix(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Read *read)
+{
+    uint32_t at = streams_seek(&loop->streams, read->prefix.data, read->prefix.len, false), from = at;
+    struct prefix *prefix = prefix_push(conn, read);
+    uint32_t *handles;
+    size_t n = 0;
+
+    if (!prefix) {
+        deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT, "this connection reads too many prefixes");
+        return;
+    }
+    while (at < loop->streams.n && has_prefix(loop->streams.sorted[at], prefix))
+        at++;
+    handles = malloc((at - from + 1) * sizeof(*handles));
+    for (; handles && from < at; from++) {
+        struct outlet *outlet = prefix_attach(loop, conn, loop->streams.sorted[from], prefix);
+
+        if (!outlet)
+            break;
+        handles[n++] = outlet->handle;
+    }
+    if (handles && from == at)
+        reply_send(loop, conn, request_id, handles, n);
+    else
+        deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT,
+                      "too many streams are being read; those that fitted are announced");
+    free(handles);
+}
+
+void reader_open(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Read *read)
+{
+    if (read->has_id == read->has_prefix)
+        deliver_error(loop, conn, request_id, SSMD__CODE__MALFORMED, "`read` has an id or a prefix, one of them");
+    else if (read->has_prefix && read->prefix.len > PROTO_ID_MAX)
+        deliver_error(loop, conn, request_id, SSMD__CODE__BAD_ID, "a prefix has at most 64 bytes");
+    else if (read->has_prefix)
+        open_prefix(loop, conn, request_id, read);
+    else if (!stream_id_is_valid(read->id.data, read->id.len))
+        deliver_error(loop, conn, request_id, SSMD__CODE__BAD_ID, "an id has 1 to 64 bytes and no NUL");
+    else
+        open_one(loop, conn, request_id, read);
+}
+
+void reader_match(struct loop *loop, struct stream *stream)
+{
+    struct conn *conn;
+
+    TAILQ_FOREACH(conn, &loop->conns.all, of_all)
+    {
+        for (uint32_t i = 0; i < conn->prefixes_n; i++)
+            if (has_prefix(stream, &conn->prefixes[i]))
+                (void)prefix_attach(loop, conn, stream, &conn->prefixes[i]);
+    }
+}
+
+/* ---- what readers are told ------------------------------------------------------------------------------------------------------ */
+
+static void event_send(struct loop *loop, struct outlet *outlet, Ssmd__Event__Kind kind, uint64_t first, uint64_t next)
+{
+    Ssmd__Event event = SSMD__EVENT__INIT;
+    struct control_info info;
+
+    event.kind = kind;
+    event.has_handle = event.has_epoch = event.has_first = true;
+    event.handle = outlet->handle;
+    event.epoch = kind == SSMD__EVENT__KIND__LOST ? outlet->epoch : outlet->stream->epoch;
+    event.first = first;
+    event.has_next = kind == SSMD__EVENT__KIND__LOST;
+    event.next = next;
+    if (kind == SSMD__EVENT__KIND__READING) {
+        control_info_fill(loop, outlet->stream, &info);
+        event.stream = &info.message;
+    }
+    deliver_event(loop, outlet->conn, &event);
+}
+
+static void lost_send(struct loop *loop, struct outlet *outlet, uint64_t first, uint64_t next)
+{
+    loop->counters.readers_lost += next - first;
+    event_send(loop, outlet, SSMD__EVENT__KIND__LOST, first, next);
+}
+
+void reader_catch_up(struct loop *loop, struct outlet *outlet)
+{
+    struct stream *stream = outlet->stream;
+
+    if (outlet->conn->is_blocked)
+        return;
+    if (!outlet->is_announced) {
+        outlet->is_announced = true;
+        event_send(loop, outlet, SSMD__EVENT__KIND__READING, outlet->next, 0);
+    }
+    if (outlet->lost_next > outlet->lost_first)
+        lost_send(loop, outlet, outlet->lost_first, outlet->lost_next);
+    outlet->lost_first = outlet->lost_next = 0;
+    if (outlet->epoch != stream->epoch) {
+        outlet->epoch = stream->epoch;
+        event_send(loop, outlet, SSMD__EVENT__KIND__EPOCH, outlet->next, 0);
+    }
+    if (outlet->next < stream->ring.lo) {
+        lost_send(loop, outlet, outlet->next, stream->ring.lo);
+        outlet->next = stream->ring.lo;
+    }
+}
+
+void reader_settle(struct loop *loop, struct outlet *outlet)
+{
+    struct stream *stream = outlet->stream;
+
+    if (!stream->is_closed || outlet->next < stream->ring.hi || outlet->conn->is_blocked)
+        return;
+    event_send(loop, outlet, SSMD__EVENT__KIND__ENDED, outlet->next, 0);
+    reader_close(loop, outlet);
+    loop_stream_settle(loop, stream);
+}
+
+void reader_epoch(struct loop *loop, struct stream *stream, bool is_reset)
+{
+    struct outlet *outlet;
+
+    TAILQ_FOREACH(outlet, &stream->outlets, of_stream)
+    {
+        if (!outlet->reader)
+            continue;
+        if (is_reset) {
+            if (outlet->next < stream->ring.hi) {
+                outlet->lost_first = outlet->next;
+                outlet->lost_next = stream->ring.hi;
+            }
+            outlet->next = 0;
+        }
+        deliver_wake(loop, outlet);
+    }
+}
+
+void reader_end(struct loop *loop, struct stream *stream)
+{
+    struct outlet *outlet, *next;
+
+    for (outlet = TAILQ_FIRST(&stream->outlets); outlet; outlet = next) {
+        next = TAILQ_NEXT(outlet, of_stream);
+        if (!outlet->reader)
+            continue;
+        reader_catch_up(loop, outlet);
+        if (outlet->next < stream->ring.hi)
+            lost_send(loop, outlet, outlet->next, stream->ring.hi);
+        event_send(loop, outlet, SSMD__EVENT__KIND__ENDED, stream->ring.hi, 0);
+        reader_close(loop, outlet);
+    }
+}

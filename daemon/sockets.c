@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The figures below bound what a peer can cost: its queues, its silence, the size of its messages.
+ */
+#include "daemon/sockets.h"
+#include "daemon/lock.h"
+#include "daemon/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <zmq.h>
+
+#define ROUTER_RCVHWM     256  /* messages of one peer; with max_message the most that it can make us hold */
+#define ROUTER_SNDHWM     1000 /* credit bounds the results in them */
+#define TAP_SNDHWM        2000 /* then a watcher loses */
+#define TAP_MESSAGE_BYTES 4096 /* of a subscription */
+#define LINGER_MS         1000 /* at exit */
+#define HANDSHAKE_MS      5000
+#define HEARTBEAT_MS      5000
+#define HEARTBEAT_LATE_MS 20000 /* half-open tcp is dropped; a stopped client is not, unless it sleeps for long */
+#define BACKLOG           1024
+#define FDS_SPARE         64 /* beside one for each connection */
+
+static int option_set(void *socket, int option, int value)
+{
+    return zmq_setsockopt(socket, option, &value, sizeof(value));
+}
+
+static int options_set(void *socket, int64_t message_bytes, int rcvhwm, int sndhwm)
+{
+    int bad = 0;
+
+    bad |= option_set(socket, ZMQ_RCVHWM, rcvhwm);
+    bad |= option_set(socket, ZMQ_SNDHWM, sndhwm);
+    bad |= option_set(socket, ZMQ_LINGER, LINGER_MS);
+    bad |= option_set(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
+    bad |= option_set(socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS);
+    bad |= option_set(socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_LATE_MS);
+    bad |= option_set(socket, ZMQ_HEARTBEAT_TTL, HEARTBEAT_LATE_MS);
+    bad |= option_set(socket, ZMQ_BACKLOG, BACKLOG);
+    bad |= option_set(socket, ZMQ_IPV6, 1);
+    bad |= option_set(socket, ZMQ_TCP_KEEPALIVE, 1);
+    bad |= zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &message_bytes, sizeof(message_bytes));
+    return bad;
+}
+
+static void *router_open(struct loop *loop)
+{
+    void *socket = zmq_socket(loop->context, ZMQ_ROUTER);
+
+    if (!socket)
+        return NULL;
+    if (options_set(socket, (int64_t)loop->conf.max_message, ROUTER_RCVHWM, ROUTER_SNDHWM) != 0 ||
+        option_set(socket, ZMQ_ROUTER_MANDATORY, 1) != 0 || option_set(socket, ZMQ_ROUTER_HANDOVER, 0) != 0) {
+        zmq_close(socket);
+        return NULL;
+    }
+    return socket;
+}
+
+static void *tap_open(struct loop *loop)
+{
+    void *socket = zmq_socket(loop->context, ZMQ_XPUB);
+
+    if (!socket)
+        return NULL;
+    if (options_set(socket, TAP_MESSAGE_BYTES, ROUTER_RCVHWM, TAP_SNDHWM) != 0 ||
+        option_set(socket, ZMQ_XPUB_MANUAL, 1) != 0 || option_set(socket, ZMQ_XPUB_NODROP, 0) != 0) {
+        zmq_close(socket);
+        return NULL;
+    }
+    return socket;
+}
+
+/* The directory of the default endpoint may be missing in a fresh login; anything above it is not ours to make. */
+static void directory_make(const char *path)
+{
+    char directory[CONF_TEXT_SIZE];
+    char *slash;
+
+    snprintf(directory, sizeof(directory), "%s", path);
+    slash = strrchr(directory, '/');
+    if (!slash || slash == directory)
+        return;
+    *slash = '\0';
+    (void)!mkdir(directory, 0755);
+}
+
+static int endpoint_lock(struct loop *loop, const char *endpoint)
+{
+    const char *path = conf_ipc_path(endpoint);
+
+    if (!path)
+        return EX_OK;
+    directory_make(path);
+    switch (lock_acquire(&loop->locks[loop->locks_n], path)) {
+    case LOCK_OK:
+        loop->locks_n++;
+        return EX_OK;
+    case LOCK_HELD:
+        log_event(LOG_ERR, "endpoint_taken", "endpoint=%s error=%s", endpoint, "another daemon serves this endpoint");
+        return EX_UNAVAILABLE;
+    case LOCK_NOT_SOCKET:
+        log_event(LOG_ERR, "endpoint_refused", "endpoint=%s error=%s", endpoint,
+                  "there is a file at this path that is not a socket: choose another path or move it away");
+        return EX_CONFIG;
+    default:
+        log_event(LOG_ERR, "endpoint_refused", "endpoint=%s error=%s", endpoint, strerror(errno));
+        return EX_CANTCREAT;
+    }
+}
+
+static int endpoint_bind(struct loop *loop, void *socket, const char *endpoint)
+{
+    int status = endpoint_lock(loop, endpoint);
+    mode_t old;
+
+    if (status != EX_OK)
+        return status;
+    old = umask(~(mode_t)loop->conf.socket_mode & 0777);
+    status = zmq_bind(socket, endpoint);
+    umask(old);
+    if (status != 0) {
+        log_event(LOG_ERR, "endpoint_refused", "endpoint=%s error=%s", endpoint, zmq_strerror(errno));
+        return EX_CANTCREAT;
+    }
+    log_event(LOG_INFO, "endpoint_bound", "endpoint=%s", endpoint);
+    return EX_OK;
+}
+
+/* libzmq spins when descriptors run out, so there are more than connections. */
+static void descriptors_reserve(const struct loop *loop)
+{
+    struct rlimit limit;
+    rlim_t need = (rlim_t)loop->conf.max_connections + FDS_SPARE;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)!setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max < need)
+        log_event(LOG_WARNING, "descriptors_few", "limit=%llu need=%llu", (unsigned long long)limit.rlim_max,
+                  (unsigned long long)need);
+}
+
+int sockets_open(struct loop *loop)
+{
+    const struct conf *conf = &loop->conf;
+    bool has_tap = strcmp(conf->tap, "off") != 0;
+    int status = EX_OK;
+
+    descriptors_reserve(loop);
+    loop->context = zmq_ctx_new();
+    if (loop->context) {
+        zmq_ctx_set(loop->context, ZMQ_IO_THREADS, 1);
+        zmq_ctx_set(loop->context, ZMQ_BLOCKY, 0);
+        loop->router = router_open(loop);
+    }
+    if (loop->router && has_tap)
+        loop->tap.socket = tap_open(loop);
+    if (!loop->router || (has_tap && !loop->tap.socket)) {
+        log_event(LOG_ERR, "sockets_failed", "error=%s", zmq_strerror(errno));
+        return EX_OSERR;
+    }
+    for (uint32_t i = 0; i < conf->endpoint.n && status == EX_OK; i++)
+        status = endpoint_bind(loop, loop->router, conf->endpoint.item[i]);
+    if (status == EX_OK && has_tap)
+        status = endpoint_bind(loop, loop->tap.socket, conf->tap);
+    return status;
+}
+
+void sockets_close(struct loop *loop)
+{
+    if (loop->router)
+        zmq_close(loop->router);
+    if (loop->tap.socket) {
+        option_set(loop->tap.socket, ZMQ_LINGER, 0);
+        zmq_close(loop->tap.socket);
+    }
+    if (loop->context)
+        zmq_ctx_term(loop->context);
+    loop->router = loop->tap.socket = loop->context = NULL;
+    while (loop->locks_n > 0)
+        lock_release(loop->locks[--loop->locks_n]);
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A stream: its identity, what it expects next, what is queued, where its results go; and the index of all streams by id.
+ *
+ * Invariants: a stream has one writer and at most one connection that writes; next only rises within an epoch; frames
+ * applied <= next; a stream is in at most one batch; queued chunks are contiguous and end at `next`. Epochs come from one
+ * counter of the daemon, so that (incarnation, epoch) never repeats for an id, not even when it is closed and opened again.
+ *
+ * Threads: the loop thread.
+ */
+#ifndef DAEMON_STREAM_H
+#define DAEMON_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "daemon/input.h"
+#include "daemon/ring.h"
+#include "proto/codec.h"
+#include "ssm/ssm.h"
+
+struct conn;
+struct model;
+struct stream;
+
+/* Where results of a stream go: its writer, or a reader; under a credit of its own. */
+struct outlet {
+    struct stream *stream;
+    struct conn *conn;
+    uint32_t handle;
+    bool reader;
+    bool is_ready;                  /* on conn->ready */
+    bool is_announced;              /* readers: they were told of the stream */
+    uint64_t epoch;                 /* readers: the one that they were told */
+    uint64_t lost_first, lost_next; /* readers: of `epoch`, gone with a reset; none when equal */
+    uint64_t next;                  /* result index to send next */
+    uint64_t sent;                  /* payload bytes since the handle was given */
+    uint64_t limit;                 /* bytes that may be sent: cumulative */
+    TAILQ_ENTRY(outlet) of_stream;
+    TAILQ_ENTRY(outlet) of_ready;
+};
+
+enum stream_request { REQUEST_NONE, REQUEST_CLOSE, REQUEST_RESET };
+
+/* Which list of the batcher the stream is on. */
+enum stream_place { PLACE_NONE, PLACE_READY, PLACE_STALLED, PLACE_IN_BATCH };
+
+struct stream {
+    struct model *model;
+    struct ssm_slot slot;
+    uint8_t writer[PROTO_WRITER_BYTES];
+    uint64_t epoch;
+    uint64_t next;     /* index of the next frame to accept */
+    uint64_t applied;  /* frames below are in the state */
+    uint64_t received; /* results below may be overwritten, when the writer wants results */
+    struct conn *conn; /* that writes now, or NULL */
+    uint32_t handle;   /* on conn */
+    uint32_t refused;  /* bit of each Code that was answered since the last chunk was accepted */
+    struct chunk *head, *tail;
+    uint64_t queued_bytes; /* accepted and not applied */
+    struct ring ring;
+    TAILQ_HEAD(, outlet) outlets; /* the writer's and the readers' */
+    struct outlet *outlet;        /* the writer's; NULL when it wants no results or is away */
+    bool wants_results;           /* the ring waits for `received` */
+    bool is_closing;              /* no more input */
+    bool is_closed;               /* flushed and answered; waits to be received */
+    bool is_failed;               /* the engine refused its frames: our bug */
+    bool has_ack;                 /* on conn->acks */
+    bool is_settling;
+    enum stream_place place;
+    enum stream_request request; /* waits for the queue to be empty */
+    uint64_t request_id;
+    struct conn *request_conn; /* NULL when it went away */
+    uint64_t active_ns;        /* last input, or when it was closed */
+    TAILQ_ENTRY(stream) of_place;
+    TAILQ_ENTRY(stream) of_acks;
+    TAILQ_ENTRY(stream) of_settling;
+    uint8_t id_size;
+    uint8_t id[]; /* followed by a NUL, so that id and NUL are the tap's topic */
+};
+
+/* All streams, sorted by id: found by bisection, listed and matched by prefix in order. */
+struct streams {
+    struct stream **sorted;
+    uint32_t n, capacity;
+    uint64_t epochs; /* the last one given */
+};
+
+/* Two ids or prefixes in byte order: negative, 0 or positive. */
+int stream_id_compare(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size);
+bool stream_id_is_valid(const uint8_t *id, size_t size);
+
+void streams_init(struct streams *streams);
+void streams_fini(struct streams *streams); /* every stream was removed */
+struct stream *streams_find(const struct streams *streams, const uint8_t *id, size_t size);
+/* Position of the first stream whose id is not before `id` (or beyond it, when `beyond`); n when there is none. */
+uint32_t streams_seek(const struct streams *streams, const uint8_t *id, size_t size, bool beyond);
+/* A new stream at index 0 in a new epoch; the id is not taken. NULL without memory. */
+struct stream *streams_insert(struct streams *streams, const uint8_t *id, size_t size, uint32_t out_channels);
+/* Takes it out and frees it; its chunks, outlets, ring and slot were released. */
+void streams_remove(struct streams *streams, struct stream *stream);
+uint64_t streams_epoch_new(struct streams *streams);
+/* Bytes that one stream takes here besides its state and ring. */
+size_t stream_bytes(const struct stream *stream);
+
+/* ---- admission -------------------------------------------------------------------------------------------------------- */
+
+enum stream_verdict {
+    VERDICT_ACCEPT,    /* take the frames behind `skip` */
+    VERDICT_DUPLICATE, /* all of it was accepted before: acknowledge */
+    VERDICT_REFUSE     /* `code`, and `text` says why */
+};
+
+struct stream_limits {
+    uint32_t chunk_frames;
+    uint64_t stream_window;     /* bytes */
+    uint64_t connection_window; /* bytes */
+    uint64_t connection_queued; /* bytes now */
+    bool is_draining;
+};
+
+struct stream_admission {
+    enum stream_verdict verdict;
+    uint32_t skip; /* frames to trim: an overlap */
+    Ssmd__Code code;
+    const char *text;
+    bool connection; /* OVERFLOW: of the connection's window, not the stream's */
+};
+
+/* Judge a chunk whose samples are not looked at yet; changes nothing. in_channels of the stream's model. */
+void stream_admit(const struct stream *stream, const struct proto_chunk *chunk, uint32_t in_channels,
+                  const struct stream_limits *limits, struct stream_admission *out);
+
+/* Whether a refusal with this code is to be answered: each once until a chunk is accepted. A gap is not answered when
+ * another refusal named the index expected already. */
+bool stream_refusal_is_new(struct stream *stream, Ssmd__Code code);
+
+/* Queue an admitted chunk: the frames from `next` on. */
+void stream_push(struct stream *stream, struct chunk *chunk, uint64_t bytes);
+/* Results from here on may not be overwritten. */
+uint64_t stream_keep(const struct stream *stream);
+
+#endif

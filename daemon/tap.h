@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The tap: results and events of every stream, published on an XPUB for whoever watches. Lossy: a watcher that does not keep
+ * up loses messages and nobody else notices. Nothing is encoded while nobody watches.
+ *
+ * Subscriptions are approved one by one (ZMQ_XPUB_MANUAL): a prefix no longer than an id and its NUL, and TAP_SUBSCRIPTIONS
+ * at most. What libzmq itself keeps for subscriptions that were never approved is beyond our reach: the tap belongs on ipc or
+ * loopback.
+ *
+ * Threads: the loop thread.
+ */
+#ifndef DAEMON_TAP_H
+#define DAEMON_TAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/counters.h"
+#include "daemon/stream.h"
+
+#define TAP_SUBSCRIPTIONS 10000
+#define TAP_DRAIN         256 /* subscriptions looked at in one tick */
+
+struct tap {
+    void *socket; /* NULL when it is off */
+    uint32_t subscriptions;
+    struct counters *counters;
+};
+
+/* Take subscriptions. True when there may be more. */
+bool tap_drain(struct tap *tap);
+/* Results of a stream from output index `first` on. */
+void tap_publish(struct tap *tap, const struct stream *stream, uint64_t first, const float *samples, uint32_t frames,
+                 bool has_time, int64_t time, double rate);
+void tap_publish_event(struct tap *tap, const struct stream *stream, Ssmd__Event__Kind kind);
+
+#endif
