@@ -52,6 +52,8 @@ TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/ssm/test_*.c 
               tests/clients/test_*.c tests/golden/test_*.c tests/sys/test_*.c))
 TEST_HELP := $(call obj,$(filter-out $(wildcard tests/*/test_*.c),$(wildcard tests/*/*.c)))
 BENCH_HELP := $(call obj,$(wildcard bench/lib/*.c))
+FUZZERS  := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_SECONDS ?= 60
 BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
 SSM_LIBS    := -ljansson -lm
@@ -115,6 +117,10 @@ $(BUILD)/bin/ssmrun: $(call obj,$(wildcard clients/run/*.c)) $(LIBSSM) $(LIBAUDI
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_HELP) $(LIBDAEMON) $(LIBCLIENT) $(LIBPROTO) $(LIBSSM) $(LIBAUDIO)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(ALLLD) $^ $(TEST_LIBS) -o $@
+# A fuzz target is one function; here it becomes libFuzzer's.
+$(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/bin/%,$(FUZZERS)): $(BUILD)/bin/%: tests/fuzz/fuzz_%.c $(LIBPROTO) $(LIBSSM)
+	@mkdir -p $(@D)
+	$(call say,FUZZ)$(CC) $(ALLC) -Dfuzz_$*=LLVMFuzzerTestOneInput -fsanitize=fuzzer $^ $(ALLLD) $(PROTO_LIBS) $(SSM_LIBS) -o $@
 $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_HELP) $(LIBPROTO) $(LIBSSM)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(ALLLD) $^ $(CLIENT_LIBS) $(SSM_LIBS) -o $@
@@ -142,6 +148,15 @@ check-asan: ## every test under the address and undefined-behaviour sanitizers
 check-tsan: ## the tests with threads under the thread sanitizer
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread CFLAGS="-O1 -g" programs tests
 	@BUILD=$(BUILD)/tsan GOLDEN=$(GOLDEN) scripts/run-tests $(patsubst $(BUILD)/%,$(BUILD)/tsan/%,$(TESTS))
+fuzz: ## look for inputs that break the readers of files; FUZZ_SECONDS for each reader
+	@scripts/deps fuzz
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang WARN= \
+	  SANITIZE=fuzzer-no-link,address,undefined CFLAGS="-O1 -g" fuzzers
+	@for f in $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZERS)); do mkdir -p $(BUILD)/fuzz/found/$$f; echo "fuzzing $$f"; \
+	  $(BUILD)/fuzz/bin/$$f -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=20 -dict=tests/fuzz/json.dict \
+	  -artifact_prefix=$(BUILD)/fuzz/$$f- $(BUILD)/fuzz/found/$$f tests/fuzz/corpus/$$f || exit 1; done
+.PHONY: fuzzers
+fuzzers: $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/bin/%,$(FUZZERS))
 bench: ## measure; JSON lines with machine and commit
 	@scripts/deps check
 	@$(MAKE) --no-print-directory programs $(BENCHES)
