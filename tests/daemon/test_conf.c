@@ -367,7 +367,7 @@ static void conf__memory__counts_input_rings_and_messages(void **state)
     assert_int_equal(load("input_memory = 256G\nmax_streams = 1000000\nresult_ring = 256M\nmax_connections = 100000\n"
                           "max_message = 64M"),
                      0);
-    assert_int_equal(conf_memory_bytes(&conf), (256ull << 30) + 1000000 * (256ull << 20) + 200000 * (64ull << 20));
+    assert_int_equal(conf_memory_bytes(&conf), (256ull << 30) + (512ull << 20) + 200000 * (64ull << 20));
 }
 
 /* ---- reload ------------------------------------------------------------------------------------------------------ */
