@@ -83,13 +83,16 @@ static void version_print(FILE *out, struct argp_state *state)
     fprintf(out, "ssmd %s\n", SSMD_VERSION);
 }
 
-/* Before the daemon runs a person reads these on a terminal, or the journal does: one line for each error. */
+/* One line for each error. A site of its own each, since none of them may be held back. */
 static void report_log(struct conf_report *report)
 {
     char *rest = report->text, *line;
 
-    while ((line = strsep(&rest, "\n")) != NULL)
-        log_event(LOG_ERR, "conf_refused", "error=%s", line);
+    while ((line = strsep(&rest, "\n")) != NULL) {
+        struct log_site site = {0};
+
+        log_write(&site, LOG_ERR, "conf_refused", " error=%s", line);
+    }
 }
 
 static int check(const struct options *options, const struct conf *conf)
