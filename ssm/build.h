@@ -11,7 +11,7 @@
 #include "ssm/layer.h"
 #include "ssm/safetensors.h"
 
-#define SSM_DEPTH_MAX       32u
+#define SSM_DEPTH_MAX       64u
 #define SSM_LAYERS_MAX      4096u
 #define SSM_STATE_BYTES_MAX ((size_t)1 << 30)
 

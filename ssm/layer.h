@@ -21,24 +21,24 @@
 #include "ssm/ssm.h"
 
 /* The table of kinds: the word of config.json. Each line gives ssm_kind_<name> (definition) and ssm_cpu_<name> (kernel). */
-#define SSM_LAYER_KINDS(X)                                                                                                  \
-    X(linear)                                                                                                               \
-    X(embedding)                                                                                                            \
-    X(layernorm)                                                                                                            \
-    X(rmsnorm)                                                                                                              \
-    X(batchnorm)                                                                                                            \
-    X(activation)                                                                                                           \
-    X(glu)                                                                                                                  \
-    X(scale)                                                                                                                \
-    X(slice)                                                                                                                \
-    X(residual)                                                                                                             \
-    X(add)                                                                                                                  \
-    X(multiply)                                                                                                             \
-    X(mean)                                                                                                                 \
-    X(conv1d)                                                                                                               \
-    X(lti)                                                                                                                  \
-    X(s4d)                                                                                                                  \
-    X(hippo)                                                                                                                \
+#define SSM_LAYER_KINDS(X)                                                                                             \
+    X(linear)                                                                                                          \
+    X(embedding)                                                                                                       \
+    X(layernorm)                                                                                                       \
+    X(rmsnorm)                                                                                                         \
+    X(batchnorm)                                                                                                       \
+    X(activation)                                                                                                      \
+    X(glu)                                                                                                             \
+    X(scale)                                                                                                           \
+    X(slice)                                                                                                           \
+    X(residual)                                                                                                        \
+    X(add)                                                                                                             \
+    X(multiply)                                                                                                        \
+    X(mean)                                                                                                            \
+    X(conv1d)                                                                                                          \
+    X(lti)                                                                                                             \
+    X(s4d)                                                                                                             \
+    X(hippo)                                                                                                           \
     X(rls)
 
 enum ssm_kind_id {
@@ -50,9 +50,7 @@ enum ssm_kind_id {
 
 #define SSM_CHANNELS_MAX (1u << 20) /* of any sequence, and of any vocabulary-sized output */
 
-/* The grid of absolute frame indices. A scan takes whole blocks of it at once; tiles of rows are cut on it. */
-#define SSM_SCAN_BLOCK  16
-#define SSM_TILE_FRAMES 64 /* a multiple of SSM_SCAN_BLOCK */
+#define SSM_TILE_FRAMES 64 /* rows are cut into tiles on the same grid: a multiple of SSM_SCAN_BLOCK */
 
 struct ssm_layer;
 struct ssm_build;
@@ -98,11 +96,11 @@ const struct ssm_kind *ssm_kind_find(const char *type);
 /* ---- for definitions: reading keys (errors name file, layer and key) ------------------------------------------------ */
 
 int ssm_key_count(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key, uint32_t *out,
-                  uint32_t min, uint32_t max);             /* required */
+                  uint32_t min, uint32_t max); /* required */
 int ssm_key_count_or(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key, uint32_t *out,
                      uint32_t min, uint32_t max, uint32_t otherwise);
 int ssm_key_number(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key, double *out,
-                   double min, double max);                /* required, finite, min <= value <= max */
+                   double min, double max); /* required, finite, min <= value <= max */
 int ssm_key_number_or(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key, double *out,
                       double min, double max, double otherwise);
 int ssm_key_flag(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key, bool *out,

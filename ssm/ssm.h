@@ -39,7 +39,7 @@ extern "C" {
 #define SSM_VERSION "0.1.0"
 
 #if defined(__GNUC__)
-#define SSM_API __attribute__((visibility("default")))
+#define SSM_API        __attribute__((visibility("default")))
 #define SSM_MUST_CHECK __attribute__((warn_unused_result))
 #else
 #define SSM_API
@@ -47,19 +47,19 @@ extern "C" {
 #endif
 
 /* name, value, sentence */
-#define SSM_STATUSES(X)                                                                                                     \
-    X(OK, 0, "no error")                                                                                                    \
-    X(NOMEM, -1, "out of memory")                                                                                           \
-    X(INVAL, -2, "an argument is out of its range")                                                                         \
-    X(NOENT, -3, "no such model, file or layer")                                                                            \
-    X(IO, -4, "reading or writing failed")                                                                                  \
-    X(FORMAT, -5, "the file is not what its format says")                                                                   \
-    X(CONFIG, -6, "the model's configuration is wrong")                                                                     \
-    X(TENSOR, -7, "a tensor is missing, surplus or of the wrong shape")                                                     \
-    X(UNSTABLE, -8, "a pole lies outside the unit circle")                                                                  \
-    X(NONFINITE, -9, "a value is not finite")                                                                               \
-    X(UNSUPPORTED, -10, "this build does not do that")                                                                      \
-    X(LIMIT, -11, "a limit was reached")                                                                                    \
+#define SSM_STATUSES(X)                                                                                                \
+    X(OK, 0, "no error")                                                                                               \
+    X(NOMEM, -1, "out of memory")                                                                                      \
+    X(INVAL, -2, "an argument is out of its range")                                                                    \
+    X(NOENT, -3, "no such model, file or layer")                                                                       \
+    X(IO, -4, "reading or writing failed")                                                                             \
+    X(FORMAT, -5, "the file is not what its format says")                                                              \
+    X(CONFIG, -6, "the model's configuration is wrong")                                                                \
+    X(TENSOR, -7, "a tensor is missing, surplus or of the wrong shape")                                                \
+    X(UNSTABLE, -8, "a pole lies outside the unit circle")                                                             \
+    X(NONFINITE, -9, "a value is not finite")                                                                          \
+    X(UNSUPPORTED, -10, "this build does not do that")                                                                 \
+    X(LIMIT, -11, "a limit was reached")                                                                               \
     X(STALE, -12, "the slot was released or given to another stream")
 
 enum ssm_status {
@@ -83,23 +83,23 @@ enum ssm_input_kind { SSM_SIGNAL, SSM_TOKENS };
 struct ssm_model_info {
     char name[128];
     enum ssm_input_kind input;
-    uint32_t in_channels;  /* 1 for tokens */
+    uint32_t in_channels; /* 1 for tokens */
     uint32_t out_channels;
-    uint32_t vocab;        /* 0 for signals */
-    double in_rate;        /* Hz; 0 when the configuration names none (tokens) */
+    uint32_t vocab; /* 0 for signals */
+    double in_rate; /* Hz; 0 when the configuration names none (tokens) */
     double out_rate;
     uint32_t ratio_num, ratio_den; /* output frames per input frame */
-    uint32_t hop;          /* input frames after which the graph is back in phase */
-    uint32_t lookahead;    /* input frames */
-    size_t state_bytes;    /* of one stream */
+    uint32_t hop;                  /* input frames after which the graph is back in phase */
+    uint32_t lookahead;            /* input frames */
+    size_t state_bytes;            /* of one stream */
     size_t weight_bytes;
-    uint32_t layers;       /* of all depths */
+    uint32_t layers; /* of all depths */
 };
 
 /* What the caller knows about the stream that the model will be used for; a template takes what its spec leaves open from
  * here, and what contradicts is refused. 0 is "not known". */
 struct ssm_model_hint {
-    double rate;       /* Hz */
+    double rate; /* Hz */
     uint32_t channels;
 };
 
@@ -130,7 +130,8 @@ struct ssm_program;
 struct ssm_engine_options {
     const char *backend; /* NULL or "cpu" */
     const char *isa;     /* NULL: $SSMD_ISA, or the best this processor has; "ref", "avx2", "avx512" */
-    uint32_t threads;    /* 0 or 1: the caller's thread only; n: the caller and n-1 workers share each advance by streams */
+    uint32_t
+        threads; /* 0 or 1: the caller's thread only; n: the caller and n-1 workers share each advance by streams */
 };
 
 SSM_API SSM_MUST_CHECK int ssm_engine_new(struct ssm_engine **out, const struct ssm_engine_options *options,
@@ -165,9 +166,13 @@ SSM_API SSM_MUST_CHECK int ssm_slot_frames(const struct ssm_program *program, st
 
 enum ssm_view {
     SSM_STEP, /* the recurrence, frame by frame: the same bits at any chunking */
-    SSM_SCAN  /* the chunk form: whole blocks of the grid of absolute frame indices at once, the state carried in and out;
+    SSM_SCAN /* the chunk form: whole blocks of the grid of absolute frame indices at once, the state carried in and out;
                  equal to the step within the stated bound (docs/MODELS.md) */
 };
+
+/* The grid of absolute frame indices: a scan takes whole blocks of it at once and steps the rest. A stream whose scans all begin
+ * and end on it (but for the last) gives the same bits at any chunking too. */
+#define SSM_SCAN_BLOCK 16
 
 struct ssm_row {
     struct ssm_slot slot;
@@ -188,7 +193,8 @@ SSM_API SSM_MUST_CHECK int ssm_advance(struct ssm_program *program, struct ssm_r
 SSM_API uint64_t ssm_out_frames_max(const struct ssm_model *model, uint64_t frames);
 
 /* SSM_OK, or SSM_NONFINITE (signals) or SSM_INVAL (a token outside the vocabulary) with the offending frame in *where. */
-SSM_API SSM_MUST_CHECK int ssm_input_check(const struct ssm_model *model, const void *in, uint64_t frames, uint64_t *where);
+SSM_API SSM_MUST_CHECK int ssm_input_check(const struct ssm_model *model, const void *in, uint64_t frames,
+                                           uint64_t *where);
 
 #ifdef __cplusplus
 }

@@ -36,7 +36,8 @@ static const struct argp_option OPTIONS[] = {
      1},
     {"output", KEY_OUTPUT, "FILE", 0, ".f32, .wav, .flac and others by suffix, or - (raw, standard output)", 1},
     {"mode", KEY_MODE, "step|scan", 0, "frame by frame (the default), or whole chunks at once", 2},
-    {"chunk", KEY_CHUNK, "FRAMES", 0, "frames per advance; shows in the speed only (256, or 4096 in scan)", 2},
+    {"chunk", KEY_CHUNK, "FRAMES", 0,
+     "frames per advance; shows in the speed only (256; 4096 in scan, where it is rounded up to a multiple of 16)", 2},
     {"backend", KEY_BACKEND, "cpu", 0, "where to compute", 2},
     {"threads", KEY_THREADS, "N", 0, "threads of the engine (1)", 2},
     {"format", KEY_FORMAT, "f32|f64|s16|s32|i32", 0, "the input is raw, of this format, whatever its name", 3},
@@ -144,4 +145,6 @@ void run_options_load(struct run_options *out, int argc, char **argv)
     argp_parse(&ARGP, argc, argv, 0, NULL, out);
     if (!out->chunk)
         out->chunk = out->view == SSM_SCAN ? CHUNK_SCAN : CHUNK_STEP;
+    if (out->view == SSM_SCAN) /* whole blocks of the grid, so that the chunk size does not show in the last bits */
+        out->chunk = (out->chunk + SSM_SCAN_BLOCK - 1) / SSM_SCAN_BLOCK * SSM_SCAN_BLOCK;
 }

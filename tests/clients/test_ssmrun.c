@@ -164,11 +164,18 @@ static void ssmrun__golden_case__gives_the_expected_output_and_figures(void **st
 static void ssmrun__chunk_size__does_not_show(void **state)
 {
     (void)state;
-    check_run(RUN("--model", CASE, "--input", CASE_INPUT, "--output", at("1.f32"), "--chunk", "1"), EX_OK, "");
-    check_run(RUN("--model", CASE, "--input", CASE_INPUT, "--output", at("7.f32"), "--chunk", "7"), EX_OK, "");
-    check_run(RUN("--model", CASE, "--input", CASE_INPUT, "--output", at("max.f32"), "--chunk", "100000"), EX_OK, "");
-    check_same_bytes(at("1.f32"), at("7.f32"));
-    check_same_bytes(at("1.f32"), at("max.f32"));
+    static const char *const modes[] = {"step", "scan"};
+    static const char *const chunks[] = {"1", "7", "501", "100000"};
+    for (size_t m = 0; m < 2; m++) {
+        check_run(RUN("--model", CASE, "--input", CASE_INPUT, "--output", at("default.f32"), "--mode", modes[m]), EX_OK,
+                  "");
+        for (size_t c = 0; c < sizeof(chunks) / sizeof(chunks[0]); c++) {
+            check_run(RUN("--model", CASE, "--input", CASE_INPUT, "--output", at("cut.f32"), "--mode", modes[m],
+                          "--chunk", chunks[c]),
+                      EX_OK, "");
+            check_same_bytes(at("cut.f32"), at("default.f32"));
+        }
+    }
 }
 
 static void ssmrun__tokens__are_read(void **state)

@@ -236,9 +236,9 @@ static void build__nesting__is_bounded(void **state)
     (void)state;
     struct ssm_model *model;
     struct ssm_error err;
-    char *text = nested(20);
+    char *text = nested(60);
     assert_int_equal(build(text, &model, &err), SSM_OK);
-    assert_int_equal(ssm_model_info(model)->layers, 20);
+    assert_int_equal(ssm_model_info(model)->layers, 60);
     ssm_model_free(model);
     free(text);
     text = nested(500);
