@@ -26,7 +26,7 @@ static double *doubles_new(size_t n)
     return calloc(n, sizeof(double));
 }
 
-static double norm_1(const double *A, size_t n)
+double ssm_norm_1_f64(const double *A, uint32_t n)
 {
     double norm = 0;
 
@@ -117,7 +117,7 @@ static int exponential_in_place(double *A, uint32_t n)
 {
     size_t nn = (size_t)n * n;
     double *work = doubles_new(6 * nn), *U = work, *V = work + nn, *T = work + 2 * nn;
-    double norm = norm_1(A, n);
+    double norm = ssm_norm_1_f64(A, n);
     int squarings = 0, status = SSM_OK;
 
     if (!work)
@@ -241,33 +241,4 @@ void ssm_discretize_mode(enum ssm_discretization how, double dt, double complex 
         *bbar = *abar * dt;
         break;
     }
-}
-
-int ssm_spectral_radius(const double *A, uint32_t n, double *out)
-{
-    size_t nn = (size_t)n * n;
-    double *P = doubles_new(nn), *Q = doubles_new(nn), logarithm = 0, power = 1, norm = 0;
-    int status = P && Q ? SSM_OK : SSM_NOMEM;
-
-    if (status == SSM_OK)
-        memcpy(P, A, nn * sizeof(*P));
-    /* P is A^power divided by exp(power * logarithm), renormalised at every squaring. 2^40 leaves log(cond) / 2^40. */
-    for (int i = 0; status == SSM_OK && i <= 40; i++) {
-        norm = norm_1(P, n);
-        if (!isfinite(norm))
-            status = SSM_NONFINITE;
-        if (!(norm > 0) || status != SSM_OK)
-            break;
-        logarithm += log(norm) / power;
-        for (size_t k = 0; k < nn; k++)
-            P[k] /= norm;
-        ssm_multiply_f64(P, P, n, n, n, Q);
-        memcpy(P, Q, nn * sizeof(*P));
-        power *= 2;
-    }
-    if (status == SSM_OK)
-        *out = norm > 0 ? exp(logarithm) : 0;
-    free(P);
-    free(Q);
-    return status;
 }

@@ -29,13 +29,9 @@ SSM_MUST_CHECK int ssm_discretize(enum ssm_discretization how, double dt, const 
 void ssm_discretize_mode(enum ssm_discretization how, double dt, double complex a, double complex *abar,
                          double complex *bbar);
 
-/* The spectral radius of A (n,n): the limit of |A^m|^(1/m) by repeated squaring, good to 1e-9 even for non-normal A. */
-SSM_MUST_CHECK int ssm_spectral_radius(const double *A, uint32_t n, double *out);
-
+/* The largest column sum of |A|, A (n,n); NaN when A holds one. */
+double ssm_norm_1_f64(const double *A, uint32_t n);
 /* C (n,p) = A (n,m) B (m,p); C overlaps neither. */
 void ssm_multiply_f64(const double *A, const double *B, uint32_t n, uint32_t m, uint32_t p, double *C);
-
-/* A pole may leave the unit circle by this much (rounding), no more. */
-#define SSM_POLE_LIMIT (1.0 + 1e-6)
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "ssm/discretize.h"
 #include "ssm/layers/params.h"
+#include "ssm/poles.h"
 
 static int derive(struct ssm_build *b, struct ssm_layer *l, double dt)
 {

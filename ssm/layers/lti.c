@@ -6,6 +6,7 @@
 
 #include "ssm/discretize.h"
 #include "ssm/layers/params.h"
+#include "ssm/poles.h"
 
 #define L SSM_SCAN_BLOCK
 

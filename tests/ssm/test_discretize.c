@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "ssm/discretize.h"
+#include "ssm/poles.h"
 #include "tests/reference/layers.h"
 #include "tests/ssm/making.h"
 
@@ -248,6 +249,34 @@ static void radius__defective_and_far_from_normal__is_still_the_pole(void **stat
     assert_near(radius(unit, 2), 1, 1e-9);
 }
 
+/* Jordan blocks long enough that their powers' corner buries the diagonal, in order and shuffled. */
+static void radius__long_chain__is_its_pole(void **state)
+{
+    enum { N = 200 };
+    static double A[N * N], shuffled[N * N];
+
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        A[i * N + i] = i == 150 ? -1.25 : 0.9;
+        if (i > 0)
+            A[i * N + i - 1] = 2;
+    }
+    for (int i = 0; i < N; i++)
+        for (int k = 0; k < N; k++)
+            shuffled[i * N + k] = A[i * 77 % N * N + k * 77 % N];
+    assert_true(radius(A, N) == 1.25);
+    assert_true(radius(shuffled, N) == 1.25);
+}
+
+/* Two rotations, one feeding the other: two blocks of two. */
+static void radius__blocks__is_the_largest(void **state)
+{
+    const double A[] = {0, -0.5, 9, 0, 0.5, 0, 0, 0, 0, 0, 0.6, -0.8, 0, 0, 0.8, 0.6};
+
+    (void)state;
+    assert_near(radius(A, 4), 1, 1e-12);
+}
+
 static void radius__nilpotent__is_zero(void **state)
 {
     double A[49] = {0};
@@ -315,6 +344,8 @@ int main(void)
         cmocka_unit_test(mode__pole_at_zero__integrates),
         cmocka_unit_test(radius__triangular__is_the_largest_diagonal),
         cmocka_unit_test(radius__defective_and_far_from_normal__is_still_the_pole),
+        cmocka_unit_test(radius__long_chain__is_its_pole),
+        cmocka_unit_test(radius__blocks__is_the_largest),
         cmocka_unit_test(radius__nilpotent__is_zero),
         cmocka_unit_test(radius__rotation__is_one),
         cmocka_unit_test(radius__dense_and_not_normal__is_the_hidden_pole),
