@@ -277,8 +277,7 @@ int ssm_advance(struct ssm_program *program, struct ssm_row *rows, size_t n)
     struct advance a = {.program = program, .rows = rows, .n = n};
     int first = SSM_OK;
 
-    if (++program->mark == 0)
-        program->mark = 1;
+    program->mark++;
     for (size_t i = 0; i < n; i++) {
         rows[i].status = row_admit(program, &rows[i]);
         if (rows[i].status == SSM_OK && rows[i].slot.index >= 0)

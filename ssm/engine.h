@@ -33,7 +33,7 @@ struct ssm_program {
     struct ssm_model *model;
     struct ssm_pool pool;
     struct ssm_workspace *workspace; /* one per thread */
-    uint32_t mark;                   /* of the running advance */
+    uint64_t mark;                   /* of the running advance, from 1 on */
 };
 
 #endif

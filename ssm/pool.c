@@ -48,7 +48,6 @@ static int pool_grow(struct ssm_pool *pool)
     if (!slab)
         return SSM_NOMEM;
     pool->slab[first / SSM_SLAB_SLOTS] = slab;
-    pool->slabs++;
     for (uint32_t i = slots; i-- > 0;) { /* the first slot of the slab ends up first in the list */
         struct ssm_slot_head *head = head_at(pool, first + i);
 
@@ -56,6 +55,7 @@ static int pool_grow(struct ssm_pool *pool)
         head->next_free = pool->free;
         pool->free = (int32_t)(first + i);
     }
+    pool->slabs++;
     return SSM_OK;
 }
 

@@ -18,13 +18,13 @@ struct ssm_slot_head { /* before the layers' states, 64 bytes */
     uint32_t generation;
     uint32_t taken; /* 1 while a stream holds it */
     int32_t next_free;
-    uint32_t batch; /* mark of the last advance that used it: a slot appears once per advance */
+    uint64_t batch; /* mark of the last advance that used it: a slot appears once per advance */
 };
 
 struct ssm_pool {
     size_t slot_bytes; /* head and states, multiple of 64 */
     uint32_t max_slots;
-    _Atomic uint32_t slabs; /* released after the slab it counts */
+    _Atomic uint32_t slabs; /* raised when the slab it counts is ready: a find on another thread sees the whole slab or none */
     int32_t free; /* index of the first free slot, -1 none */
     unsigned char **slab;
 };
