@@ -113,8 +113,8 @@ static int message_take(struct peer *peer, Ssmd__Reply **reply)
     return 1;
 }
 
-/* New credit for every stream that has used half of its own. */
-static void credit_grant(struct peer *peer)
+/* New credit for every stream that has used half of its own, or for all: it also says what was received. */
+static void credit_grant(struct peer *peer, bool all)
 {
     Ssmd__FromClient request = SSMD__FROM_CLIENT__INIT;
     Ssmd__Credit credit = SSMD__CREDIT__INIT;
@@ -124,7 +124,7 @@ static void credit_grant(struct peer *peer)
     for (uint32_t i = 0; i <= peer->streams; i++) {
         struct peer_stream *s = i < peer->streams ? &peer->stream[i] : NULL;
 
-        if (s && s->bytes + peer->ring / 2 > s->granted) {
+        if (s && (all || s->bytes + peer->ring / 2 > s->granted)) {
             s->granted = s->bytes + peer->ring;
             handle[n] = s->handle;
             received[n] = s->received;
@@ -155,7 +155,7 @@ uint32_t peer_poll(struct peer *peer, int timeout_ms)
         while (message_take(peer, &reply))
             n++;
     if (n > 0 && peer->ring > 0)
-        credit_grant(peer);
+        credit_grant(peer, false);
     return n;
 }
 
@@ -247,7 +247,7 @@ void peer_open(struct peer *peer, void *zmq, const char *endpoint, const char *p
     if (!results)
         peer->ring = 0;
     else
-        credit_grant(peer);
+        credit_grant(peer, true);
 }
 
 void peer_close(struct peer *peer)
@@ -255,6 +255,8 @@ void peer_close(struct peer *peer)
     Ssmd__FromClient request = SSMD__FROM_CLIENT__INIT;
     Ssmd__Close close = SSMD__CLOSE__INIT;
 
+    if (peer->ring > 0)
+        credit_grant(peer, true); /* a closed stream whose results were not received would linger */
     for (uint32_t i = 0; i < peer->streams; i++) {
         request.request_case = SSMD__FROM_CLIENT__REQUEST_CLOSE;
         request.close = &close;
