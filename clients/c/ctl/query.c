@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Questions: list, info, stats, models, ping.
+ */
+#include "clients/c/ctl/ctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+/* The command's only argument, or NULL; -1 after a message when there is another or an unknown option. */
+static int take_argument(const struct ctl *ctl, int argc, char **argv, const char **out)
+{
+    static const struct option none[] = {{NULL, 0, NULL, 0}};
+    *out = NULL;
+    if (getopt_long(argc, argv, "", none, NULL) != -1) {
+        ctl_usage(ctl, "unknown option %s", argv[optind - 1]);
+        return -1;
+    }
+    if (optind < argc)
+        *out = argv[optind++];
+    if (optind < argc) {
+        ctl_usage(ctl, "unexpected argument \"%s\"", argv[optind]);
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- list ----------------------------------------------------------------------------------------------------------- */
+
+static void add_stream(void *context, const struct ssmc_stream_info *info)
+{
+    json_array_append_new(context, ctl_json_stream(info));
+}
+
+static void print_stream(void *context, const struct ssmc_stream_info *info)
+{
+    unsigned *count = context;
+    if ((*count)++ == 0)
+        printf("%-24s %-24s %10s %3s %12s %12s %s\n", "ID", "MODEL", "RATE", "CH", "APPLIED", "RESULTS", "STATE");
+    printf("%-24s %-24s %10.9g %3" PRIu32 " %12" PRIu64 " %12" PRIu64 " %s\n", info->id, info->model, info->rate,
+           info->channels, info->applied, info->result_next,
+           info->closing    ? "closing"
+           : info->attached ? "attached"
+                            : "idle");
+}
+
+int ctl_list(struct ctl *ctl, int argc, char **argv)
+{
+    const char *prefix;
+    if (take_argument(ctl, argc, argv, &prefix) != 0)
+        return EX_USAGE;
+    int rc = ctl_connect(ctl);
+    if (rc != 0)
+        return rc;
+    json_t *array = ctl->is_json ? json_array() : NULL;
+    unsigned count = 0;
+    rc = ssmc_list(ctl->c, prefix, 0, array ? add_stream : print_stream, array ? (void *)array : &count,
+                   ctl->timeout_ms);
+    if (rc != 0) {
+        json_decref(array);
+        return ctl_fail(ctl, rc, "list");
+    }
+    return array ? ctl_print_json(array) : ctl_finish();
+}
+
+/* ---- info ----------------------------------------------------------------------------------------------------------- */
+
+static void print_info(const struct ssmc_stream_info *i)
+{
+    printf("id            %s\nmodel         %s\nepoch         %" PRIu64 "\n", i->id, i->model, i->epoch);
+    printf("next          %" PRIu64 "\napplied       %" PRIu64 "\ndurable       %" PRIu64 "\n", i->next, i->applied,
+           i->durable);
+    printf("queued        %" PRIu64 "\nresults       %" PRIu64 " to %" PRIu64 " are kept\n", i->queued, i->result_first,
+           i->result_next);
+    if (i->tokens)
+        printf("input         tokens below %" PRIu32 "\n", i->vocab);
+    else
+        printf("input         %" PRIu32 " channels at %.9g Hz\n", i->channels, i->rate);
+    printf("output        %" PRIu32 " channels", i->out_channels);
+    printf(i->out_rate > 0 ? " at %.9g Hz\n" : "\n", i->out_rate);
+    printf("ratio         %" PRIu32 "/%" PRIu32 "\nhop           %" PRIu32 "\nlookahead     %" PRIu32 "\n",
+           i->ratio_num, i->ratio_den, i->hop, i->lookahead);
+    printf("state         %" PRIu64 " bytes\nattached      %s\nclosing       %s\n", i->state_bytes,
+           i->attached ? "yes" : "no", i->closing ? "yes" : "no");
+}
+
+int ctl_info(struct ctl *ctl, int argc, char **argv)
+{
+    const char *id;
+    struct ssmc_stream_info info;
+    if (take_argument(ctl, argc, argv, &id) != 0)
+        return EX_USAGE;
+    if (!id)
+        return ctl_usage(ctl, "the id of a stream is missing");
+    int rc = ctl_connect(ctl);
+    if (rc != 0)
+        return rc;
+    rc = ssmc_info(ctl->c, id, 0, &info, ctl->timeout_ms);
+    if (rc != 0)
+        return ctl_fail(ctl, rc, id);
+    if (ctl->is_json)
+        return ctl_print_json(ctl_json_stream(&info));
+    print_info(&info);
+    return ctl_finish();
+}
+
+/* ---- stats ---------------------------------------------------------------------------------------------------------- */
+
+static void add_counter(void *context, const char *name, uint64_t value, const char *help)
+{
+    (void)help;
+    json_object_set_new(context, name, json_integer((json_int_t)value));
+}
+
+static void print_counter(void *context, const char *name, uint64_t value, const char *help)
+{
+    const bool *is_verbose = context;
+    printf("%-32s %14" PRIu64 "%s%s\n", name, value, *is_verbose ? "  " : "", *is_verbose ? help : "");
+}
+
+int ctl_stats(struct ctl *ctl, int argc, char **argv)
+{
+    static const struct option options[] = {{"verbose", no_argument, NULL, 'v'}, {NULL, 0, NULL, 0}};
+    bool is_verbose = false;
+    int o;
+    while ((o = getopt_long(argc, argv, "v", options, NULL)) != -1) {
+        if (o != 'v')
+            return ctl_usage(ctl, "unknown option %s", argv[optind - 1]);
+        is_verbose = true;
+    }
+    if (optind < argc)
+        return ctl_usage(ctl, "unexpected argument \"%s\"", argv[optind]);
+    int rc = ctl_connect(ctl);
+    if (rc != 0)
+        return rc;
+    json_t *object = ctl->is_json ? json_object() : NULL;
+    rc = ssmc_stats(ctl->c, object ? add_counter : print_counter, object ? (void *)object : &is_verbose,
+                    ctl->timeout_ms);
+    if (rc != 0) {
+        json_decref(object);
+        return ctl_fail(ctl, rc, "stats");
+    }
+    return object ? ctl_print_json(object) : ctl_finish();
+}
+
+/* ---- models --------------------------------------------------------------------------------------------------------- */
+
+static void add_model(void *context, const struct ssmc_model_info *m)
+{
+    json_array_append_new(context,
+                          json_pack("{s:s,s:b,s:s,s:i,s:b,s:f,s:f,s:i,s:i,s:i,s:i,s:i,s:I}", "name", m->name,
+                                    "template", m->is_template, "state", m->state, "streams", (int)m->streams, "tokens",
+                                    m->tokens, "rate", m->rate, "out_rate", m->out_rate, "channels", (int)m->channels,
+                                    "out_channels", (int)m->out_channels, "vocab", (int)m->vocab, "hop", (int)m->hop,
+                                    "lookahead", (int)m->lookahead, "state_bytes", (json_int_t)m->state_bytes));
+}
+
+static void print_model(void *context, const struct ssmc_model_info *m)
+{
+    unsigned *count = context;
+    if ((*count)++ == 0)
+        printf("%-40s %-10s %7s %10s %3s %4s %10s\n", "MODEL", "STATE", "STREAMS", "RATE", "IN", "OUT", "BYTES");
+    printf("%-40s %-10s %7" PRIu32, m->name, m->is_template ? "template" : m->state, m->streams);
+    if (m->channels > 0)
+        printf(" %10.9g %3" PRIu32 " %4" PRIu32 " %10" PRIu64, m->rate, m->channels, m->out_channels, m->state_bytes);
+    printf("\n");
+}
+
+int ctl_models(struct ctl *ctl, int argc, char **argv)
+{
+    const char *surplus;
+    if (take_argument(ctl, argc, argv, &surplus) != 0)
+        return EX_USAGE;
+    if (surplus)
+        return ctl_usage(ctl, "unexpected argument \"%s\"", surplus);
+    int rc = ctl_connect(ctl);
+    if (rc != 0)
+        return rc;
+    json_t *array = ctl->is_json ? json_array() : NULL;
+    unsigned count = 0;
+    rc = ssmc_models(ctl->c, array ? add_model : print_model, array ? (void *)array : &count, ctl->timeout_ms);
+    if (rc != 0) {
+        json_decref(array);
+        return ctl_fail(ctl, rc, "models");
+    }
+    return array ? ctl_print_json(array) : ctl_finish();
+}
+
+/* ---- ping ----------------------------------------------------------------------------------------------------------- */
+
+int ctl_ping(struct ctl *ctl, int argc, char **argv)
+{
+    static const struct option options[] = {{"count", required_argument, NULL, 'n'}, {NULL, 0, NULL, 0}};
+    uint64_t count = 5, ns, least = UINT64_MAX, most = 0;
+    int o;
+    while ((o = getopt_long(argc, argv, "n:", options, NULL)) != -1)
+        if (o != 'n' || !ctl_parse_u64(optarg, 1, 1000000, &count))
+            return ctl_usage(ctl, o == 'n' ? "--count is 1 to 1000000" : "unknown option %s", argv[optind - 1]);
+    if (optind < argc)
+        return ctl_usage(ctl, "unexpected argument \"%s\"", argv[optind]);
+    int rc = ctl_connect(ctl);
+    if (rc != 0)
+        return rc;
+    for (uint64_t i = 0; i < count; i++) {
+        if ((rc = ssmc_ping(ctl->c, &ns, ctl->timeout_ms)) != 0)
+            return ctl_fail(ctl, rc, "ping");
+        least = ns < least ? ns : least;
+        most = ns > most ? ns : most;
+    }
+    struct ssmc_daemon_info d;
+    static const char *const durability[] = {"none", "snapshot", "journal"};
+    ssmc_daemon_info(ctl->c, &d);
+    const char *durable = d.durability >= 0 && d.durability < 3 ? durability[d.durability] : "?";
+    if (ctl->is_json)
+        return ctl_print_json(
+            json_pack("{s:s,s:s,s:i,s:s,s:s,s:I,s:f,s:f}", "daemon", d.daemon, "durability", durable, "version",
+                      (int)d.version, "tap", d.tap, "endpoint", ctl->endpoint ? ctl->endpoint : ssmc_default_endpoint(),
+                      "count", (json_int_t)count, "min_ms", (double)least / 1e6, "max_ms", (double)most / 1e6));
+    printf("%s, protocol %" PRIu32 ", durability %s: %.3f to %.3f ms\n", d.daemon, d.version, durable,
+           (double)least / 1e6, (double)most / 1e6);
+    return ctl_finish();
+}
