@@ -13,8 +13,8 @@
 const char *proto_status_text(int status)
 {
     switch (status) {
-#define X(name, value, text)                                                                                                \
-    case PROTO_##name:                                                                                                      \
+#define X(name, value, text)                                                                                           \
+    case PROTO_##name:                                                                                                 \
         return text;
         PROTO_STATUSES(X)
 #undef X
@@ -104,7 +104,7 @@ static int field_check(const ProtobufCMessage *message, const ProtobufCFieldDesc
     if (field->type == PROTOBUF_C_TYPE_MESSAGE && field->label == PROTOBUF_C_LABEL_REPEATED) {
         n = *(const size_t *)(const void *)(base + field->quantifier_offset);
         for (size_t i = 0; i < n; i++) {
-            int status = message_check((*(ProtobufCMessage **const *)value)[i]);
+            int status = message_check((*(ProtobufCMessage * *const *)value)[i]);
 
             if (status < 0)
                 return status;

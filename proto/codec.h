@@ -25,22 +25,23 @@
 #define PROTO_WRITER_BYTES 16
 #define PROTO_ID_MAX       64
 
-#define PROTO_ARENA_FACTOR 10 /* a packed uint64 takes 1 byte on the wire and 8 here; chunks of seven columns 40 for 7 */
-#define PROTO_ARENA_EXTRA  16384
+#define PROTO_ARENA_FACTOR                                                                                             \
+    10 /* a packed uint64 takes 1 byte on the wire and 8 here; chunks of seven columns 40 for 7 */
+#define PROTO_ARENA_EXTRA 16384
 
 #define PROTO_FLAG_BACKFILL 1u /* DataHeader.flags */
 #define PROTO_FLAG_TIME     2u /* DataHeader.flags: `time` is meaningful for this chunk */
 #define PROTO_RESULT_TIME   1u /* ResultHeader.flags */
 
 /* name, value, sentence */
-#define PROTO_STATUSES(X)                                                                                                   \
-    X(OK, 0, "no error")                                                                                                    \
-    X(NOMEM, -1, "out of memory")                                                                                           \
-    X(MALFORMED, -2, "not a message of this protocol")                                                                      \
-    X(UNKNOWN, -3, "a field or number that this version of the protocol does not know")                                     \
-    X(COLUMNS, -4, "the columns of the header differ in length")                                                            \
-    X(PAYLOAD, -5, "the payload is not as long as the header says")                                                         \
-    X(FORMAT, -6, "a sample format that this version of the protocol does not know")                                        \
+#define PROTO_STATUSES(X)                                                                                              \
+    X(OK, 0, "no error")                                                                                               \
+    X(NOMEM, -1, "out of memory")                                                                                      \
+    X(MALFORMED, -2, "not a message of this protocol")                                                                 \
+    X(UNKNOWN, -3, "a field or number that this version of the protocol does not know")                                \
+    X(COLUMNS, -4, "the columns of the header differ in length")                                                       \
+    X(PAYLOAD, -5, "the payload is not as long as the header says")                                                    \
+    X(FORMAT, -6, "a sample format that this version of the protocol does not know")                                   \
     X(SAMPLE, -7, "a sample is not finite or a token is outside the vocabulary")
 
 enum proto_status {
