@@ -101,8 +101,10 @@ $(BUILD)/lib/%.a:
 	@rm -f $@
 	$(call say,AR)$(AR) rcs $@ $^
 $(BUILD)/lib/libssm.so.$(SOVERSION): $(SSM_OBJ)
+	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -shared -Wl,-soname,$(@F) $(ALLLD) $^ $(SSM_LIBS) -o $@ && ln -sf $(@F) $(BUILD)/lib/libssm.so
 $(BUILD)/lib/libssmclient.so.$(SOVERSION): $(CLIENT_OBJ) $(PROTO_OBJ)
+	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -shared -Wl,-soname,$(@F) $(ALLLD) $^ $(CLIENT_LIBS) -o $@ && ln -sf $(@F) $(BUILD)/lib/libssmclient.so
 
 $(BUILD)/bin/ssmd: $(call obj,daemon/main.c) $(LIBDAEMON) $(LIBPROTO) $(LIBSSM)
