@@ -21,7 +21,8 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "ssm/ssm.h"
+#include "ssm/config.h"
+#include "ssm/model.h"
 
 #define CASES_MAX 1024
 
@@ -153,21 +154,34 @@ static unsigned check_view(struct golden *g, struct ssm_program *program, enum s
     return failures;
 }
 
-static void check_model(struct golden *g, struct ssm_model *model)
+/* On one instruction set; not every processor has every one, "ref" runs on all. */
+static unsigned check_isa(struct golden *g, struct ssm_model *model, const char *isa)
 {
     struct ssm_engine *engine = NULL;
     struct ssm_program *program = NULL;
     struct ssm_error err = {0};
     double step = 0, scan = 0;
+    int rc = ssm_engine_new(&engine, &(struct ssm_engine_options){.isa = isa}, &err);
+    if (rc == SSM_UNSUPPORTED && strcmp(isa, "ref") != 0)
+        return 0;
+    assert_int_equal(rc, SSM_OK);
+    assert_int_equal(ssm_program_new(&program, engine, model, 1, &err), SSM_OK);
+    unsigned failures = check_view(g, program, SSM_STEP, &step) + check_view(g, program, SSM_SCAN, &scan);
+    print_message("%s: %s: step %.2e, scan %.2e, tolerance %.0e\n", g->dir, isa, step, scan, g->tolerance);
+    ssm_program_free(program);
+    ssm_engine_free(engine);
+    return failures;
+}
+
+static void check_model(struct golden *g, struct ssm_model *model)
+{
+    static const char *const isas[] = {"ref", "avx2", "avx512"};
+    unsigned failures = 0;
     const struct ssm_model_info *info = ssm_model_info(model);
     assert_int_equal(info->in_channels, g->in_channels);
     assert_int_equal(info->out_channels, g->out_channels);
-    assert_int_equal(ssm_engine_new(&engine, &(struct ssm_engine_options){0}, &err), SSM_OK);
-    assert_int_equal(ssm_program_new(&program, engine, model, 1, &err), SSM_OK);
-    unsigned failures = check_view(g, program, SSM_STEP, &step) + check_view(g, program, SSM_SCAN, &scan);
-    print_message("%s: step %.2e, scan %.2e, tolerance %.0e\n", g->dir, step, scan, g->tolerance);
-    ssm_program_free(program);
-    ssm_engine_free(engine);
+    for (size_t i = 0; i < sizeof(isas) / sizeof(isas[0]); i++)
+        failures += check_isa(g, model, isas[i]);
     assert_int_equal(failures, 0);
 }
 
@@ -188,6 +202,69 @@ static void golden__in_steps_and_scans__matches_the_reference(void **state)
     check_model(g, model);
     ssm_model_free(model);
     free_case(g);
+}
+
+/* ---- the tolerances are tight ------------------------------------------------------------------------------------- */
+
+/* Sets `key` of the first layer of that type, at any depth. */
+static bool change_layer(json_t *layers, const char *type, const char *key, json_t *value)
+{
+    size_t i;
+    json_t *layer;
+    json_array_foreach(layers, i, layer)
+    {
+        if (json_is_array(layer)) { /* one of several branches */
+            if (change_layer(layer, type, key, value))
+                return true;
+        } else if (strcmp(json_string_value(json_object_get(layer, "type")), type) == 0) {
+            return json_object_set(layer, key, value) == 0;
+        } else if (change_layer(json_object_get(layer, "layers"), type, key, value) ||
+                   change_layer(json_object_get(layer, "branches"), type, key, value)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The error of the case once one key of its configuration is another. */
+static void check_change_shows(const char *name, const char *type, const char *key, json_t *value)
+{
+    struct golden g = {.may_skip = false};
+    char path[600];
+    json_t *config = NULL;
+    struct ssm_model *model = NULL;
+    struct ssm_engine *engine = NULL;
+    struct ssm_program *program = NULL;
+    snprintf(g.dir, sizeof(g.dir), "tests/golden/%s", name);
+    snprintf(path, sizeof(path), "%s/config.json", g.dir);
+    load_case(&g);
+    assert_int_equal(ssm_config_load(&config, path, NULL), SSM_OK);
+    assert_true(change_layer(json_object_get(config, "layers"), type, key, value));
+    assert_int_equal(ssm_model_build(&model, config, g.dir, path, NULL), SSM_OK);
+    assert_int_equal(ssm_engine_new(&engine, &(struct ssm_engine_options){0}, NULL), SSM_OK);
+    assert_int_equal(ssm_program_new(&program, engine, model, 1, NULL), SSM_OK);
+    run_case(&g, program, SSM_STEP, g.steps);
+    double error = relative_error(&g);
+    print_message("%s with another %s of %s: error %.2e\n", name, key, type, error);
+    assert_true(error > g.tolerance);
+    ssm_program_free(program);
+    ssm_engine_free(engine);
+    ssm_model_free(model);
+    json_decref(config);
+    json_decref(value);
+    free_case(&g);
+}
+
+static void golden__wrong_eps_gelu_or_rule__fails(void **state)
+{
+    (void)state;
+    check_change_shows("s4d-prenorm", "layernorm", "eps", json_real(1e-5));
+    check_change_shows("mixed-tokens", "activation", "fn", json_string("gelu_tanh"));
+    check_change_shows("widths", "rmsnorm", "eps", json_real(1e-5));
+    check_change_shows("widths", "batchnorm", "eps", json_real(1e-5));
+    check_change_shows("s4d-legs", "s4d", "discretization", json_string("bilinear"));
+    check_change_shows("lti-zoh", "lti", "discretization", json_string("bilinear"));
+    check_change_shows("hippo-legt", "hippo", "discretization", json_string("zoh"));
 }
 
 /* ---- finding cases ------------------------------------------------------------------------------------------------ */
@@ -218,10 +295,11 @@ static size_t find_cases(const char *root, bool may_skip, struct golden *cases, 
 int main(void)
 {
     static struct golden cases[CASES_MAX + 1];
-    static struct CMUnitTest tests[CASES_MAX + 1];
+    static struct CMUnitTest tests[CASES_MAX + 2];
     const char *more = getenv("GOLDEN");
     size_t n = find_cases("tests/golden", false, cases, tests, 0);
     if (more && *more)
         n = find_cases(more, true, cases, tests, n);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(golden__wrong_eps_gelu_or_rule__fails);
     return _cmocka_run_group_tests("golden", tests, n, NULL, NULL);
 }
