@@ -170,9 +170,9 @@ int ssmc_reset(struct ssmc_stream *s, int timeout_ms)
     while ((rc = check_writer(s)) == 0) {
         if (s->control_status != 0)
             return take_status(s);
-        ask(s);
         if (!s->is_resetting)
             return SSMC_OK;
+        ask(s);
         if ((rc = wait_turn(s, until, "resetting")) != 0)
             return rc;
     }
