@@ -35,7 +35,7 @@ int source_open(struct source **out, const char *path, const struct signal_spec 
         source_close(s);
         return rc;
     }
-    s->is_pipe = signal_reader_frames(s->reader) < 0;
+    s->is_pipe = strcmp(path, "-") == 0 || signal_reader_frames(s->reader) < 0;
     *out = s;
     return SIGNAL_OK;
 }

@@ -155,7 +155,10 @@ static int report(const struct job *j)
         fprintf(to, "latency        p50 %.3f ms, p99 %.3f ms (of a chunk of %g ms, from sending to its result)\n", p50,
                 p99, j->info.rate > 0 ? 1000 * (double)j->chunk_max / j->info.rate : j->options.chunk_ms);
         if (j->info.rate > 0)
-            fprintf(to, "real-time      %.3g x (%.3f s of signal in %.3f s)\n", factor, seconds, elapsed);
+            fprintf(to,
+                    factor < 100 ? "real-time      %.3g x (%.3f s of signal in %.3f s)\n"
+                                 : "real-time      %.0f x (%.3f s of signal in %.3f s)\n",
+                    factor, seconds, elapsed);
         return to == stdout ? ctl_finish() : 0;
     }
     json_t *o = json_pack("{s:s,s:s,s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:i,s:i,s:b,s:s}", "stream", j->options.id,
