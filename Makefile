@@ -49,7 +49,7 @@ LIBAUDIO := $(BUILD)/lib/libaudio.a
 SHARED   := $(BUILD)/lib/libssm.so.$(SOVERSION) $(BUILD)/lib/libssmclient.so.$(SOVERSION)
 PROGRAMS := $(addprefix $(BUILD)/bin/,ssmd ssmctl ssmrun)
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/ssm/test_*.c tests/proto/test_*.c tests/daemon/test_*.c \
-              tests/clients/test_*.c tests/golden/test_*.c tests/sys/test_*.c))
+              tests/clients/test_*.c tests/fuzz/test_*.c tests/golden/test_*.c tests/sys/test_*.c))
 TEST_HELP := $(call obj,$(filter-out $(wildcard tests/*/test_*.c),$(wildcard tests/*/*.c)))
 BENCH_HELP := $(call obj,$(wildcard bench/lib/*.c))
 FUZZERS  := $(wildcard tests/fuzz/fuzz_*.c)
@@ -150,7 +150,7 @@ check-asan: ## every test under the address and undefined-behaviour sanitizers
 check-tsan: ## the tests with threads under the thread sanitizer
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread CFLAGS="-O1 -g" programs tests
 	@BUILD=$(BUILD)/tsan GOLDEN=$(GOLDEN) scripts/run-tests $(patsubst $(BUILD)/%,$(BUILD)/tsan/%,$(TESTS))
-fuzz: ## look for inputs that break the readers of files; FUZZ_SECONDS for each reader
+fuzz: ## look for inputs that break a decoder; FUZZ_SECONDS for each
 	@scripts/deps fuzz
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang WARN= \
 	  SANITIZE=fuzzer-no-link,address,undefined CFLAGS="-O1 -g" fuzzers

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 int fuzz_safetensors(const uint8_t *bytes, size_t size);
+int fuzz_codec(const uint8_t *bytes, size_t size);
 int fuzz_config(const uint8_t *bytes, size_t size);
 
 #endif

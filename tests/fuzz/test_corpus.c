@@ -66,11 +66,18 @@ static void corpus__config__never_crashes(void **state)
     replay(fuzz_config, "tests/fuzz/corpus/config");
 }
 
+static void corpus__codec__never_crashes(void **state)
+{
+    (void)state;
+    replay(fuzz_codec, "tests/fuzz/corpus/codec");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(corpus__safetensors__never_crashes),
         cmocka_unit_test(corpus__config__never_crashes),
+        cmocka_unit_test(corpus__codec__never_crashes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
