@@ -7,13 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames)
+int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames, uint32_t threads)
 {
     memset(batcher, 0, sizeof(*batcher));
     TAILQ_INIT(&batcher->models);
     TAILQ_INIT(&batcher->stalled);
     batcher->row_frames = row_frames;
     batcher->frames = frames;
+    batcher->threads = threads;
     for (int i = 0; i < BATCHES; i++) {
         struct batch *b = &batcher->batch[i];
 
@@ -148,7 +149,7 @@ static void piece_add(struct batch *batch, struct batch_row *of, const struct ch
 {
     struct batch_piece *last = of->pieces > 0 ? &batch->pieces[batch->pieces_n - 1] : NULL;
 
-    if (last && last->has_time == chunk->has_time && last->time == chunk->time) {
+    if (last && last->has_time == chunk->has_time && (!chunk->has_time || last->time == chunk->time)) {
         last->frames += frames;
         return;
     }
@@ -216,19 +217,44 @@ static int staging_grow(float **buffer, size_t *size, size_t need)
     return 0;
 }
 
+void batch_cost_learn(struct batch *batch)
+{
+    struct model *model = batch->model;
+    double ns = (double)batch->job.busy_ns / batch->frames;
+
+    /* A stall of the machine is not the model's cost: no more than doubled at a time. */
+    if (model->frame_ns > 0 && ns > 2 * model->frame_ns)
+        ns = 2 * model->frame_ns;
+    model->frame_ns = model->frame_ns > 0 ? model->frame_ns + (ns - model->frame_ns) / 8 : ns;
+}
+
+/* Frames that take BATCH_NS; of a model that nobody has seen run yet, one piece of the grid. */
+static uint64_t frames_in_time(const struct model *model)
+{
+    double frames = model->frame_ns > 0 ? BATCH_NS / model->frame_ns : BATCH_GRID;
+
+    return frames < BATCH_GRID ? BATCH_GRID : frames < 1e9 ? (uint64_t)frames : 1000000000u;
+}
+
 /* Frames that the batch has room for. */
 static uint32_t batch_room(const struct batcher *batcher, const struct batch *batch, const struct model *model)
 {
-    uint64_t frames = batcher->frames - (batch->frames < batcher->frames ? batch->frames : batcher->frames);
+    uint64_t limit = frames_in_time(model) < batcher->frames ? frames_in_time(model) : batcher->frames;
+    uint64_t frames = limit - (batch->frames < limit ? batch->frames : limit);
+    uint64_t row = limit / batcher->threads; /* a row is one thread's: the others want some too */
     uint64_t in = (batch->in_size - batch->in_used) / model->info.in_channels;
     uint64_t out = (batch->out_size - batch->out_used) / model->info.out_channels;
 
+    if (row > batcher->row_frames)
+        row = batcher->row_frames;
+    if (row < BATCH_GRID)
+        row = BATCH_GRID;
     if (batch->n == 0 && frames < BATCH_GRID)
         frames = BATCH_GRID;
     if (in < frames)
         frames = in;
-    if (frames > batcher->row_frames)
-        frames = batcher->row_frames < BATCH_GRID ? BATCH_GRID : batcher->row_frames;
+    if (frames > row)
+        frames = row;
     return frames_for(model, out, (uint32_t)frames);
 }
 

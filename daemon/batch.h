@@ -11,6 +11,9 @@
  * Two batches: one on the device while the other fills. They are formed when the engine has less than two and somebody has
  * input, so an idle daemon answers at once and a busy one in large batches.
  *
+ * A batch is short, BATCH_NS of the engine's time as the model's frames have cost so far: whoever comes next waits for the two
+ * in flight, however much somebody else has queued. Cutting changes no bit (above).
+ *
  * A stream joins only with as many frames as its result ring has room for; a full ring stalls that stream and no other.
  *
  * Threads: the loop thread forms and finishes them; in between a batch belongs to the engine.
@@ -28,6 +31,7 @@
 
 #define BATCH_GRID       64
 #define BATCHES          2
+#define BATCH_NS         150000
 #define BATCH_ROWS       4096
 #define BATCH_PIECES     8192
 #define BATCH_ROW_TIMES  64 /* timed pieces of one row */
@@ -67,9 +71,11 @@ struct batcher {
     TAILQ_HEAD(, stream) stalled; /* wait for room in their rings */
     uint32_t in_flight;
     uint32_t row_frames, frames; /* limits */
+    uint32_t threads;
 };
 
-int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames);
+/* threads: of the engine, at least 1. */
+int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames, uint32_t threads);
 void batcher_fini(struct batcher *batcher, struct input *input);
 
 /* The stream has input, or room again: it joins a batch soon. Does nothing while it is in one, or has no input. */
@@ -83,6 +89,9 @@ void batcher_retry(struct batcher *batcher);
  * in *stalled. `budget` is of the rings, `ring_limit` the bytes of one. */
 uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *model, struct ring_budget *budget,
                     uint64_t ring_limit, uint64_t *stalled);
+
+/* A batch is back: its model's cost per frame is known better. */
+void batch_cost_learn(struct batch *batch);
 
 /* Frames that a stream's ring may grow to, and that it gets whatever the budget says: powers of two that hold at least
  * two pieces of the grid. */

@@ -106,6 +106,7 @@ void loop_batch_finish(struct loop *loop, struct batch *batch)
 
     loop->counters.batches++;
     loop->counters.engine_busy_ns += batch->job.busy_ns;
+    batch_cost_learn(batch);
     for (uint32_t i = 0; i < batch->n; i++) {
         row_finish(loop, batch, i, piece);
         piece += batch->of[i].pieces;

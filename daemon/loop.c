@@ -286,6 +286,16 @@ static int timers_open(struct loop *loop)
     return timerfd_settime(loop->timer_fd, 0, &every, NULL);
 }
 
+/* Of the configuration, or one for each processor that the daemon may use. */
+static uint32_t engine_threads(const struct conf *conf)
+{
+    cpu_set_t cpus;
+
+    if (conf->threads > 0)
+        return conf->threads;
+    return sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? (uint32_t)CPU_COUNT(&cpus) : 1;
+}
+
 static int loop_init(struct loop *loop)
 {
     const struct conf *conf = &loop->conf;
@@ -301,7 +311,8 @@ static int loop_init(struct loop *loop)
     loop->deliver = deliver_new();
     if (!loop->deliver || getrandom(loop->incarnation, sizeof(loop->incarnation), 0) != sizeof(loop->incarnation) ||
         conns_init(&loop->conns) != 0 || models_init(&loop->models) != 0 ||
-        batcher_init(&loop->batcher, conf->max_row_frames, conf->batch_frames) != 0 || timers_open(loop) != 0) {
+        batcher_init(&loop->batcher, conf->max_row_frames, conf->batch_frames, engine_threads(conf)) != 0 ||
+        timers_open(loop) != 0) {
         log_event(LOG_ERR, "start_failed", "error=%s", strerror(errno));
         return EX_OSERR;
     }
@@ -312,11 +323,8 @@ static int threads_start(struct loop *loop)
 {
     const struct conf *conf = &loop->conf;
     struct ssm_engine_options options = {.isa = strcmp(conf->isa, "auto") == 0 ? NULL : conf->isa,
-                                         .threads = conf->threads};
-    cpu_set_t cpus;
+                                         .threads = engine_threads(conf)};
 
-    if (options.threads == 0 && sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
-        options.threads = (uint32_t)CPU_COUNT(&cpus);
     if (engine_start(&loop->engine, &options) != SSM_OK) {
         log_event(LOG_ERR, "engine_failed", "error=%s", loop->engine.error.text);
         return EX_CONFIG;

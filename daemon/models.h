@@ -53,6 +53,7 @@ struct model {
     struct ssm_program *program;
     struct ssm_model_info info;
     uint32_t streams;
+    double frame_ns; /* of the engine, for one frame in a batch: a running mean */
     uint64_t used_ns;
     TAILQ_HEAD(, open_request) waits;
     uint32_t waits_n;

@@ -34,6 +34,7 @@ struct ssm_program {
     struct ssm_pool pool;
     struct ssm_workspace *workspace; /* one per thread */
     uint64_t mark;                   /* of the running advance, from 1 on */
+    uint64_t frame_work;             /* bytes that one frame passes, roughly what it costs */
 };
 
 #endif

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * How batches form: a stream once in each (I1), live chunks merged, backfill cut on the grid whatever the load (I4), a full
+ * ring stalling its own stream only, and every frame taken once, in order (I3, I7).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/batch.h"
+
+#define STREAMS    7
+#define RING_BYTES 65536
+
+static struct model *model;
+static struct batcher batcher;
+static struct input input;
+static struct streams streams;
+static struct ring_budget budget;
+static uint64_t stalled;
+
+static int batch_setup(void **state)
+{
+    char id[8];
+
+    (void)state;
+    model = calloc(1, sizeof(*model));
+    assert_non_null(model);
+    assert_int_equal(ssm_model_load(&model->model, "memory:rate=100,channels=2,order=2,window=0.5", NULL, NULL),
+                     SSM_OK);
+    model->info = *ssm_model_info(model->model);
+    model->is_one_to_one = true;
+    model->frame_ns = 1; /* cheap: time cuts no batch here */
+    TAILQ_INIT(&model->ready);
+    assert_int_equal(batcher_init(&batcher, 300, 1000, 1), 0);
+    input_init(&input, 64u << 20);
+    streams_init(&streams);
+    budget = (struct ring_budget){.limit = 64u << 20};
+    stalled = 0;
+    for (int i = 0; i < STREAMS; i++) {
+        struct stream *s;
+
+        snprintf(id, sizeof(id), "s%d", i);
+        s = streams_insert(&streams, (const uint8_t *)id, 2, model->info.out_channels);
+        assert_non_null(s);
+        s->model = model;
+    }
+    return 0;
+}
+
+static void chunks_drop(struct chunk **list)
+{
+    while (*list) {
+        struct chunk *chunk = *list;
+
+        *list = chunk->next;
+        input_release(&input, chunk);
+    }
+}
+
+static int batch_teardown(void **state)
+{
+    (void)state;
+    batcher_fini(&batcher, &input);
+    while (streams.n > 0) {
+        chunks_drop(&streams.sorted[0]->head);
+        ring_fini(&streams.sorted[0]->ring, &budget);
+        streams_remove(&streams, streams.sorted[0]);
+    }
+    streams_fini(&streams);
+    input_fini(&input);
+    ssm_model_free(model->model);
+    free(model);
+    return 0;
+}
+
+/* A chunk whose samples are the index of their frame. */
+static void push(struct stream *s, uint32_t frames, bool backfill, bool has_time)
+{
+    struct chunk *chunk = input_acquire(&input, frames * 2 * sizeof(float));
+
+    assert_non_null(chunk);
+    for (uint32_t i = 0; i < frames; i++)
+        chunk->samples[2 * i] = chunk->samples[2 * i + 1] = (float)(s->next + i);
+    chunk->first = s->next;
+    chunk->frames = frames;
+    chunk->backfill = backfill;
+    chunk->has_time = has_time;
+    chunk->time = (int64_t)s->next;
+    stream_push(s, chunk, frames * 2 * sizeof(float));
+    batcher_add(&batcher, s);
+}
+
+static uint32_t fill(void)
+{
+    return batch_fill(&batcher, &batcher.batch[0], model, &budget, RING_BYTES, &stalled);
+}
+
+/* What the engine and the daemon do with a row, as far as batches are concerned; its frames were the next ones. */
+static void finish(void)
+{
+    struct batch *b = &batcher.batch[0];
+
+    for (uint32_t i = 0; i < b->n; i++) {
+        struct stream *s = b->of[i].stream;
+        const float *in = b->rows[i].in;
+
+        assert_int_equal(s->place, PLACE_IN_BATCH);
+        for (uint32_t k = 0; k < b->rows[i].frames; k++)
+            assert_true(in[2 * k] == (float)(s->applied + k) && in[2 * k + 1] == in[2 * k]);
+        memset(b->rows[i].out, 0, b->rows[i].frames * model->info.out_channels * sizeof(float));
+        ring_append(&s->ring, b->rows[i].out, b->rows[i].frames, false, 0);
+        s->applied += b->rows[i].frames;
+        s->place = PLACE_NONE;
+        chunks_drop(&b->of[i].used);
+        batcher_add(&batcher, s);
+    }
+}
+
+static void batch__any_load__holds_a_stream_once(void **state)
+{
+    unsigned seed = 3;
+
+    (void)state;
+    for (int round = 0; round < 300; round++) {
+        for (int k = rand_r(&seed) % 20; k > 0; k--)
+            push(streams.sorted[rand_r(&seed) % STREAMS], 1 + (uint32_t)rand_r(&seed) % 400, rand_r(&seed) % 2, false);
+        fill();
+        for (uint32_t i = 0; i < batcher.batch[0].n; i++)
+            for (uint32_t k = 0; k < i; k++)
+                assert_ptr_not_equal(batcher.batch[0].of[i].stream, batcher.batch[0].of[k].stream);
+        push(streams.sorted[0], 5, false, false); /* while it may be in the batch */
+        finish();
+    }
+    while (fill() > 0)
+        finish();
+    for (int i = 0; i < STREAMS; i++)
+        assert_int_equal(streams.sorted[i]->applied, streams.sorted[i]->next);
+}
+
+static void batch__live_chunks__merge_into_one_row(void **state)
+{
+    struct stream *s = streams.sorted[2];
+
+    (void)state;
+    push(s, 10, false, false);
+    push(s, 20, false, false);
+    push(s, 30, false, true);
+    assert_int_equal(fill(), 1);
+    assert_int_equal(batcher.batch[0].rows[0].frames, 60);
+    assert_int_equal(batcher.batch[0].rows[0].view, SSM_STEP);
+    assert_int_equal(batcher.batch[0].of[0].pieces, 2);
+    assert_int_equal(batcher.batch[0].pieces[0].frames, 30);
+    assert_true(batcher.batch[0].pieces[1].has_time);
+    finish();
+}
+
+static void batch__live_and_backfill__are_never_one_row(void **state)
+{
+    struct stream *s = streams.sorted[0];
+
+    (void)state;
+    push(s, 64, true, false);
+    push(s, 64, false, false);
+    push(s, 64, true, false);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(fill(), 1);
+        assert_int_equal(batcher.batch[0].rows[0].frames, 64);
+        assert_int_equal(batcher.batch[0].rows[0].view, i == 1 ? SSM_STEP : SSM_SCAN);
+        finish();
+    }
+}
+
+static void batch__long_input__is_bounded_by_row_and_batch(void **state)
+{
+    (void)state;
+    for (int i = 0; i < STREAMS; i++)
+        push(streams.sorted[i], 5000, false, false);
+    assert_int_equal(fill(), 4);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(batcher.batch[0].rows[i].frames, 300);
+    assert_int_equal(batcher.batch[0].rows[3].frames, 100);
+    finish();
+    assert_int_equal(fill(), 4);
+    assert_ptr_equal(batcher.batch[0].of[0].stream, streams.sorted[4]); /* the others had no turn yet */
+    finish();
+}
+
+static void batch__costly_model__is_cut_to_its_time_and_shared(void **state)
+{
+    (void)state;
+    for (int i = 0; i < STREAMS; i++)
+        push(streams.sorted[i], 5000, false, false);
+    batcher.threads = 2;
+    model->frame_ns = (double)BATCH_NS / 400;
+    assert_int_equal(fill(), 2); /* 400 frames, 200 for each thread */
+    assert_int_equal(batcher.batch[0].rows[0].frames, 200);
+    assert_int_equal(batcher.batch[0].rows[1].frames, 200);
+    batcher.batch[0].job.busy_ns = 40 * (uint64_t)BATCH_NS; /* a stall: believed to the double of what was known */
+    batch_cost_learn(&batcher.batch[0]);
+    assert_true(model->frame_ns > (double)BATCH_NS / 400 && model->frame_ns < 1.2 * BATCH_NS / 400);
+    finish();
+    model->frame_ns = 10.0 * BATCH_NS; /* even then a piece of the grid */
+    assert_int_equal(fill(), 1);
+    assert_int_equal(batcher.batch[0].rows[0].frames, BATCH_GRID);
+    finish();
+}
+
+/* The ends of scan rows that are not on the grid must be ends of chunks, and every such end of a chunk the end of a row:
+ * then the rows between grid lines are the same whatever arrived together. */
+static void batch__backfill_under_any_load__is_cut_on_the_grid_or_at_chunks(void **state)
+{
+    unsigned seed = 11;
+
+    (void)state;
+    for (int round = 0; round < 200; round++) {
+        struct stream *s = streams.sorted[round % STREAMS];
+        uint64_t chunk_end[64], end;
+        int chunks = 1 + rand_r(&seed) % 40, pushed = 0, ended = 0;
+
+        batcher.row_frames = 1 + (uint32_t)rand_r(&seed) % 500; /* load decides how much fits, and may not show */
+        for (int k = 0; k < chunks; k++) {
+            uint32_t frames = rand_r(&seed) % 3 ? 1 + (uint32_t)rand_r(&seed) % 200 : BATCH_GRID;
+
+            chunk_end[k] = (k ? chunk_end[k - 1] : s->next) + frames;
+        }
+        while (ended < chunks) {
+            for (int k = rand_r(&seed) % 4; k >= 0 && pushed < chunks; k--, pushed++)
+                push(s, (uint32_t)(chunk_end[pushed] - s->next), true, false);
+            fill();
+            finish();
+            end = s->applied;
+            while (ended < chunks && chunk_end[ended] < end) {
+                assert_int_equal(chunk_end[ended] % BATCH_GRID, 0); /* merged across it */
+                ended++;
+            }
+            if (ended < chunks && chunk_end[ended] == end)
+                ended++;
+            else
+                assert_int_equal(end % BATCH_GRID, 0);
+        }
+    }
+}
+
+static void batch__full_ring__stalls_its_own_stream_only(void **state)
+{
+    struct stream *full = streams.sorted[0], *other = streams.sorted[1];
+    uint32_t most = batch_ring_most(model, RING_BYTES);
+
+    (void)state;
+    full->wants_results = true; /* and receives nothing */
+    for (int i = 0; i < 100; i++) {
+        push(full, 290, false, false);
+        push(other, 290, false, false);
+        fill();
+        finish();
+    }
+    while (fill() > 0)
+        finish();
+    assert_int_equal(full->applied, most);
+    assert_int_equal(full->place, PLACE_STALLED);
+    assert_int_equal(other->applied, 29000);
+    assert_true(stalled > 0);
+    full->received = 100;
+    batcher_add(&batcher, full);
+    assert_int_equal(fill(), 1);
+    assert_int_equal(batcher.batch[0].rows[0].frames, 100);
+    finish();
+}
+
+static void batch__full_ring_and_backfill__waits_for_a_whole_piece_of_the_grid(void **state)
+{
+    struct stream *s = streams.sorted[0];
+    uint32_t most = batch_ring_most(model, RING_BYTES);
+
+    (void)state;
+    s->wants_results = true;
+    while (s->next < most + 1000u)
+        push(s, 1000, true, false);
+    while (fill() > 0)
+        finish();
+    assert_int_equal(s->applied, most);
+    s->received = BATCH_GRID - 1;
+    batcher_add(&batcher, s);
+    assert_int_equal(fill(), 0);
+    s->received = BATCH_GRID;
+    batcher_add(&batcher, s);
+    assert_int_equal(fill(), 1);
+    assert_int_equal(batcher.batch[0].rows[0].frames, BATCH_GRID);
+    finish();
+}
+
+static void batch__timed_chunks__are_told_apart(void **state)
+{
+    struct stream *s = streams.sorted[0];
+
+    (void)state;
+    for (int i = 0; i < 100; i++)
+        push(s, 1, false, true);
+    assert_int_equal(fill(), 1);
+    assert_int_equal(batcher.batch[0].rows[0].frames, BATCH_ROW_TIMES);
+    assert_int_equal(batcher.batch[0].of[0].pieces, BATCH_ROW_TIMES);
+    for (int i = 0; i < BATCH_ROW_TIMES; i++)
+        assert_int_equal(batcher.batch[0].pieces[i].time, i);
+    finish();
+    assert_int_equal(fill(), 1);
+    finish();
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, batch_setup, batch_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(batch__any_load__holds_a_stream_once),
+        TEST(batch__live_chunks__merge_into_one_row),
+        TEST(batch__live_and_backfill__are_never_one_row),
+        TEST(batch__long_input__is_bounded_by_row_and_batch),
+        TEST(batch__costly_model__is_cut_to_its_time_and_shared),
+        TEST(batch__backfill_under_any_load__is_cut_on_the_grid_or_at_chunks),
+        TEST(batch__full_ring__stalls_its_own_stream_only),
+        TEST(batch__full_ring_and_backfill__waits_for_a_whole_piece_of_the_grid),
+        TEST(batch__timed_chunks__are_told_apart),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
