@@ -25,7 +25,7 @@ static uint64_t stalled;
 
 static int batch_setup(void **state)
 {
-    char id[8];
+    char id[16];
 
     (void)state;
     model = calloc(1, sizeof(*model));
