@@ -3,8 +3,8 @@
  * Round trip of one 10 ms chunk (160 frames at 16 kHz), from before its send to after its result, with 1 and 100 live streams,
  * on an idle daemon and while a second peer keeps the workers busy with a model that computes.
  *
- * Every stream sends one chunk each 10 ms at its own phase. What the model itself takes is measured in the same run with the
- * scale model's cost being nothing to speak of. */
+ * Every stream sends one chunk each 10 ms at its own phase; the model only scales, so that it takes nothing to speak of. Before it, in
+ * the same run, what a bare ZeroMQ echo takes on this machine now. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -65,6 +65,75 @@ static void run(void *zmq, const char *endpoint, uint32_t streams, const char *l
     free(m.ns);
 }
 
+/* ---- what ZeroMQ alone takes here: one echo thread, the same payload, the same pace ------------------------------------- */
+
+struct echo {
+    void *socket;
+    atomic_bool stop;
+};
+
+static void *echo_run(void *context)
+{
+    struct echo *echo = context;
+    zmq_pollitem_t item = {.socket = echo->socket, .events = ZMQ_POLLIN};
+
+    while (!atomic_load(&echo->stop)) {
+        zmq_msg_t part;
+
+        if (zmq_poll(&item, 1, 100) <= 0)
+            continue;
+        for (int more = 1; more;) {
+            zmq_msg_init(&part);
+            if (zmq_msg_recv(&part, echo->socket, 0) < 0)
+                return NULL;
+            more = zmq_msg_more(&part);
+            (void)zmq_msg_send(&part, echo->socket, more ? ZMQ_SNDMORE : 0);
+        }
+    }
+    return NULL;
+}
+
+static void floor_run(void *zmq)
+{
+    const char *dir = getenv("SSMD_DIR");
+    struct echo echo = {.socket = zmq_socket(zmq, ZMQ_ROUTER)};
+    void *dealer = zmq_socket(zmq, ZMQ_DEALER);
+    char endpoint[256], payload[FRAMES * sizeof(float)] = {0};
+    double ns[TICKS];
+    pthread_t thread;
+    uint64_t begin;
+
+    snprintf(endpoint, sizeof(endpoint), "ipc://%s/echo.sock", dir ? dir : "/tmp");
+    if (zmq_bind(echo.socket, endpoint) != 0 || zmq_connect(dealer, endpoint) != 0 ||
+        pthread_create(&thread, NULL, echo_run, &echo) != 0) {
+        fprintf(stderr, "roundtrip: %s: %s\n", endpoint, zmq_strerror(zmq_errno()));
+        exit(1);
+    }
+    begin = bench_now_ns();
+    for (int k = 0; k < TICKS; k++) {
+        struct timespec due = {.tv_nsec = 0};
+        uint64_t at = begin + (uint64_t)(k + 1) * PERIOD_NS, sent;
+
+        due.tv_sec = (time_t)(at / 1000000000u);
+        due.tv_nsec = (long)(at % 1000000000u);
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
+        sent = bench_now_ns();
+        (void)zmq_send(dealer, payload, 40, ZMQ_SNDMORE); /* about a header */
+        (void)zmq_send(dealer, payload, sizeof(payload), 0);
+        (void)zmq_recv(dealer, payload, sizeof(payload), 0);
+        (void)zmq_recv(dealer, payload, sizeof(payload), 0);
+        ns[k] = (double)(bench_now_ns() - sent);
+    }
+    bench_report("roundtrip_floor", "\"what\": \"bare ROUTER echo\", \"p50_ms\": %.4f, \"p99_ms\": %.4f",
+                 bench_quantile(ns, TICKS, 0.5) * 1e-6, bench_quantile(ns, TICKS, 0.99) * 1e-6);
+    atomic_store(&echo.stop, true);
+    pthread_join(thread, NULL);
+    zmq_close(dealer);
+    zmq_close(echo.socket);
+}
+
+/* ---- beside a load ------------------------------------------------------------------------------------------------------ */
+
 struct load {
     void *zmq;
     const char *endpoint;
@@ -107,6 +176,7 @@ int main(void)
         return 64;
     }
     load.zmq = zmq_ctx_new();
+    floor_run(load.zmq);
     run(load.zmq, load.endpoint, 1, "none");
     run(load.zmq, load.endpoint, 100, "none");
     begin = bench_now_ns();
