@@ -67,8 +67,7 @@ static void buckets_grow(struct conns *conns)
         return;
     conns->buckets = buckets;
     conns->buckets_n *= 2;
-    TAILQ_FOREACH(conn, &conns->all, of_all)
-    {
+    TAILQ_FOREACH(conn, &conns->all, of_all) {
         uint32_t at = bucket_find(conns, conn->id, conn->id_size);
 
         conn->next = buckets[at];

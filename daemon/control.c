@@ -67,7 +67,7 @@ static void stream_request(struct loop *loop, struct conn *conn, uint64_t reques
         deliver_error(loop, conn, request_id, SSMD__CODE__BAD_HANDLE, "a reader cannot reset a stream");
         return;
     }
-    if (stream->request != REQUEST_NONE && stream->request_conn) {
+    if (stream->request != REQUEST_NONE && (stream->request_conn || stream->request != request)) {
         deliver_error(loop, conn, request_id, SSMD__CODE__BUSY, "another reset or close of this stream is under way");
         return;
     }

@@ -33,7 +33,9 @@ static void model_fill(Ssmd__ModelInfo *out, const struct model *model)
     out->name = (char *)model->name;
     out->has_template_ = true;
     out->template_ = model->is_template;
-    out->state = (char *)(model->state == MODEL_LOADED ? "loaded" : "loading");
+    out->state = (char *)(model->state == MODEL_LOADED   ? "loaded"
+                          : model->state == MODEL_FAILED ? model->failure
+                                                         : "loading");
     if (model->state != MODEL_LOADED)
         return;
     out->has_streams = out->has_tokens = out->has_rate = out->has_channels = out->has_out_rate = true;
@@ -70,14 +72,14 @@ static size_t models_fill(const struct loop *loop, Ssmd__ModelInfo *out)
     size_t n = 0;
 
     TAILQ_FOREACH(model, &loop->models.all, of_all)
-    if (model->state != MODEL_ALIAS && model->state != MODEL_DROPPING && n < HELLO_MODELS)
-        model_fill(&out[n++], model);
+        if (model->state != MODEL_ALIAS && model->state != MODEL_DROPPING && n < HELLO_MODELS)
+            model_fill(&out[n++], model);
     for (; *names; names++)
         n = name_fill(out, n, *names, true);
     for (uint32_t i = 0; i < loop->models.names_n; i++) {
         TAILQ_FOREACH(model, &loop->models.all, of_all)
-        if (strcmp(model->name, loop->models.names[i]) == 0)
-            break;
+            if (strcmp(model->name, loop->models.names[i]) == 0)
+                break;
         if (!model)
             n = name_fill(out, n, loop->models.names[i], false);
     }
@@ -269,7 +271,7 @@ static void gauges_take(const struct loop *loop, uint64_t *value)
     value[COUNT_readers] = loop->readers;
     value[COUNT_subscriptions] = loop->tap.subscriptions;
     TAILQ_FOREACH(model, &loop->models.all, of_all)
-    value[COUNT_models] += model->state == MODEL_LOADED;
+        value[COUNT_models] += model->state == MODEL_LOADED;
     value[COUNT_input_bytes] = loop->input.bytes;
     value[COUNT_ring_bytes] = loop->rings.bytes;
     value[COUNT_stream_bytes] = loop->streams.n > 0 ? stream_bytes(loop->streams.sorted[0]) : sizeof(struct stream);

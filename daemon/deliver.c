@@ -231,8 +231,7 @@ static bool acks_send(struct loop *loop, struct conn *conn)
     zmq_msg_t part;
     size_t n = 0;
 
-    TAILQ_FOREACH(stream, &conn->acks, of_acks)
-    {
+    TAILQ_FOREACH(stream, &conn->acks, of_acks) {
         if (n == COLUMNS_MAX)
             break;
         d->handle[n] = stream->handle;

@@ -92,7 +92,7 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
         loop->counters.rows_scan += row->view == SSM_SCAN;
     }
     TAILQ_FOREACH(outlet, &stream->outlets, of_stream)
-    deliver_wake(loop, outlet);
+        deliver_wake(loop, outlet);
     deliver_ack(loop, stream);
     if (stream->head)
         batcher_add(&loop->batcher, stream);
@@ -269,7 +269,7 @@ static void stream_settle(struct loop *loop, struct stream *stream)
         struct outlet *outlet;
 
         TAILQ_FOREACH(outlet, &stream->outlets, of_stream)
-        deliver_wake(loop, outlet);
+            deliver_wake(loop, outlet);
         if (is_received(stream) && (TAILQ_EMPTY(&stream->outlets) || (TAILQ_FIRST(&stream->outlets) == stream->outlet &&
                                                                       TAILQ_NEXT(stream->outlet, of_stream) == NULL)))
             loop_stream_remove(loop, stream);

@@ -89,8 +89,8 @@ static bool is_caught_up(const struct stream *stream)
     if (stream->head || stream->place != PLACE_NONE || (stream->wants_results && stream->received < stream->ring.hi))
         return false;
     TAILQ_FOREACH(outlet, &stream->outlets, of_stream)
-    if (outlet->next < stream->ring.hi)
-        return false;
+        if (outlet->next < stream->ring.hi)
+            return false;
     return true;
 }
 
@@ -122,8 +122,7 @@ static void conns_sweep(struct loop *loop)
     uint64_t idle_ns = loop->conf.idle_ms * CLOCK_MS;
     struct conn *conn;
 
-    TAILQ_FOREACH(conn, &loop->conns.all, of_all)
-    {
+    TAILQ_FOREACH(conn, &loop->conns.all, of_all) {
         if (loop->now_ns - conn->heard_ns <= idle_ns)
             continue;
         conn->is_gone = true;
@@ -350,7 +349,7 @@ static void going_away(struct loop *loop)
     message.message_case = SSMD__FROM_DAEMON__MESSAGE_GOING_AWAY;
     message.going_away = &going;
     TAILQ_FOREACH(conn, &loop->conns.all, of_all)
-    deliver_message(loop, conn, &message.base);
+        deliver_message(loop, conn, &message.base);
 }
 
 static void loop_fini(struct loop *loop)
@@ -380,8 +379,8 @@ static bool engine_is_busy(const struct loop *loop)
     const struct model *model;
 
     TAILQ_FOREACH(model, &loop->models.all, of_all)
-    if (model->state == MODEL_COMPILING || model->state == MODEL_DROPPING)
-        return true;
+        if (model->state == MODEL_COMPILING || model->state == MODEL_DROPPING)
+            return true;
     return loop->batcher.in_flight > 0;
 }
 
@@ -398,8 +397,7 @@ static void threads_stop(struct loop *loop)
     }
     while (loop->streams.n > 0)
         loop_stream_remove(loop, loop->streams.sorted[loop->streams.n - 1]);
-    TAILQ_FOREACH(model, &loop->models.all, of_all)
-    {
+    TAILQ_FOREACH(model, &loop->models.all, of_all) {
         if (!model->program)
             continue;
         model->job = (struct job){.kind = JOB_DROP, .program = model->program, .owner = model};

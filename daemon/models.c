@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SLOTS_MAX      1000000 /* of max_streams, which a reload may raise; pools grow by slabs */
 #define LIST_PERIOD_NS (1000 * CLOCK_MS)
 
 int models_init(struct models *models)
@@ -67,12 +68,13 @@ static bool room_make(struct loop *loop)
     if (models->n < MODELS_MAX)
         return true;
     TAILQ_FOREACH(model, &models->all, of_all)
-    if (model->streams == 0 && (model->state == MODEL_LOADED || model->state == MODEL_ALIAS) &&
-        TAILQ_EMPTY(&model->waits) && !model->in_batch && (!oldest || model->used_ns < oldest->used_ns))
-        oldest = model;
+        if (model->streams == 0 &&
+            (model->state == MODEL_LOADED || model->state == MODEL_ALIAS || model->state == MODEL_FAILED) &&
+            TAILQ_EMPTY(&model->waits) && !model->in_batch && (!oldest || model->used_ns < oldest->used_ns))
+            oldest = model;
     if (!oldest)
         return false;
-    if (oldest->state == MODEL_ALIAS) {
+    if (oldest->state != MODEL_LOADED) {
         model_free(models, oldest);
         return true;
     }
@@ -153,8 +155,12 @@ enum models_answer models_find(struct loop *loop, const char *spec, struct open_
         return refuse(SSMD__CODE__NO_MODEL,
                       "no such template, and the daemon's configuration names no directory of models", code, text);
     TAILQ_FOREACH(model, &loop->models.all, of_all)
-    if (model->state != MODEL_DROPPING && strcmp(model->key, key) == 0)
-        break;
+        if (model->state != MODEL_DROPPING && strcmp(model->key, key) == 0)
+            break;
+    if (model && model->state == MODEL_FAILED) { /* it may have been mended */
+        model_free(&loop->models, model);
+        model = NULL;
+    }
     if (!model && !room_make(loop))
         return refuse(SSMD__CODE__LIMIT, "too many models are in use: close the streams of one", code, text);
     if (!model)
@@ -202,7 +208,14 @@ static void model_failed(struct loop *loop, struct model *model, Ssmd__Code code
     log_event(LOG_WARNING, "model_refused", "model=%s error=%s", model->name, error->text);
     waits_answer(loop, model, NULL, code, error->text);
     aliases_drop(&loop->models, model);
-    model_free(&loop->models, model);
+    if (model->is_template) {
+        model_free(&loop->models, model);
+        return;
+    }
+    model->state = MODEL_FAILED;
+    snprintf(model->failure, sizeof(model->failure), "failed: %.240s", error->text);
+    ssm_model_free(model->model);
+    model->model = NULL;
 }
 
 /* Another spelling of the same template is there, or on its way. */
@@ -211,9 +224,9 @@ static struct model *same_find(struct models *models, const struct model *model)
     struct model *other;
 
     TAILQ_FOREACH(other, &models->all, of_all)
-    if (other != model && other->is_template && strcmp(other->name, model->name) == 0 &&
-        (other->state == MODEL_LOADED || other->state == MODEL_COMPILING))
-        return other;
+        if (other != model && other->is_template && strcmp(other->name, model->name) == 0 &&
+            (other->state == MODEL_LOADED || other->state == MODEL_COMPILING))
+            return other;
     return NULL;
 }
 
@@ -261,7 +274,7 @@ void models_loaded(struct loop *loop, struct load *load)
     model->is_one_to_one = model->info.ratio_num == model->info.ratio_den && model->info.lookahead == 0;
     model->state = MODEL_COMPILING;
     model->job = (struct job){.kind = JOB_COMPILE, .model = model->model, .owner = model};
-    model->job.max_slots = loop->conf.max_streams;
+    model->job.max_slots = SLOTS_MAX;
     if (!engine_submit(&loop->engine, &model->job)) {
         snprintf(load->error.text, sizeof(load->error.text), "the engine is busy compiling: try again");
         model_failed(loop, model, SSMD__CODE__LIMIT, &load->error);
@@ -304,8 +317,7 @@ void models_conn_drop(struct models *models, const struct conn *conn)
 {
     struct model *model;
 
-    TAILQ_FOREACH(model, &models->all, of_all)
-    {
+    TAILQ_FOREACH(model, &models->all, of_all) {
         struct open_request *request, *next;
 
         for (request = TAILQ_FIRST(&model->waits); request; request = next) {

@@ -4,7 +4,8 @@
  * every stream that names it. Spellings of one template are one model: it is known by the name that libssm fills in.
  *
  * A model goes LOADING (loader thread), COMPILING (engine thread), LOADED; opens that name it meanwhile wait in order. A model
- * without streams stays, until MODELS_MAX are there and another is wanted: then the one unused longest goes.
+ * without streams stays, until MODELS_MAX are there and another is wanted: then the one unused longest goes. A directory
+ * that could not be loaded stays as FAILED, to say why in hello, until it is asked for again.
  *
  * Threads: the loop thread.
  */
@@ -39,7 +40,7 @@ struct open_request {
     uint64_t results_from;
 };
 
-enum model_state { MODEL_LOADING, MODEL_COMPILING, MODEL_LOADED, MODEL_ALIAS, MODEL_DROPPING };
+enum model_state { MODEL_LOADING, MODEL_COMPILING, MODEL_LOADED, MODEL_ALIAS, MODEL_FAILED, MODEL_DROPPING };
 
 struct model {
     enum model_state state;
@@ -57,7 +58,8 @@ struct model {
     uint64_t used_ns;
     TAILQ_HEAD(, open_request) waits;
     uint32_t waits_n;
-    TAILQ_HEAD(, stream) ready; /* streams with input for the next batch */
+    TAILQ_HEAD(, stream) ready;   /* streams with input for the next batch */
+    char failure[CONF_TEXT_SIZE]; /* FAILED: "failed: ..." */
     TAILQ_ENTRY(model) of_all;
     TAILQ_ENTRY(model) of_batcher;
     struct load load;

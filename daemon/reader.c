@@ -171,8 +171,7 @@ void reader_match(struct loop *loop, struct stream *stream)
 {
     struct conn *conn;
 
-    TAILQ_FOREACH(conn, &loop->conns.all, of_all)
-    {
+    TAILQ_FOREACH(conn, &loop->conns.all, of_all) {
         for (uint32_t i = 0; i < conn->prefixes_n; i++)
             if (has_prefix(stream, &conn->prefixes[i]))
                 (void)prefix_attach(loop, conn, stream, &conn->prefixes[i]);
@@ -244,8 +243,7 @@ void reader_epoch(struct loop *loop, struct stream *stream, bool is_reset)
 {
     struct outlet *outlet;
 
-    TAILQ_FOREACH(outlet, &stream->outlets, of_stream)
-    {
+    TAILQ_FOREACH(outlet, &stream->outlets, of_stream) {
         if (!outlet->reader)
             continue;
         if (is_reset) {

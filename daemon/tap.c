@@ -7,23 +7,22 @@
 #include <string.h>
 #include <zmq.h>
 
-/* The first byte says subscribe (1) or unsubscribe (0), the rest is the prefix. */
+/* The first byte says subscribe (1) or unsubscribe (0), the rest is the prefix. libzmq reports each of both, also for a
+ * watcher that goes away; those that are not approved count too, so that the count comes back to 0. */
 static void subscription_take(struct tap *tap, const uint8_t *bytes, size_t size)
 {
-    if (size == 0)
+    if (size == 0 || bytes[0] > 1)
         return;
-    if (bytes[0] == 0) {
-        if (size - 1 <= PROTO_ID_MAX + 1 && zmq_setsockopt(tap->socket, ZMQ_UNSUBSCRIBE, bytes + 1, size - 1) == 0 &&
-            tap->subscriptions > 0)
+    if (size - 1 > PROTO_ID_MAX + 1) {
+        tap->counters->tap_refused += bytes[0];
+    } else if (bytes[0] == 0) {
+        (void)!zmq_setsockopt(tap->socket, ZMQ_UNSUBSCRIBE, bytes + 1, size - 1);
+        if (tap->subscriptions > 0)
             tap->subscriptions--;
-        return;
-    }
-    if (bytes[0] != 1 || size - 1 > PROTO_ID_MAX + 1 || tap->subscriptions >= TAP_SUBSCRIPTIONS ||
-        zmq_setsockopt(tap->socket, ZMQ_SUBSCRIBE, bytes + 1, size - 1) != 0) {
+    } else if (tap->subscriptions++ >= TAP_SUBSCRIPTIONS ||
+               zmq_setsockopt(tap->socket, ZMQ_SUBSCRIBE, bytes + 1, size - 1) != 0) {
         tap->counters->tap_refused++;
-        return;
     }
-    tap->subscriptions++;
 }
 
 bool tap_drain(struct tap *tap)
