@@ -81,6 +81,8 @@ static void log__bytes_without_an_end__are_read_no_further_than_told(void **stat
     memcpy(id, "abc", 3);
     log_event(LOG_INFO, "x", "id=%.*s next=%d", 3, id, 5);
     assert_string_equal(logged(), "<6>x id=abc next=5\n");
+    log_event(LOG_INFO, "x", "id=%.*s next=%d", 2, "abc", 6);
+    assert_string_equal(logged(), "<6>x id=ab next=6\n");
     free(id);
 }
 
