@@ -54,7 +54,13 @@ static int conf_write(const struct sys_daemon *d, const char *lines)
         fprintf(file, "endpoint = %s\n", d->endpoint);
     if (!lines || !strstr(lines, "tap ="))
         fprintf(file, "tap = %s\n", d->tap);
-    fprintf(file, "%s\n", lines ? lines : "");
+    for (; lines && *lines; lines++) {
+        if (*lines == '@')
+            fputs(d->directory, file);
+        else
+            putc(*lines, file);
+    }
+    putc('\n', file);
     return fclose(file);
 }
 
