@@ -2,13 +2,14 @@
  *
  * s4d: H diagonal systems of M complex modes.
  *
- *     step    x[n] <- a[n] x[n] + b[n] u;   y = sum over n of Re(c[n] x[n]) + d u          (c holds the 2 of the pairs)
+ *     step    x[n] <- a[n] x[n] + b[n] u;   y = sum over n of Re(c[n] x[n]) + d u          (c holds the 2 of the pairs;
+ *             a and a^L are kept less 1)
  *     block   y[j] = sum over i <= j of K[j-i] u[i] + sum over n of Re(c[n] a[n]^(j+1) x[n]),
  *             x[n] <- a[n]^L x[n] + sum over i of a[n]^(L-1-i) b[n] u[i],   L = SSM_SCAN_BLOCK frames of the grid
  *
  * SHAPES   state (H, 2, M+16); u, y (frames, H).
  * BITS     the step sums modes in 16 lanes, panel by panel, folded once: the same whatever the number of frames.
- * COST     step 12*M flops per frame and channel; block 8*M + 2*L.
+ * COST     step 14*M flops per frame and channel; block 8*M + 2*L.
  * SOURCE   Gu et al. 2022, "On the Parameterization and Initialization of Diagonal State Space Models". */
 #include "ssm/cpu/ops.h"
 #include "ssm/cpu/vec.h"
@@ -33,8 +34,8 @@ static void channel_step(const struct ssm_s4d *p, size_t h, float *re, float *im
         for (uint32_t t = 0; t < frames; t++) {
             v16 input = v16_set(u[t * stride]), old_re = x_re;
 
-            x_re = v16_fma(a_re, x_re, v16_fnma(a_im, x_im, v16_mul(b_re, input)));
-            x_im = v16_fma(a_re, x_im, v16_fma(a_im, old_re, v16_mul(b_im, input)));
+            x_re = v16_add(v16_fma(a_re, x_re, x_re), v16_fnma(a_im, x_im, v16_mul(b_re, input)));
+            x_im = v16_add(v16_fma(a_re, x_im, x_im), v16_fma(a_im, old_re, v16_mul(b_im, input)));
             sums[t] = v16_fma(c_re, x_re, v16_fnma(c_im, x_im, sums[t]));
         }
         v16_store(re + n, x_re);
@@ -62,8 +63,8 @@ static void channel_scan(const struct ssm_s4d *p, size_t h, float *re, float *im
     for (uint32_t n = 0; n < p->padded; n += V16, lane += V16) {
         v16 jump_re = v16_load(p->jump_re + lane), jump_im = v16_load(p->jump_im + lane);
         v16 old_re = v16_load(re + n), old_im = v16_load(im + n);
-        v16 x_re = v16_fnma(jump_im, old_im, v16_mul(jump_re, old_re));
-        v16 x_im = v16_fma(jump_im, old_re, v16_mul(jump_re, old_im));
+        v16 x_re = v16_fnma(jump_im, old_im, v16_fma(jump_re, old_re, old_re));
+        v16 x_im = v16_fma(jump_im, old_re, v16_fma(jump_re, old_im, old_im));
 
         for (uint32_t i = 0; i < L; i++) {
             size_t in = (h * L + i) * p->padded + n;

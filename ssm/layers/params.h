@@ -78,7 +78,7 @@ struct ssm_lti {
 struct ssm_s4d {
     uint32_t modes;     /* M */
     uint32_t padded;    /* M+16 */
-    float *a_re, *a_im; /* (H, M+16) Abar */
+    float *a_re, *a_im; /* (H, M+16) Abar - 1: of a slow mode, float32 keeps the difference, not its sum with 1 */
     float *b_re, *b_im; /* (H, M+16) Bbar */
     float *c_re, *c_im; /* (H, M+16) 2 C, conjugate pairs counted */
     float *d;           /* (H) */
@@ -86,7 +86,7 @@ struct ssm_s4d {
     float *kernel;           /* (H, 2L): L zeros, then K[l] = Re sum 2 C Abar^l Bbar, D added at l = 0 */
     float *out_re, *out_im;  /* (H, M, L): 2 C Abar^(j+1), what the carried state adds to frame j */
     float *in_re, *in_im;    /* (H, L, M+16): Abar^(L-1-i) Bbar, what frame i leaves in the state */
-    float *jump_re, *jump_im; /* (H, M+16): Abar^L */
+    float *jump_re, *jump_im; /* (H, M+16): Abar^L - 1 */
 };
 
 /* HiPPO memory of each channel. State and output: (channels, order). */

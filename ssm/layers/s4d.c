@@ -42,7 +42,7 @@ static int params_new(struct ssm_s4d *p, size_t H)
 static void block_form(struct ssm_s4d *p, size_t h, size_t n, double *kernel)
 {
     size_t lane = h * p->padded + n, mode = (h * p->modes + n) * L;
-    double complex a = p->a_re[lane] + I * p->a_im[lane], b = p->b_re[lane] + I * p->b_im[lane];
+    double complex a = 1 + (double)p->a_re[lane] + I * p->a_im[lane], b = p->b_re[lane] + I * p->b_im[lane];
     double complex c = p->c_re[lane] + I * p->c_im[lane], power = 1;
 
     for (size_t l = 0; l < L; l++) {
@@ -57,7 +57,7 @@ static void block_form(struct ssm_s4d *p, size_t h, size_t n, double *kernel)
         p->out_re[mode + l] = (float)creal(out);
         p->out_im[mode + l] = (float)cimag(out);
     }
-    p->jump_re[lane] = (float)creal(power);
+    p->jump_re[lane] = (float)(creal(power) - 1);
     p->jump_im[lane] = (float)cimag(power);
 }
 
@@ -76,7 +76,7 @@ static int mode_derive(struct ssm_build *b, struct ssm_layer *l, const struct s4
                         "has a pole outside the unit circle: channel %zu, mode %zu of '%s.log_A_real' has |Abar| = %.9g "
                         "after %s",
                         h, n, l->name, cabs(abar), ssm_discretization_words[how]);
-    p->a_re[lane] = (float)creal(abar);
+    p->a_re[lane] = (float)(creal(abar) - 1);
     p->a_im[lane] = (float)cimag(abar);
     p->b_re[lane] = (float)creal(bbar);
     p->b_im[lane] = (float)cimag(bbar);
