@@ -131,6 +131,30 @@ static void scan__whole_blocks__is_the_chunk_form(void **state)
     running_close(&r);
 }
 
+/* The grid is of absolute indices: a scan that begins beside it steps to it, so that a cut there changes nothing, and one that
+ * begins on it does not depend on the rows before. */
+static void scan__row_beside_the_grid__steps_to_it(void **state)
+{
+    struct alone *a = *state;
+    static float straight[FRAMES][DEEP_OUT], cut[FRAMES][DEEP_OUT];
+    struct ssm_slot slot;
+    struct running r;
+
+    running_open(&r, a->model, NULL, 1, 2);
+    for (uint32_t first = 1; first < GRID; first += 4) {
+        slot = running_acquire(&r);
+        running_advance(&r, slot, SSM_STEP, a->in[1], first, straight[0]);
+        running_advance(&r, slot, SSM_SCAN, a->in[1][first], FRAMES - first, straight[first]);
+        assert_int_equal(ssm_slot_reset(r.program, slot), SSM_OK);
+        running_advance(&r, slot, SSM_SCAN, a->in[1], first, cut[0]);
+        running_advance(&r, slot, SSM_STEP, a->in[1][first], GRID - first, cut[first]);
+        running_advance(&r, slot, SSM_SCAN, a->in[1][GRID], FRAMES - GRID, cut[GRID]);
+        assert_memory_equal(straight, cut, sizeof(cut));
+        ssm_slot_release(r.program, slot);
+    }
+    running_close(&r);
+}
+
 /* ---- batches -------------------------------------------------------------------------------------------------------- */
 
 /* Where a stream is. */
@@ -418,6 +442,7 @@ int main(void)
         cmocka_unit_test(step__random_cuts__same_bits),
         cmocka_unit_test(scan__cuts_on_the_grid__same_bits),
         cmocka_unit_test(scan__whole_blocks__is_the_chunk_form),
+        cmocka_unit_test(scan__row_beside_the_grid__steps_to_it),
         cmocka_unit_test(batch__any_mates_on_any_threads__same_bits),
         cmocka_unit_test(batch__only_padding_or_nothing__is_legal),
         cmocka_unit_test(row__impossible__is_refused_alone_and_changes_nothing),
