@@ -20,7 +20,7 @@
 #include "tests/ssm/making.h"
 #include "tests/ssm/running.h"
 
-enum { ADVANCES = 300, CHUNK = 3, FRAMES = ADVANCES * CHUNK, STREAMS = 3, COMERS = 5 * (int)SSM_SLAB_SLOTS };
+enum { ADVANCES = 100, CHUNK = 24, FRAMES = ADVANCES * CHUNK, STREAMS = 3, COMERS = 5 * (int)SSM_SLAB_SLOTS };
 
 struct mover {
     struct running *r;
