@@ -2,6 +2,7 @@
  * Packing of weights; see matrix.h. */
 #include "ssm/matrix.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "ssm/layer.h"
@@ -36,8 +37,12 @@ int ssm_matrix_pack_f64(struct ssm_matrix *m, const double *w, uint32_t out, uin
     int status = matrix_init(m, out, in);
 
     for (uint32_t o = 0; status == SSM_OK && o < out; o++)
-        for (uint32_t i = 0; i < in; i++)
-            m->panels[panel_place(in, o, i)] = (float)w[(size_t)o * in + i];
+        for (uint32_t i = 0; i < in; i++) {
+            float rounded = (float)w[(size_t)o * in + i];
+
+            m->panels[panel_place(in, o, i)] = rounded;
+            status = isfinite(rounded) ? status : SSM_NONFINITE;
+        }
     return status;
 }
 

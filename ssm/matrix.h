@@ -15,7 +15,8 @@ struct ssm_matrix {
     float *panels; /* (ceil(out/16), in, 16), 64-byte aligned, owned */
 };
 
-/* Packs w (out, in), row major, of float32 or of float64 (rounded once). SSM_NOMEM or 0. */
+/* Packs w (out, in), row major, of float32 or of float64 (rounded once). SSM_NOMEM; SSM_NONFINITE when a
+ * float64 has no finite float32; or 0. */
 SSM_MUST_CHECK int ssm_matrix_pack(struct ssm_matrix *m, const float *w, uint32_t out, uint32_t in);
 SSM_MUST_CHECK int ssm_matrix_pack_f64(struct ssm_matrix *m, const double *w, uint32_t out, uint32_t in);
 void ssm_matrix_fini(struct ssm_matrix *m);

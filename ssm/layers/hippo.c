@@ -42,7 +42,8 @@ static int derive(struct ssm_build *b, struct ssm_layer *l, double dt)
         p->b[i] = (float)Bbar[i];
     }
     if ((status = ssm_matrix_pack_f64(&p->a, Abar, N, N)))
-        status = ssm_fail(b, l, status, "no memory for order %u", N);
+        status = ssm_fail(b, l, status, "has no coefficients of order %u with dt %g: %s", N, dt,
+                          ssm_status_text(status));
 out:
     free(work);
     return status;

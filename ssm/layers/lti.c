@@ -140,7 +140,7 @@ static int derive(struct ssm_build *b, struct ssm_layer *l, struct lti_sizes z, 
     if (status == SSM_OK && ((status = ssm_matrix_pack(&p->c, t->C, z.out, z.n)) ||
                              (status = ssm_matrix_pack(&p->d, t->D, z.out, z.in)) ||
                              (block_pays(z) && (status = block_form(p, z, t, Abar, Bbar)))))
-        status = ssm_fail(b, l, status, "no memory for its matrices");
+        status = ssm_fail(b, l, status, "cannot keep its matrices: %s", ssm_status_text(status));
     free(Abar);
     free(Bbar);
     return status;

@@ -71,7 +71,7 @@ static int mode_derive(struct ssm_build *b, struct ssm_layer *l, const struct s4
     ssm_discretize_mode(how, exp((double)t->log_dt[h]), a, &abar, &bbar);
     if (t->B)
         bbar *= t->B[2 * place] + I * t->B[2 * place + 1];
-    if (!(cabs(abar) <= SSM_POLE_LIMIT) || !isfinite(cabs(bbar)))
+    if (!(cabs(abar) <= SSM_POLE_LIMIT))
         return ssm_fail(b, l, SSM_UNSTABLE,
                         "has a pole outside the unit circle: channel %zu, mode %zu of '%s.log_A_real' has |Abar| = %.9g "
                         "after %s",
@@ -82,6 +82,9 @@ static int mode_derive(struct ssm_build *b, struct ssm_layer *l, const struct s4
     p->b_im[lane] = (float)cimag(bbar);
     p->c_re[lane] = 2 * t->C[2 * place];
     p->c_im[lane] = 2 * t->C[2 * place + 1];
+    if (!isfinite(p->b_re[lane]) || !isfinite(p->b_im[lane]) || !isfinite(p->c_re[lane]) || !isfinite(p->c_im[lane]))
+        return ssm_fail(b, l, SSM_NONFINITE, "channel %zu, mode %zu of '%s': Bbar or 2 C is too large for float32", h, n,
+                        l->name);
     return SSM_OK;
 }
 

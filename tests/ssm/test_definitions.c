@@ -254,6 +254,30 @@ static void s4d__pole_outside__is_refused_by_name(void **state)
     assert_refused(&m, 2, 2, SSM_UNSTABLE, "layer 0 (s4d 'enc')", "enc.log_A_real", "channel 1, mode 2", NULL);
 }
 
+/* A pole on the circle, and a step so long that Bbar = dt has no float32. */
+static void coefficients__too_large_for_float32__are_refused(void **state)
+{
+    static const char *const names[] = {"enc.log_dt", "enc.D"};
+    struct making m;
+
+    (void)state;
+    making_init(&m, 1);
+    for (int i = 0; i < 2; i++)
+        making_tensor(&m, 0, names[i], 1, 1u)[0] = 89;
+    making_tensor(&m, 0, "enc.log_A_real", 2, 1u, 1u)[0] = -100;
+    making_tensor(&m, 0, "enc.A_imag", 2, 1u, 1u);
+    making_tensor(&m, 1, "enc.C", 3, 1u, 1u, 2u);
+    making_layers(&m, "{'type':'s4d','name':'enc','channels':1,'state':2,'discretization':'zoh'}");
+    assert_refused(&m, 1, 1, SSM_NONFINITE, "layer 0 (s4d 'enc')", "channel 0, mode 0", NULL);
+    making_init(&m, 1);
+    making_tensor(&m, 0, "sys.A", 2, 1u, 1u);
+    making_tensor(&m, 0, "sys.B", 2, 1u, 1u)[0] = 1e20f;
+    making_tensor(&m, 1, "sys.C", 2, 1u, 1u);
+    making_tensor(&m, 1, "sys.D", 2, 1u, 1u);
+    making_layers(&m, "{'type':'lti','name':'sys','in':1,'state':1,'out':1,'dt':1e20,'discretization':'forward'}");
+    assert_refused(&m, 1, 1, SSM_NONFINITE, "layer 0 (lti 'sys')", "1e+20", NULL);
+}
+
 static void hippo__forward_with_large_dt__is_refused(void **state)
 {
     (void)state;
@@ -288,6 +312,7 @@ int main(void)
         cmocka_unit_test(lti__pole_on_the_circle__loads),
         cmocka_unit_test(lti__long_chain__is_judged_by_its_pole),
         cmocka_unit_test(s4d__pole_outside__is_refused_by_name),
+        cmocka_unit_test(coefficients__too_large_for_float32__are_refused),
         cmocka_unit_test(hippo__forward_with_large_dt__is_refused),
     };
     return cmocka_run_group_tests_name("definitions", tests, NULL, NULL);
