@@ -10,10 +10,13 @@
 
 #include <inttypes.h>
 
-/* The daemon stops taking input when results are not taken; waiting for it then would wait for ever. */
+/* The daemon stops taking a stream's input when its ring is full of results that were not taken here; waiting for it then
+ * would wait for ever. */
 static int check_results(const struct ssmc_stream *s)
 {
-    if (s->results.waiting < s->buffer_bytes / 2 || s->results.waiting == 0)
+    uint64_t ring = s->c->daemon.result_ring;
+    uint64_t holds = ring < s->buffer_bytes ? ring : s->buffer_bytes;
+    if (s->results.waiting < holds / 2 || s->results.waiting == 0)
         return SSMC_OK;
     return fail(s->c, SSMC_FULL, "stream %s: take its results first, %" PRIu64 " bytes are waiting", s->info.id,
                 s->results.waiting);

@@ -32,8 +32,9 @@ static struct ssmc_stream *find_stream(const struct ssmc *c, const struct reader
 static void go_on(struct ssmc_stream *s, const Ssmd__Event *event)
 {
     uint64_t first = event->has_first ? event->first : event->stream->result_first;
-    if (event->stream->epoch != s->result_epoch) {
-        s->result_epoch = event->stream->epoch;
+    bool is_new = memcmp(s->incarnation, s->c->daemon.incarnation, sizeof s->incarnation) != 0;
+    if (is_new || event->stream->epoch != s->result_epoch) {
+        s->result_epoch = event->stream->epoch; /* a new daemon counts its epochs anew */
         s->result_next = first;
     } else if (first > s->result_next) {
         s->lost += first - s->result_next;
@@ -82,6 +83,7 @@ void reader_reading(struct ssmc *c, const Ssmd__Event *event)
             ssmc_stream_free(s);
         return;
     }
+    memcpy(s->incarnation, c->daemon.incarnation, sizeof s->incarnation);
     s->granted_limit = BUFFER_DEFAULT; /* as `read` said */
     if (!is_known)
         reader->found(reader->context, s);

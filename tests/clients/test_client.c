@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -523,6 +524,28 @@ static void reset__after_pushes__begins_at_0_in_a_new_epoch(void **state)
     close_stream(b);
 }
 
+static void fd__of_the_connection__wakes_for_results_and_survives_a_new_socket(void **state)
+{
+    struct bench *b = *state;
+    const int fd = ssmc_fd(b->c);
+    open_stream(b, 0, 0);
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(push(b, 100), SSMC_OK);
+        bool has_woken = false;
+        for (int i = 0; i < 300 && b->taken < b->pushed; i++) {
+            assert_true(ssmc_poll(b->c, 0) >= 0);
+            assert_int_equal(take(b), 0);
+            struct pollfd wait = {.fd = fd, .events = POLLIN};
+            has_woken |= poll(&wait, 1, 50) == 1;
+        }
+        assert_int_equal(b->taken, b->pushed);
+        assert_true(has_woken);
+        TELL(b, forgets, true);
+    }
+    assert_int_equal(ssmc_fd(b->c), fd);
+    assert_true(SEEN(b, hellos) >= 3);
+}
+
 static void stream__freed_before_the_connection__leaves_nothing_behind(void **state)
 {
     struct bench *b = *state;
@@ -568,6 +591,7 @@ int main(void)
         WITH_FAKE(daemon__silent__is_left_and_found_again),
         WITH_FAKE(request__daemon_silent__times_out_and_the_next_one_works),
         WITH_FAKE(reset__after_pushes__begins_at_0_in_a_new_epoch),
+        WITH_FAKE(fd__of_the_connection__wakes_for_results_and_survives_a_new_socket),
         WITH_FAKE(stream__freed_before_the_connection__leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
