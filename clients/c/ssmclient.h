@@ -27,25 +27,25 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define SSMC_API __attribute__((visibility("default")))
+#define SSMC_API        __attribute__((visibility("default")))
 #define SSMC_MUST_CHECK __attribute__((warn_unused_result))
 #else
 #define SSMC_API
 #define SSMC_MUST_CHECK
 #endif
 
-#define SSMC_STATUSES(X)                                                                                                    \
-    X(OK, 0, "no error")                                                                                                    \
-    X(NOMEM, -1, "out of memory")                                                                                           \
-    X(INVAL, -2, "an argument is out of its range")                                                                         \
-    X(TIMEOUT, -3, "the daemon did not answer in time")                                                                     \
-    X(REFUSED, -4, "the daemon refused")                                                                                    \
-    X(PROTOCOL, -5, "the daemon sent something this library does not understand")                                           \
-    X(FULL, -6, "the window is full: poll, then push again")                                                                \
-    X(LOST, -7, "frames that the daemon lost are no longer kept here")                                                      \
-    X(TAKEN, -8, "another writer took the stream")                                                                          \
-    X(ENDED, -9, "the stream has ended")                                                                                    \
-    X(IO, -10, "the connection failed")                                                                                     \
+#define SSMC_STATUSES(X)                                                                                               \
+    X(OK, 0, "no error")                                                                                               \
+    X(NOMEM, -1, "out of memory")                                                                                      \
+    X(INVAL, -2, "an argument is out of its range")                                                                    \
+    X(TIMEOUT, -3, "the daemon did not answer in time")                                                                \
+    X(REFUSED, -4, "the daemon refused")                                                                               \
+    X(PROTOCOL, -5, "the daemon sent something this library does not understand")                                      \
+    X(FULL, -6, "the window is full: poll, then push again")                                                           \
+    X(LOST, -7, "frames that the daemon lost are no longer kept here")                                                 \
+    X(TAKEN, -8, "another writer took the stream")                                                                     \
+    X(ENDED, -9, "the stream has ended")                                                                               \
+    X(IO, -10, "the connection failed")                                                                                \
     X(INTERRUPTED, -11, "a signal came")
 
 enum ssmc_status {
@@ -65,10 +65,10 @@ SSMC_API const char *ssmc_default_endpoint(void);
 /* ---- connection ----------------------------------------------------------------------------------------------------- */
 
 struct ssmc_options {
-    const char *endpoint;   /* NULL: ssmc_default_endpoint() */
-    const char *name;       /* for the daemon's log; may be NULL */
-    const uint8_t *writer;  /* 16 bytes; NULL: random */
-    int timeout_ms;         /* of the hello; 0: 5000 */
+    const char *endpoint;  /* NULL: ssmc_default_endpoint() */
+    const char *name;      /* for the daemon's log; may be NULL */
+    const uint8_t *writer; /* 16 bytes; NULL: random */
+    int timeout_ms;        /* of the hello; 0: 5000 */
 };
 
 /* Connects and says hello. *out is NULL on failure and err (may be NULL, err_size bytes) has the sentence. */
@@ -94,7 +94,7 @@ struct ssmc_daemon_info {
     uint32_t message_bytes;
     uint64_t stream_window, connection_window, result_ring;
     uint32_t streams_max;
-    char tap[256]; /* endpoint, "" when off */
+    char tap[256];       /* endpoint, "" when off */
     uint32_t reconnects; /* of this connection so far */
     int is_connected;    /* 0 while the daemon is away; ssmc_poll goes on trying */
 };
@@ -106,8 +106,8 @@ enum ssmc_open_mode { SSMC_ANY = 0, SSMC_CREATE = 1, SSMC_RESUME = 2 };
 enum ssmc_format { SSMC_F32 = 1, SSMC_S16 = 2, SSMC_S32 = 3, SSMC_F64 = 4, SSMC_I32 = 5 };
 
 struct ssmc_open_options {
-    const char *id;    /* 1 to 64 bytes */
-    size_t id_size;    /* 0: strlen(id) */
+    const char *id; /* 1 to 64 bytes */
+    size_t id_size; /* 0: strlen(id) */
     const char *model;
     double rate;       /* 0: the model's */
     uint32_t channels; /* 0: the model's */
@@ -116,7 +116,7 @@ struct ssmc_open_options {
     int results;           /* deliver results */
     uint64_t results_from; /* output index; SSMC_OLDEST: the oldest not received */
     size_t buffer_bytes;   /* results held here before credit stops; 0: 1 MiB */
-    int restart_lost;      /* after a daemon crash begin again at 0 instead of failing with SSMC_LOST: the caller sees the index
+    int restart_lost; /* after a daemon crash begin again at 0 instead of failing with SSMC_LOST: the caller sees the index
                               drop in ssmc_stream_info and pushes from there */
 };
 #define SSMC_OLDEST UINT64_MAX
@@ -134,28 +134,28 @@ struct ssmc_stream_info {
     int created, attached, closing;
 };
 
-SSMC_API SSMC_MUST_CHECK int ssmc_open(struct ssmc *c, struct ssmc_stream **out, const struct ssmc_open_options *options,
-                                       int timeout_ms);
+SSMC_API SSMC_MUST_CHECK int ssmc_open(struct ssmc *c, struct ssmc_stream **out,
+                                       const struct ssmc_open_options *options, int timeout_ms);
 /* What is known here of the stream now: `next` is the next frame to push. */
 SSMC_API void ssmc_stream_info(const struct ssmc_stream *s, struct ssmc_stream_info *out);
 
 /* Queue `frames` frames of the model's channels for sending. SSMC_FULL takes nothing when the window is full and
  * SSMC_LOST when the daemon lost frames that cannot be sent again. */
 enum ssmc_push_flags { SSMC_BACKFILL = 1, SSMC_HAS_TIME = 2 };
-SSMC_API SSMC_MUST_CHECK int ssmc_push(struct ssmc_stream *s, enum ssmc_format format, const void *samples, uint32_t frames,
-                                       unsigned flags, int64_t time);
+SSMC_API SSMC_MUST_CHECK int ssmc_push(struct ssmc_stream *s, enum ssmc_format format, const void *samples,
+                                       uint32_t frames, unsigned flags, int64_t time);
 /* Frames that ssmc_push would take now. */
 SSMC_API uint64_t ssmc_room(const struct ssmc_stream *s);
 
 struct ssmc_result {
     uint64_t epoch;
-    uint64_t first;      /* output index */
+    uint64_t first; /* output index */
     uint32_t frames;
     uint32_t channels;
     const float *samples; /* (frames, channels) */
     int has_time;
     int64_t time;
-    uint64_t lost;       /* readers: results missing just before `first` */
+    uint64_t lost; /* readers: results missing just before `first` */
 };
 /* The next results, if any have come: 1 and *out, 0 when there are none now, or a negative status (SSMC_ENDED at the end of
  * a read stream). Never waits: poll first. */

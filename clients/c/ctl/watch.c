@@ -92,23 +92,20 @@ static int subscribe(struct watching *w)
 /* Topic, header, payload. 1, 0 when there is none now, -1 when it is not a message of the tap. */
 static int receive(struct watching *w, zmq_msg_t parts[3])
 {
-    int n = 0, more = 1, surplus = 0;
-    zmq_msg_t waste;
+    int n = 0, more = 1;
+    zmq_msg_t waste; /* of a fourth part and further ones */
     for (int i = 0; i < 3; i++)
         zmq_msg_init(&parts[i]);
+    zmq_msg_init(&waste);
     while (more) {
         zmq_msg_t *part = n < 3 ? &parts[n] : &waste;
-        if (n >= 3)
-            zmq_msg_init(&waste);
         if (zmq_msg_recv(part, w->socket, ZMQ_DONTWAIT) < 0)
             return n == 0 ? 0 : -1;
         more = zmq_msg_more(part);
-        if (n++ >= 3) {
-            zmq_msg_close(&waste);
-            surplus = 1;
-        }
+        n++;
     }
-    return n == 3 && !surplus ? 1 : -1;
+    zmq_msg_close(&waste);
+    return n == 3 ? 1 : -1;
 }
 
 static const char *event_name(int kind)
