@@ -161,7 +161,7 @@ static void event_take(struct wire *w, const Ssmd__Event *event)
         s = stream_new(w, event->handle, event->stream);
         s->is_reader = true;
         s->begin = s->next = event->first;
-        s->limit = UINT64_MAX; /* the daemon knows; tests of credit for readers set it */
+        s->limit = w->read_limit;
         break;
     case SSMD__EVENT__KIND__LOST:
         assert_non_null(s);
@@ -447,7 +447,7 @@ int wire_read(struct wire *w, const char *id, bool prefix, const uint64_t *from,
     read.has_from = from != NULL;
     read.from = from ? *from : 0;
     read.has_limit = true;
-    read.limit = limit;
+    read.limit = w->read_limit = limit;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_READ;
     message.read = &read;
     return wire_request(w, &message);
@@ -505,8 +505,7 @@ void wire_credit(struct wire *w, struct wire_stream *s, uint64_t received, uint6
     credit.handle = &s->handle;
     credit.received = &received;
     credit.limit = &limit;
-    if (s->limit != UINT64_MAX)
-        s->limit = limit > s->limit ? limit : s->limit;
+    s->limit = limit > s->limit ? limit : s->limit;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_CREDIT;
     message.credit = &credit;
     message_send(w, &message.base);

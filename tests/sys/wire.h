@@ -77,6 +77,7 @@ struct wire {
     size_t errors_n;
     size_t acks_n, messages_n;
     bool is_going_away;
+    uint64_t read_limit; /* of the last wire_read */
 };
 
 /* Connects; `writer` (up to 16 characters) is the identity. wire_new says hello and wire_connect does not. */
@@ -99,7 +100,7 @@ int wire_try_open(struct wire *w, struct wire_stream **out, const char *id, cons
                   uint64_t results_from);
 /* One that may not. With WIRE_RESULTS and without WIRE_NO_CREDIT credit is granted all the time. */
 struct wire_stream *wire_open(struct wire *w, const char *id, const char *model, unsigned flags);
-/* A reader; `limit` is its first credit, renewed as results come when `renew`. Prefixes find their streams by events. */
+/* A reader; `limit` is the first credit of each of its streams. They come through events: wire_find. */
 int wire_read(struct wire *w, const char *id, bool prefix, const uint64_t *from, uint64_t limit);
 int wire_close(struct wire *w, const struct wire_stream *s);
 int wire_reset(struct wire *w, struct wire_stream *s);
