@@ -224,6 +224,8 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
     info.message.has_handle = info.message.has_created = true;
     info.message.handle = handle;
     info.message.created = is_new;
+    info.message.has_results_from = outlet != NULL;
+    info.message.results_from = outlet ? outlet->next : 0;
     control_info_send(loop, request->conn, request->request_id, &info);
     log_event(LOG_DEBUG, is_new ? "stream_opened" : "stream_resumed", "stream=%.*s model=%s client=%s next=%llu",
               stream->id_size, stream->id, model->name, request->conn->name, (unsigned long long)stream->next);

@@ -106,7 +106,7 @@ static struct wire_stream *stream_new(struct wire *w, uint32_t handle, const Ssm
     s->sent = info->next;
     s->applied = info->applied;
     s->durable = info->durable;
-    s->begin = s->next = info->result_first;
+    s->begin = s->next = info->has_results_from ? info->results_from : info->result_first;
     return s;
 }
 
@@ -417,7 +417,7 @@ int wire_try_open(struct wire *w, struct wire_stream **out, const char *id, cons
     assert_true(w->reply->stream->has_handle);
     *out = s = stream_new(w, w->reply->stream->handle, w->reply->stream);
     if (flags & WIRE_FROM)
-        s->begin = s->next = results_from;
+        assert_int_equal(s->next, results_from);
     if ((flags & WIRE_RESULTS) && !(flags & WIRE_NO_CREDIT)) {
         s->grant = GRANT;
         wire_credit(w, s, s->next, GRANT);
