@@ -90,10 +90,20 @@ static int solve_in_place(double *M, double *X, size_t n, size_t p)
 /* U and V of the order-13 diagonal Pade approximant: exp(A) = (V - U)^-1 (V + U). A2, A4, A6 and T are work space. */
 static void pade_13(const double *A, uint32_t n, double *U, double *V, double *A2, double *A4, double *A6, double *T)
 {
-    static const double b[] = {64764752532480000., 32382376266240000., 7771770303897600., 1187353796428800.,
-                               129060195264000.,   10559470521600.,    670442572800.,     33522128640.,
-                               1323241920.,        40840800.,          960960.,           16380.,
-                               182.,               1.};
+    static const double b[] = {64764752532480000.,
+                               32382376266240000.,
+                               7771770303897600.,
+                               1187353796428800.,
+                               129060195264000.,
+                               10559470521600.,
+                               670442572800.,
+                               33522128640.,
+                               1323241920.,
+                               40840800.,
+                               960960.,
+                               16380.,
+                               182.,
+                               1.};
     size_t nn = (size_t)n * n;
 
     ssm_multiply_f64(A, A, n, n, n, A2);
@@ -146,7 +156,8 @@ out:
 }
 
 /* The augmented exponential: exp(dt [[A, B], [0, 0]]) = [[Abar, Bbar], [0, I]]. */
-static int discretize_zoh(double dt, const double *A, const double *B, uint32_t n, uint32_t m, double *Abar, double *Bbar)
+static int discretize_zoh(double dt, const double *A, const double *B, uint32_t n, uint32_t m, double *Abar,
+                          double *Bbar)
 {
     size_t w = (size_t)n + m;
     double *M = doubles_new(w * w);
@@ -170,8 +181,8 @@ static int discretize_zoh(double dt, const double *A, const double *B, uint32_t 
 }
 
 /* (I - implicit dt A)^-1 applied to [I + explicit dt A | dt B]: bilinear (1/2, 1/2), backward (1, 0), forward (0, 1). */
-static int discretize_rational(double implicit, double explicit, double dt, const double *A, const double *B, uint32_t n,
-                               uint32_t m, double *Abar, double *Bbar)
+static int discretize_rational(double implicit, double explicit, double dt, const double *A, const double *B,
+                               uint32_t n, uint32_t m, double *Abar, double *Bbar)
 {
     size_t w = (size_t)n + m;
     double *M = doubles_new((size_t)n * n), *X = doubles_new((size_t)n * w);

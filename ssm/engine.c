@@ -16,7 +16,7 @@
 #define THREADS_MAX 256u
 /* Waking a team takes some 10 us, more on a busy machine: less work than this is done sooner alone. In bytes of weights and
  * state times frames, of which a core passes some 10 per ns. */
-#define TEAM_WORK (512u << 10)
+#define TEAM_WORK   (512u << 10)
 
 int ssm_engine_new(struct ssm_engine **out, const struct ssm_engine_options *options, struct ssm_error *err)
 {
@@ -37,8 +37,8 @@ int ssm_engine_new(struct ssm_engine **out, const struct ssm_engine_options *opt
     engine->threads = o->threads ? o->threads : 1;
     engine->cpu = ssm_cpu_select(isa && *isa ? isa : NULL);
     if (!engine->cpu) {
-        status = ssm_error_set(err, SSM_UNSUPPORTED, "instruction set '%s' is not in this build or processor: ref always is",
-                               isa);
+        status = ssm_error_set(err, SSM_UNSUPPORTED,
+                               "instruction set '%s' is not in this build or processor: ref always is", isa);
         goto fail;
     }
     if ((status = ssm_team_new(&engine->team, engine->threads))) {
@@ -214,8 +214,8 @@ static void row_run(const struct advance *a, struct filling *f, struct ssm_row *
     uint32_t done = 0;
 
     while (done < row->frames) {
-        uint32_t at = f->tile.count, taken =
-            piece_frames(row->view, head->frames, row->frames - done, SSM_TILE_FRAMES - f->tile.frames);
+        uint32_t at = f->tile.count,
+                 taken = piece_frames(row->view, head->frames, row->frames - done, SSM_TILE_FRAMES - f->tile.frames);
 
         if (taken > 0) {
             f->space->row[at] = (struct ssm_tile_row){.state = ssm_slot_states(head),

@@ -86,7 +86,8 @@ struct ssm_slot_head *ssm_pool_find(const struct ssm_pool *pool, struct ssm_slot
 {
     struct ssm_slot_head *head;
 
-    if (slot.index < 0 || (uint32_t)slot.index >= pool->max_slots || (uint32_t)slot.index / SSM_SLAB_SLOTS >= pool->slabs)
+    if (slot.index < 0 || (uint32_t)slot.index >= pool->max_slots ||
+        (uint32_t)slot.index / SSM_SLAB_SLOTS >= pool->slabs)
         return NULL;
     head = head_at(pool, (uint32_t)slot.index);
     return head->taken && head->generation == slot.generation ? head : NULL;

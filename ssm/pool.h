@@ -24,7 +24,8 @@ struct ssm_slot_head { /* before the layers' states, 64 bytes */
 struct ssm_pool {
     size_t slot_bytes; /* head and states, multiple of 64 */
     uint32_t max_slots;
-    _Atomic uint32_t slabs; /* raised when the slab it counts is ready: a find on another thread sees the whole slab or none */
+    _Atomic uint32_t
+        slabs;    /* raised when the slab it counts is ready: a find on another thread sees the whole slab or none */
     int32_t free; /* index of the first free slot, -1 none */
     unsigned char **slab;
 };

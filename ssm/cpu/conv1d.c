@@ -43,8 +43,8 @@ static void grouped(const struct ssm_layer *layer, const float *line, float *win
         memcpy(y + t * layer->out, p->bias, layer->out * sizeof(*y));
     for (uint32_t g = 0; g < p->groups; g++) {
         windows_gather(p, layer->in, g, gi, line, windows, frames);
-        SSM_CPU(ssm_cpu_matrix)(&p->group[g], NULL, true, windows, (size_t)p->kernel * gi, y + (size_t)g * go, layer->out,
-                                frames);
+        SSM_CPU(ssm_cpu_matrix)
+        (&p->group[g], NULL, true, windows, (size_t)p->kernel * gi, y + (size_t)g * go, layer->out, frames);
     }
 }
 

@@ -23,7 +23,8 @@ static uint32_t widest(const struct ssm_sequence *s)
     return width;
 }
 
-void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct ssm_tile *tile, const float *x, float *y)
+void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct ssm_tile *tile, const float *x,
+                               float *y)
 {
     size_t buffer = (size_t)widest(sequence) * SSM_TILE_FRAMES;
     float *ping = tile->scratch, *pong = tile->scratch + buffer;

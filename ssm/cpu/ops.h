@@ -46,12 +46,13 @@ typedef void ssm_cpu_op(const struct ssm_layer *layer, const struct ssm_tile *ti
 
 #ifdef SSM_ISA /* within ssm/cpu */
 #define SSM_CPU(name) SSM_CPU_PASTE(name, SSM_ISA)
-#define X(name) ssm_cpu_op SSM_CPU(ssm_cpu_##name);
+#define X(name)       ssm_cpu_op SSM_CPU(ssm_cpu_##name);
 SSM_LAYER_KINDS(X)
 #undef X
 
 /* Run a tile through layers in order: x (frames, sequence->in) to y (frames, sequence->out). */
-void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct ssm_tile *tile, const float *x, float *y);
+void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct ssm_tile *tile, const float *x,
+                               float *y);
 
 /* Where a kernel finds a row's part of the layer's state. */
 static inline void *ssm_row_state(const struct ssm_layer *layer, const struct ssm_tile_row *row)

@@ -18,8 +18,8 @@
 #define L SSM_SCAN_BLOCK
 
 /* One channel through `frames` frames; panels of 16 modes outside, time inside, so that state and coefficients stay in registers. */
-static void channel_step(const struct ssm_s4d *p, size_t h, float *re, float *im, const float *u, float *y, size_t stride,
-                         uint32_t frames)
+static void channel_step(const struct ssm_s4d *p, size_t h, float *re, float *im, const float *u, float *y,
+                         size_t stride, uint32_t frames)
 {
     v16 sums[SSM_TILE_FRAMES];
     size_t lane = h * p->padded;
@@ -46,7 +46,8 @@ static void channel_step(const struct ssm_s4d *p, size_t h, float *re, float *im
 }
 
 /* One channel through one block of the grid: 16 frames are the lanes of the output, 16 modes those of the state. */
-static void channel_scan(const struct ssm_s4d *p, size_t h, float *re, float *im, const float *u, float *y, size_t stride)
+static void channel_scan(const struct ssm_s4d *p, size_t h, float *re, float *im, const float *u, float *y,
+                         size_t stride)
 {
     const float *kernel = p->kernel + h * 2 * L, *out_re = p->out_re + h * p->modes * L;
     const float *out_im = p->out_im + h * p->modes * L;

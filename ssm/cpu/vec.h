@@ -97,10 +97,10 @@ static inline __m256 v16_fold(v16 a)
 typedef struct {
     float lane[V16];
 } v16;
-#define V16_EACH(expression)                                                                                                \
-    v16 r;                                                                                                                  \
-    for (int i = 0; i < V16; i++)                                                                                           \
-        r.lane[i] = (expression);                                                                                           \
+#define V16_EACH(expression)                                                                                           \
+    v16 r;                                                                                                             \
+    for (int i = 0; i < V16; i++)                                                                                      \
+        r.lane[i] = (expression);                                                                                      \
     return r
 static inline v16 v16_load(const float *p)
 {

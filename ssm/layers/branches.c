@@ -20,8 +20,9 @@ int ssm_branches_init(struct ssm_build *b, struct ssm_layer *l, const json_t *ke
         status = ssm_key_sequence(b, l, json_array_get(branches, i), &l->branch[i]);
     for (uint32_t i = 1; status == SSM_OK && i < l->branches; i++)
         if (l->branch[i].out != l->branch[0].out)
-            status = ssm_fail(b, l, SSM_CONFIG, "branch 0 ends with %u channels and branch %u with %u: they must be equal",
-                              l->branch[0].out, i, l->branch[i].out);
+            status =
+                ssm_fail(b, l, SSM_CONFIG, "branch 0 ends with %u channels and branch %u with %u: they must be equal",
+                         l->branch[0].out, i, l->branch[i].out);
     l->out = l->branch[0].out;
     return status;
 }

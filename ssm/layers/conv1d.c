@@ -58,11 +58,12 @@ static int keys_read(struct ssm_build *b, struct ssm_layer *l, const json_t *key
         (status = ssm_key_flag(b, l, keys, "bias", bias, true)))
         return status;
     if (stride != 1 || padding != 0)
-        return ssm_fail(b, l, SSM_UNSUPPORTED, "has stride %u and %s padding: only causal convolutions of stride 1 run yet",
-                        stride, paddings[padding]);
+        return ssm_fail(b, l, SSM_UNSUPPORTED,
+                        "has stride %u and %s padding: only causal convolutions of stride 1 run yet", stride,
+                        paddings[padding]);
     if (in % p->groups || l->out % p->groups)
-        return ssm_fail(b, l, SSM_CONFIG, "has %u groups, which must divide its %u inputs and %u outputs", p->groups, in,
-                        l->out);
+        return ssm_fail(b, l, SSM_CONFIG, "has %u groups, which must divide its %u inputs and %u outputs", p->groups,
+                        in, l->out);
     return SSM_OK;
 }
 
@@ -81,7 +82,8 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
     past = (uint64_t)(p->kernel - 1) * p->dilation;
     scratch = (past + SSM_TILE_FRAMES) * l->in + (uint64_t)SSM_TILE_FRAMES * p->kernel * (l->in / p->groups);
     if (scratch > 1u << 24) {
-        status = ssm_fail(b, l, SSM_LIMIT, "keeps %llu frames of %u channels: too many", (unsigned long long)past, l->in);
+        status =
+            ssm_fail(b, l, SSM_LIMIT, "keeps %llu frames of %u channels: too many", (unsigned long long)past, l->in);
         goto out;
     }
     p->past = (uint32_t)past;
@@ -90,7 +92,8 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
     if ((status = ssm_tensor_take(b, l, "weight", &weight, 3, (uint64_t[]){l->out, l->in / p->groups, p->kernel})) ||
         (status = ssm_bias_take(b, l, bias, l->out, &p->bias)))
         goto out;
-    status = p->groups == l->in && l->out == l->in ? pack_depthwise(p, weight, l->in) : pack_groups(p, weight, l->in, l->out);
+    status = p->groups == l->in && l->out == l->in ? pack_depthwise(p, weight, l->in)
+                                                   : pack_groups(p, weight, l->in, l->out);
     if (status)
         status = ssm_fail(b, l, status, "no memory for its weights");
 out:

@@ -14,7 +14,8 @@ static int derive(struct ssm_build *b, struct ssm_layer *l, double dt)
     struct ssm_hippo *p = l->params;
     uint32_t N = p->order;
     size_t nn = (size_t)N * N;
-    double *work = calloc(2 * nn + 2 * (size_t)N, sizeof(*work)), *A = work, *Abar = A + nn, *B = Abar + nn, *Bbar = B + N;
+    double *work = calloc(2 * nn + 2 * (size_t)N, sizeof(*work)), *A = work, *Abar = A + nn, *B = Abar + nn,
+           *Bbar = B + N;
     double radius;
     int status;
 
@@ -26,15 +27,16 @@ static int derive(struct ssm_build *b, struct ssm_layer *l, double dt)
     ssm_hippo_matrices(p->measure, N, A, B);
     if ((status = ssm_discretize((enum ssm_discretization)p->how, dt, A, B, N, 1, Abar, Bbar)) ||
         (status = ssm_spectral_radius(Abar, N, &radius))) {
-        status = ssm_fail(b, l, status, "cannot be discretised with dt %g by %s: %s", dt, ssm_discretization_words[p->how],
-                          ssm_status_text(status));
+        status = ssm_fail(b, l, status, "cannot be discretised with dt %g by %s: %s", dt,
+                          ssm_discretization_words[p->how], ssm_status_text(status));
         goto out;
     }
     if (!(radius <= SSM_POLE_LIMIT)) {
-        status = ssm_fail(b, l, SSM_UNSTABLE,
-                          "has a pole outside the unit circle: spectral radius %.9g with dt %g by %s; take a smaller dt or "
-                          "bilinear",
-                          radius, dt, ssm_discretization_words[p->how]);
+        status =
+            ssm_fail(b, l, SSM_UNSTABLE,
+                     "has a pole outside the unit circle: spectral radius %.9g with dt %g by %s; take a smaller dt or "
+                     "bilinear",
+                     radius, dt, ssm_discretization_words[p->how]);
         goto out;
     }
     for (size_t i = 0; i < N; i++) {
@@ -42,8 +44,8 @@ static int derive(struct ssm_build *b, struct ssm_layer *l, double dt)
         p->b[i] = (float)Bbar[i];
     }
     if ((status = ssm_matrix_pack_f64(&p->a, Abar, N, N)))
-        status = ssm_fail(b, l, status, "has no coefficients of order %u with dt %g: %s", N, dt,
-                          ssm_status_text(status));
+        status =
+            ssm_fail(b, l, status, "has no coefficients of order %u with dt %g: %s", N, dt, ssm_status_text(status));
 out:
     free(work);
     return status;
@@ -56,17 +58,20 @@ static int keys_read(struct ssm_build *b, struct ssm_layer *l, const json_t *key
 
     if ((status = ssm_key_word(b, l, keys, "measure", ssm_measure_words, &measure, -1)) ||
         (status = ssm_key_count(b, l, keys, "channels", &p->channels, 1, 65536)) ||
-        (status = ssm_expect_in(b, l, p->channels)) || (status = ssm_key_count(b, l, keys, "order", &p->order, 1, 1024)) ||
+        (status = ssm_expect_in(b, l, p->channels)) ||
+        (status = ssm_key_count(b, l, keys, "order", &p->order, 1, 1024)) ||
         (status = ssm_key_word(b, l, keys, "discretization", ssm_discretization_words, &p->how, -1)) ||
         (status = ssm_key_flag(b, l, keys, "scaled", &p->scaled, false)))
         return status;
     p->measure = (enum ssm_measure)measure;
     if (p->scaled && p->measure != SSM_LEGS)
-        return ssm_fail(b, l, SSM_CONFIG, "is scaled, which only the measure legs can be, not %s", ssm_measure_words[measure]);
+        return ssm_fail(b, l, SSM_CONFIG, "is scaled, which only the measure legs can be, not %s",
+                        ssm_measure_words[measure]);
     if (p->measure == SSM_FOUT && p->order % 2)
         return ssm_fail(b, l, SSM_CONFIG, "has order %u: fout stores pairs, so it must be even", p->order);
     if ((uint64_t)p->channels * p->order > SSM_CHANNELS_MAX)
-        return ssm_fail(b, l, SSM_LIMIT, "gives %u x %u channels, more than %u", p->channels, p->order, SSM_CHANNELS_MAX);
+        return ssm_fail(b, l, SSM_LIMIT, "gives %u x %u channels, more than %u", p->channels, p->order,
+                        SSM_CHANNELS_MAX);
     if (p->scaled && !json_object_get(keys, "dt")) {
         *dt = 1;
         return SSM_OK;

@@ -29,8 +29,8 @@ static double *widen(const float *from, size_t n)
 }
 
 /* Abar (n,n) and Bbar (n,in) as the kernels will use them: rounded to float32, Abar through its difference to I. */
-static int coefficients(struct ssm_build *b, struct ssm_layer *l, struct lti_sizes z, const struct lti_tensors *t, double dt,
-                        enum ssm_discretization how, double *Abar, double *Bbar)
+static int coefficients(struct ssm_build *b, struct ssm_layer *l, struct lti_sizes z, const struct lti_tensors *t,
+                        double dt, enum ssm_discretization how, double *Abar, double *Bbar)
 {
     struct ssm_lti *p = l->params;
     double *A = widen(t->A, (size_t)z.n * z.n), *B = widen(t->B, (size_t)z.n * z.in), radius;
@@ -41,8 +41,9 @@ static int coefficients(struct ssm_build *b, struct ssm_layer *l, struct lti_siz
     if (status == SSM_OK)
         status = ssm_spectral_radius(Abar, z.n, &radius);
     if (status == SSM_OK && !(radius <= SSM_POLE_LIMIT)) {
-        status = ssm_fail(b, l, SSM_UNSTABLE, "has a pole outside the unit circle: '%s.A' has spectral radius %.9g after %s",
-                          l->name, radius, ssm_discretization_words[how]);
+        status =
+            ssm_fail(b, l, SSM_UNSTABLE, "has a pole outside the unit circle: '%s.A' has spectral radius %.9g after %s",
+                     l->name, radius, ssm_discretization_words[how]);
         goto out;
     }
     for (size_t i = 0; status == SSM_OK && i < (size_t)z.n * z.n; i++)
@@ -76,7 +77,7 @@ static int block_form(struct ssm_lti *p, struct lti_sizes z, const struct lti_te
 {
     size_t n = z.n, width = n + (size_t)L * z.in;
     double *y = calloc((size_t)L * z.out * width, sizeof(*y)), *x = calloc(n * width, sizeof(*x));
-    double *power = calloc(2 * n * n, sizeof(*power)), *next = power + n * n;      /* Abar^l */
+    double *power = calloc(2 * n * n, sizeof(*power)), *next = power + n * n;        /* Abar^l */
     double *C = widen(t->C, z.out * n), *kernel = calloc(n * z.in, sizeof(*kernel)); /* Abar^l Bbar */
     double *cp = calloc((size_t)z.out * (n + z.in), sizeof(*cp)), *ck = cp + (size_t)z.out * n;
     int status = y && x && power && C && kernel && cp ? SSM_OK : SSM_NOMEM;
@@ -137,9 +138,9 @@ static int derive(struct ssm_build *b, struct ssm_layer *l, struct lti_sizes z, 
 
     if (status == SSM_OK)
         status = coefficients(b, l, z, t, dt, how, Abar, Bbar);
-    if (status == SSM_OK && ((status = ssm_matrix_pack(&p->c, t->C, z.out, z.n)) ||
-                             (status = ssm_matrix_pack(&p->d, t->D, z.out, z.in)) ||
-                             (block_pays(z) && (status = block_form(p, z, t, Abar, Bbar)))))
+    if (status == SSM_OK &&
+        ((status = ssm_matrix_pack(&p->c, t->C, z.out, z.n)) || (status = ssm_matrix_pack(&p->d, t->D, z.out, z.in)) ||
+         (block_pays(z) && (status = block_form(p, z, t, Abar, Bbar)))))
         status = ssm_fail(b, l, status, "cannot keep its matrices: %s", ssm_status_text(status));
     free(Abar);
     free(Bbar);

@@ -31,15 +31,7 @@ struct ssm_norm { /* layernorm, rmsnorm, batchnorm */
     float *mean;   /* (dim); batchnorm only */
 };
 
-enum ssm_activation_fn {
-    SSM_RELU,
-    SSM_GELU,
-    SSM_GELU_TANH,
-    SSM_SILU,
-    SSM_TANH,
-    SSM_SIGMOID,
-    SSM_SOFTPLUS
-};
+enum ssm_activation_fn { SSM_RELU, SSM_GELU, SSM_GELU_TANH, SSM_SILU, SSM_TANH, SSM_SIGMOID, SSM_SOFTPLUS };
 struct ssm_activation {
     enum ssm_activation_fn fn;
 };
@@ -83,9 +75,9 @@ struct ssm_s4d {
     float *c_re, *c_im; /* (H, M+16) 2 C, conjugate pairs counted */
     float *d;           /* (H) */
     /* The chunk form over L = SSM_SCAN_BLOCK frames, per channel, from the rounded coefficients. */
-    float *kernel;           /* (H, 2L): L zeros, then K[l] = Re sum 2 C Abar^l Bbar, D added at l = 0 */
-    float *out_re, *out_im;  /* (H, M, L): 2 C Abar^(j+1), what the carried state adds to frame j */
-    float *in_re, *in_im;    /* (H, L, M+16): Abar^(L-1-i) Bbar, what frame i leaves in the state */
+    float *kernel;            /* (H, 2L): L zeros, then K[l] = Re sum 2 C Abar^l Bbar, D added at l = 0 */
+    float *out_re, *out_im;   /* (H, M, L): 2 C Abar^(j+1), what the carried state adds to frame j */
+    float *in_re, *in_im;     /* (H, L, M+16): Abar^(L-1-i) Bbar, what frame i leaves in the state */
     float *jump_re, *jump_im; /* (H, M+16): Abar^L - 1 */
 };
 
@@ -93,10 +85,10 @@ struct ssm_s4d {
 struct ssm_hippo {
     uint32_t channels, order;
     enum ssm_measure measure;
-    int how;                       /* enum ssm_discretization */
-    bool scaled;                   /* time-varying legs: coefficients depend on t */
-    struct ssm_matrix a;           /* (order, order): Abar - I; empty when scaled */
-    float *b;                      /* (order+16); empty when scaled */
+    int how;             /* enum ssm_discretization */
+    bool scaled;         /* time-varying legs: coefficients depend on t */
+    struct ssm_matrix a; /* (order, order): Abar - I; empty when scaled */
+    float *b;            /* (order+16); empty when scaled */
 };
 
 #endif

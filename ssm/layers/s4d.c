@@ -72,10 +72,11 @@ static int mode_derive(struct ssm_build *b, struct ssm_layer *l, const struct s4
     if (t->B)
         bbar *= t->B[2 * place] + I * t->B[2 * place + 1];
     if (!(cabs(abar) <= SSM_POLE_LIMIT))
-        return ssm_fail(b, l, SSM_UNSTABLE,
-                        "has a pole outside the unit circle: channel %zu, mode %zu of '%s.log_A_real' has |Abar| = %.9g "
-                        "after %s",
-                        h, n, l->name, cabs(abar), ssm_discretization_words[how]);
+        return ssm_fail(
+            b, l, SSM_UNSTABLE,
+            "has a pole outside the unit circle: channel %zu, mode %zu of '%s.log_A_real' has |Abar| = %.9g "
+            "after %s",
+            h, n, l->name, cabs(abar), ssm_discretization_words[how]);
     p->a_re[lane] = (float)(creal(abar) - 1);
     p->a_im[lane] = (float)cimag(abar);
     p->b_re[lane] = (float)creal(bbar);
@@ -83,8 +84,8 @@ static int mode_derive(struct ssm_build *b, struct ssm_layer *l, const struct s4
     p->c_re[lane] = 2 * t->C[2 * place];
     p->c_im[lane] = 2 * t->C[2 * place + 1];
     if (!isfinite(p->b_re[lane]) || !isfinite(p->b_im[lane]) || !isfinite(p->c_re[lane]) || !isfinite(p->c_im[lane]))
-        return ssm_fail(b, l, SSM_NONFINITE, "channel %zu, mode %zu of '%s': Bbar or 2 C is too large for float32", h, n,
-                        l->name);
+        return ssm_fail(b, l, SSM_NONFINITE, "channel %zu, mode %zu of '%s': Bbar or 2 C is too large for float32", h,
+                        n, l->name);
     return SSM_OK;
 }
 
@@ -156,7 +157,7 @@ static void fini(struct ssm_layer *l)
 
     if (!p)
         return;
-    float *owned[] = {p->a_re,   p->a_im,   p->b_re,  p->b_im,  p->c_re,    p->c_im,   p->d,
+    float *owned[] = {p->a_re,   p->a_im,   p->b_re,   p->b_im,  p->c_re,  p->c_im,    p->d,
                       p->kernel, p->out_re, p->out_im, p->in_re, p->in_im, p->jump_re, p->jump_im};
     for (size_t i = 0; i < sizeof(owned) / sizeof(*owned); i++)
         free(owned[i]);
