@@ -128,7 +128,7 @@ static void reopened(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
 {
     if (info->epoch != s->info.epoch && s->is_resetting) {
         resume_new_epoch(s, info); /* the reset was done, its answer was lost */
-    } else if (info->created || info->next < kept_first(&s->kept)) {
+    } else if (info->created) {
         restart_or_lose(s, info);
     } else if (info->next > s->kept.next) {
         stream_kill(s, SSMC_TAKEN,

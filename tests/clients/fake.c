@@ -131,7 +131,8 @@ static void send_refusal(struct fake *f, uint32_t code, uint64_t first)
 static void send_results(struct fake *f)
 {
     uint64_t due = f->applied - f->sent, credit = (f->credit_limit - f->sent_bytes) / sizeof(float);
-    uint32_t frames = (uint32_t)(due < credit ? due : credit), flags = 0;
+    uint32_t frames = (uint32_t)(due < credit ? due : credit), flags = f->gives_times;
+    int64_t time = (int64_t)f->sent;
     if (!f->wants_results || frames == 0)
         return;
     if (f->skips > 0) {
@@ -147,6 +148,8 @@ static void send_results(struct fake *f)
     h.first = &f->sent;
     h.frames = &frames;
     h.flags = &flags;
+    h.n_time = f->gives_times;
+    h.time = &time;
     proto_encode(&h.base, head);
     send_parts(f, head, proto_size(&h.base), f->samples + f->sent, frames * sizeof(float));
     f->sent += frames;
@@ -204,6 +207,43 @@ static void take_open(struct fake *f, const Ssmd__Open *open)
     send_stream(f, created);
 }
 
+static void take_chunk(struct fake *f, const struct proto_chunk *chunk, const float *samples)
+{
+    f->chunks++;
+    f->last_first = chunk->first;
+    f->backfills += (chunk->flags & PROTO_FLAG_BACKFILL) != 0;
+    if (chunk->frames > f->chunk_frames_max)
+        f->chunk_frames_max = chunk->frames;
+    if (f->refuses) {
+        uint32_t code = f->refuses;
+        f->refuses = 0;
+        send_refusal(f, code, chunk->first);
+    } else if (chunk->first > f->next) {
+        if (f->gaps++ == 0)
+            send_refusal(f, SSMD__CODE__GAP, chunk->first);
+    } else if (chunk->first + chunk->frames > f->next) {
+        must(chunk->first + chunk->frames <= FAKE_FRAMES, "more samples than the fake keeps");
+        memcpy(f->samples + chunk->first, samples, chunk->frames * sizeof(float));
+        f->next = chunk->first + chunk->frames;
+        f->gaps = 0;
+    }
+}
+
+static void apply(struct fake *f)
+{
+    uint64_t before = f->applied;
+    if (f->holds)
+        return;
+    f->applied = f->next;
+    if (f->repeats_acks)
+        send_ack(f, before);
+    send_ack(f, f->acks_too_much ? f->applied + 1000000 : f->applied);
+    f->acks_too_much = false;
+    if (f->repeats_acks)
+        send_ack(f, f->applied);
+    send_results(f);
+}
+
 static void take_request(struct fake *f, const void *bytes, size_t size, struct proto_arena *arena)
 {
     Ssmd__FromClient *m;
@@ -214,6 +254,8 @@ static void take_request(struct fake *f, const void *bytes, size_t size, struct 
         return;
     }
     f->forgets = false;
+    if (f->applied < f->next && f->exists)
+        apply(f);
     switch (m->request_case) {
     case SSMD__FROM_CLIENT__REQUEST_HELLO:
         take_hello(f);
@@ -252,43 +294,6 @@ static void take_request(struct fake *f, const void *bytes, size_t size, struct 
     default:
         send_error(f, SSMD__CODE__INTERNAL);
     }
-}
-
-static void take_chunk(struct fake *f, const struct proto_chunk *chunk, const float *samples)
-{
-    f->chunks++;
-    f->last_first = chunk->first;
-    f->backfills += (chunk->flags & PROTO_FLAG_BACKFILL) != 0;
-    if (chunk->frames > f->chunk_frames_max)
-        f->chunk_frames_max = chunk->frames;
-    if (f->refuses) {
-        uint32_t code = f->refuses;
-        f->refuses = 0;
-        send_refusal(f, code, chunk->first);
-    } else if (chunk->first > f->next) {
-        if (f->gaps++ == 0)
-            send_refusal(f, SSMD__CODE__GAP, chunk->first);
-    } else if (chunk->first + chunk->frames > f->next) {
-        must(chunk->first + chunk->frames <= FAKE_FRAMES, "more samples than the fake keeps");
-        memcpy(f->samples + chunk->first, samples, chunk->frames * sizeof(float));
-        f->next = chunk->first + chunk->frames;
-        f->gaps = 0;
-    }
-}
-
-static void apply(struct fake *f)
-{
-    uint64_t before = f->applied;
-    if (f->holds)
-        return;
-    f->applied = f->next;
-    if (f->repeats_acks)
-        send_ack(f, before);
-    send_ack(f, f->acks_too_much ? f->applied + 1000000 : f->applied);
-    f->acks_too_much = false;
-    if (f->repeats_acks)
-        send_ack(f, f->applied);
-    send_results(f);
 }
 
 static void take_data(struct fake *f, zmq_msg_t *head, zmq_msg_t *body, struct proto_arena *arena)
@@ -379,7 +384,7 @@ struct fake *fake_start(void)
     f->message_bytes = 1 << 16;
     f->chunk_frames = 1024;
     f->stream_window = 16384;
-    f->connection_window = 65536;
+    f->connection_window = 20000;
     f->zmq = zmq_ctx_new();
     f->router = zmq_socket(f->zmq, ZMQ_ROUTER);
     zmq_setsockopt(f->router, ZMQ_LINGER, &linger, sizeof linger);

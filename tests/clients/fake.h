@@ -25,7 +25,8 @@ struct fake {
     /* what it is told */
     bool is_silent;      /* takes everything, answers nothing */
     bool forgets;        /* does not know the connection: once */
-    bool holds;          /* applies nothing */
+    bool holds;          /* applies nothing; afterwards, at the next message */
+    bool gives_times;    /* results have one, and so stay apart */
     bool repeats_acks;   /* every acknowledgement three times, an old one among them */
     bool acks_too_much;  /* frames that were never sent: once */
     unsigned swallows;   /* so many data messages vanish */

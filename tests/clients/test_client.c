@@ -325,6 +325,44 @@ static void credit__results_not_taken__daemon_may_send_no_more_than_the_buffer(v
     assert_int_equal(b->taken, 4000);
 }
 
+static void credit__some_results_taken__grants_what_was_taken(void **state)
+{
+    struct bench *b = *state;
+    struct ssmc_result result;
+    TELL(b, gives_times, true);
+    open_stream(b, 0, 4096);
+    for (uint64_t i = 1; i <= 2; i++) {
+        assert_int_equal(push(b, 500), SSMC_OK);
+        for (int turn = 0; turn < 500 && SEEN(b, sent) < 500 * i; turn++)
+            assert_true(ssmc_poll(b->c, 5) >= 0);
+    }
+    uint64_t ns; /* what was sent is here when this is answered */
+    assert_int_equal(ssmc_ping(b->c, &ns, 5000), SSMC_OK);
+    assert_int_equal(ssmc_next(b->s, &result), 1);
+    assert_int_equal(result.frames, 500);
+    b->taken = 500;
+    for (int turn = 0; turn < 500 && SEEN(b, credit_limit) <= 4096; turn++)
+        assert_true(ssmc_poll(b->c, 5) >= 0);
+    assert_int_equal(SEEN(b, credit_limit), 2000 + 4096);
+    close_stream(b);
+}
+
+static void close__frames_not_applied__waits_for_them(void **state)
+{
+    struct bench *b = *state;
+    open_stream(b, 0, 0);
+    TELL(b, holds, true);
+    assert_int_equal(push(b, 100), SSMC_OK);
+    assert_int_equal(ssmc_close(b->s, 100), SSMC_TIMEOUT);
+    assert_int_equal(push(b, 1), SSMC_INVAL);
+    assert_int_equal(SEEN(b, closes), 0);
+    TELL(b, holds, false);
+    uint64_t ns;
+    assert_int_equal(ssmc_ping(b->c, &ns, 5000), SSMC_OK);
+    close_stream(b);
+    assert_int_equal(SEEN(b, closes), 1);
+}
+
 static void results__with_a_hole__are_asked_for_again(void **state)
 {
     struct bench *b = *state;
@@ -578,6 +616,8 @@ int main(void)
         WITH_FAKE(acks__repeated_and_old__change_nothing),
         WITH_FAKE(acks__of_frames_never_sent__are_an_error_and_cured),
         WITH_FAKE(credit__results_not_taken__daemon_may_send_no_more_than_the_buffer),
+        WITH_FAKE(credit__some_results_taken__grants_what_was_taken),
+        WITH_FAKE(close__frames_not_applied__waits_for_them),
         WITH_FAKE(results__with_a_hole__are_asked_for_again),
         WITH_FAKE(result__held_over_a_poll__stays_where_it_is),
         WITH_FAKE(link__connection_forgotten__stream_goes_on_from_the_daemons_next),
