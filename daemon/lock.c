@@ -23,6 +23,8 @@ int lock_acquire(int *out, const char *path)
         errno = ENAMETOOLONG;
         return LOCK_IO;
     }
+    if (lstat(path, &found) == 0 && !S_ISSOCK(found.st_mode))
+        return LOCK_NOT_SOCKET;
     fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return LOCK_IO;
@@ -31,10 +33,6 @@ int lock_acquire(int *out, const char *path)
 
         close(fd);
         return status;
-    }
-    if (lstat(path, &found) == 0 && !S_ISSOCK(found.st_mode)) {
-        close(fd);
-        return LOCK_NOT_SOCKET;
     }
     *out = fd;
     return LOCK_OK;
