@@ -92,13 +92,11 @@ struct ssmc_stream {
     bool is_ended;                 /* reader: nothing more will come */
     bool is_reopening;             /* its open is on its way */
     bool must_create, from_oldest; /* how to open it: anew; with results from the oldest kept */
-    bool is_fenced;                /* what the daemon sent before it answered close is here */
     bool is_held;                  /* the daemon had no room for frames from held_index on */
     uint64_t held_index;
     bool has_new_daemon; /* the incarnation changed since it was opened last */
     uint8_t incarnation[16];
-    bool is_freed;         /* the caller gave it up; what still comes for the handle is passed over */
-    bool is_first_unknown; /* results begin where the first one says */
+    bool is_freed; /* the caller gave it up; what still comes for the handle is passed over */
     int dead_status;
     char *dead_text;
     uint32_t handle;

@@ -108,29 +108,7 @@ static void ask(struct ssmc_stream *s)
 
 static bool has_every_result(const struct ssmc_stream *s)
 {
-    if (!s->wants_results || s->is_ended || s->result_next >= s->info.result_next)
-        return true;
-    return s->is_first_unknown && s->is_fenced; /* everything was received by whoever wrote before */
-}
-
-static void answer_fence(struct ssmc *c, struct request *r, const Ssmd__Reply *reply)
-{
-    (void)c;
-    struct ssmc_stream *s = r->context;
-    s->is_fenced = reply != NULL;
-}
-
-/* No result came to a stream that had some before it was opened here: either all of them were received long ago, or they
- * are on their way. Behind the answer to a ping there are none on their way. */
-static void fence(struct ssmc_stream *s)
-{
-    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
-    Ssmd__Ping ping = SSMD__PING__INIT;
-    if (!s->close_answered || !s->is_first_unknown || s->is_fenced || s->request.id != 0 || s->state != STREAM_LIVE)
-        return;
-    message.request_case = SSMD__FROM_CLIENT__REQUEST_PING;
-    message.ping = &ping;
-    (void)request_send(s->c, &s->request, &message, answer_fence, s); /* tried again at the next turn */
+    return !s->wants_results || s->is_ended || s->result_next >= s->info.result_next;
 }
 
 /* Close or reset was refused, or the daemon lost the stream and it began again. */
@@ -154,7 +132,6 @@ int ssmc_close(struct ssmc_stream *s, int timeout_ms)
         if (s->control_status != 0)
             return take_status(s);
         ask(s);
-        fence(s);
         if (s->close_answered && has_every_result(s))
             return SSMC_OK;
         if ((rc = wait_turn(s, until, "closing")) != 0)

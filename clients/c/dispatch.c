@@ -121,7 +121,8 @@ static void take_event(struct ssmc *c, const Ssmd__Event *event)
 /* What we sent was not understood, as a whole. */
 static bool is_about_a_message(Ssmd__Code code)
 {
-    return code == SSMD__CODE__MALFORMED || code == SSMD__CODE__FEATURE || code == SSMD__CODE__TOO_LARGE;
+    return code == SSMD__CODE__MALFORMED || code == SSMD__CODE__FEATURE || code == SSMD__CODE__TOO_LARGE ||
+           code == SSMD__CODE__BAD_HANDLE || code == SSMD__CODE__BAD_FORMAT;
 }
 
 static int take_control(struct ssmc *c, const void *bytes, size_t size)
@@ -171,9 +172,6 @@ static int take_chunk(struct ssmc_stream *s, struct result_chunk *chunk, const u
     }
     size_t frame_bytes = s->results.channels * sizeof(float);
     s->arrived_bytes += chunk->frames * frame_bytes;
-    if (s->is_first_unknown && chunk->first > s->result_next)
-        s->result_next = chunk->first;
-    s->is_first_unknown = false;
     if (chunk->first > s->result_next && s->reader) {
         s->lost += chunk->first - s->result_next;
         s->result_next = chunk->first;

@@ -94,6 +94,12 @@ static void build_open(const struct ssmc_stream *s, Ssmd__Open *open)
     open->results = s->wants_results;
 }
 
+/* Where results begin on this connection. */
+static uint64_t first_result(const Ssmd__StreamInfo *info)
+{
+    return info->has_results_from ? info->results_from : info->result_next;
+}
+
 /* The daemon no longer has what was applied: begin again where it stands, if that was asked for. */
 static void restart_or_lose(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
 {
@@ -113,9 +119,8 @@ static void restart_or_lose(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
     s->info.applied = s->kept.next;
     stream_restart_input(s, info->applied, info->next);
     results_clear(&s->results);
-    stream_restart_results(s, info->epoch, info->result_first);
+    stream_restart_results(s, info->epoch, first_result(info));
     s->result_hand = 0;
-    s->is_first_unknown = true;
     s->is_resetting = false;
     s->close_sent = false;
     if (s->is_closing) { /* what was to be closed is not there: the caller has to push it again */
@@ -167,7 +172,6 @@ static void refused(struct ssmc_stream *s, const Ssmd__Error *error)
                     s->has_new_daemon ? "it was started anew and keeps no state" : error->text);
     } else if (error->code == SSMD__CODE__TOO_NEW || error->code == SSMD__CODE__TOO_OLD) {
         if (s->restart_lost) {
-            s->is_first_unknown = true;
             s->from_oldest = true;
             resume_enqueue(s);
         } else {
@@ -212,7 +216,7 @@ void resume_step(struct ssmc *c)
         memcpy(s->incarnation, c->daemon.incarnation, sizeof s->incarnation);
         build_open(s, &open);
         open.mode = s->must_create ? SSMD__OPEN_MODE__CREATE : SSMD__OPEN_MODE__RESUME;
-        open.has_results_from = s->wants_results && !s->must_create && !s->is_first_unknown && !s->from_oldest;
+        open.has_results_from = s->wants_results && !s->must_create && !s->from_oldest;
         open.results_from = s->result_next;
         message.request_case = SSMD__FROM_CLIENT__REQUEST_OPEN;
         message.open = &open;
@@ -236,8 +240,7 @@ static int opened(struct ssmc *c, void *context, const Ssmd__Reply *reply)
         return rc;
     s->info.applied = s->kept.next; /* both 0: nothing is in flight */
     stream_restart_input(s, info->applied, info->next);
-    s->is_first_unknown = s->from_oldest;
-    stream_restart_results(s, info->epoch, s->from_oldest ? info->result_first : s->result_next);
+    stream_restart_results(s, info->epoch, first_result(info));
     s->from_oldest = false;
     memcpy(s->incarnation, c->daemon.incarnation, sizeof s->incarnation);
     s->is_new = false;

@@ -317,7 +317,8 @@ static void stop_reading(struct ssmc_stream *s)
     message.request_case = SSMD__FROM_CLIENT__REQUEST_CLOSE;
     message.close = &close_it;
     close_it.handle = s->handle;
-    (void)link_send(s->c, &message); /* without it credit stops them */
+    message.request_id = ++s->c->last_request; /* nobody waits for the answer */
+    (void)link_send(s->c, &message);           /* without it credit stops them */
 }
 
 void ssmc_stream_free(struct ssmc_stream *s)

@@ -89,6 +89,8 @@ static void send_stream(struct fake *f, bool created)
     info.has_handle = info.has_created = 1;
     info.handle = f->handle;
     info.created = created;
+    info.has_results_from = f->wants_results;
+    info.results_from = f->sent;
     reply.answer_case = SSMD__REPLY__ANSWER_STREAM;
     reply.stream = &info;
     send_reply(f, &reply);
