@@ -179,6 +179,13 @@ void models_dir_init(struct models_dir *dir)
     model_write(dir, "broken", CONFIG("2", "{\"type\":\"linear\",\"name\":\"mix\",\"in\":2,\"out\":2,\"bias\":false}"),
                 &wide, 1);
     cases_link(dir);
+    model_write(dir, "slow",
+                "{\"model_type\":\"ssmd\",\"format_version\":1,\"name\":\"slow\","
+                "\"input\":{\"kind\":\"signal\",\"channels\":1,\"sample_rate\":1000},"
+                "\"output\":{\"kind\":\"signal\",\"channels\":512,\"sample_rate\":1000},"
+                "\"layers\":[{\"type\":\"hippo\",\"name\":\"h\",\"measure\":\"legs\",\"channels\":1,\"order\":512,"
+                "\"dt\":0.001,\"discretization\":\"zoh\"}]}",
+                NULL, 0);
     model_write(dir, "garbled", "{\"model_type\": ", NULL, 0);
 }
 

@@ -38,7 +38,7 @@ size_t reference_load_all(struct reference *out, size_t most);
 void reference_free_all(struct reference *all, size_t n);
 
 /* A directory of models in a temporary place: `twice` (y = 2 x), `pair` (two channels, y = 2 x), `broken` (a tensor has the
- * wrong shape), `garbled` (config.json is no JSON), and the golden cases as `case-NAME`. What twice makes is known without a library. */
+ * wrong shape), `garbled` (config.json is no JSON), `slow` (takes most of a second to load), and the golden cases as `case-NAME`. What twice makes is known without a library. */
 struct models_dir {
     char path[64];
 };
