@@ -237,8 +237,8 @@ static int report(const struct run *r, uint64_t out_frames)
             r->options.view == SSM_SCAN ? "scan" : "step", r->options.chunk, ssm_engine_isa(r->engine));
     double duration = i->in_rate > 0 ? (double)r->frames / i->in_rate : 0;
     if (duration > 0)
-        fprintf(to, "real-time factor: %.3g (%.0f times as fast as the signal)\n", r->seconds / duration,
-                r->seconds > 0 ? duration / r->seconds : 0);
+        fprintf(to, "real-time factor: %.4g (%.3f s of signal in %.3f s)\n", r->seconds > 0 ? duration / r->seconds : 0,
+                duration, r->seconds);
     else if (i->in_rate <= 0)
         fprintf(to, "tokens per second: %.0f\n", r->seconds > 0 ? (double)r->frames / r->seconds : 0);
     return fflush(to) == 0 ? EX_OK : EX_IOERR;
