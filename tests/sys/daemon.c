@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -82,6 +83,7 @@ static int notify_open(const struct sys_daemon *d)
 
 static void child_run(const struct sys_daemon *d)
 {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails must not leave it running */
     char program[256];
     int log = open(d->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 
