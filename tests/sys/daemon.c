@@ -83,10 +83,10 @@ static int notify_open(const struct sys_daemon *d)
 
 static void child_run(const struct sys_daemon *d)
 {
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails must not leave it running */
     char program[256];
     int log = open(d->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails must not leave it running */
     program_path(program, sizeof(program));
     if (log < 0 || dup2(log, STDERR_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0)
         _exit(126);
