@@ -33,6 +33,7 @@ struct loop {
     void *context, *router;
     int signal_fd, timer_fd;
     int locks[CONF_LIST_MAX + 1];
+    const char *locked[CONF_LIST_MAX + 1]; /* the sockets' paths, within conf */
     uint32_t locks_n;
     uint64_t now_ns; /* of this tick */
     uint64_t started_ns;

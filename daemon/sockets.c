@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sysexits.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #define ROUTER_RCVHWM     256  /* messages of one peer; with max_message the most that it can make us hold */
@@ -99,7 +100,7 @@ static int endpoint_lock(struct loop *loop, const char *endpoint)
     directory_make(path);
     switch (lock_acquire(&loop->locks[loop->locks_n], path)) {
     case LOCK_OK:
-        loop->locks_n++;
+        loop->locked[loop->locks_n++] = path;
         return EX_OK;
     case LOCK_HELD:
         log_event(LOG_ERR, "endpoint_taken", "endpoint=%s error=%s", endpoint, "another daemon serves this endpoint");
@@ -184,6 +185,9 @@ void sockets_close(struct loop *loop)
     if (loop->context)
         zmq_ctx_term(loop->context);
     loop->router = loop->tap.socket = loop->context = NULL;
-    while (loop->locks_n > 0)
-        lock_release(loop->locks[--loop->locks_n]);
+    while (loop->locks_n > 0) {
+        loop->locks_n--;
+        (void)!unlink(loop->locked[loop->locks_n]); /* libzmq leaves it; under the lock it is ours */
+        lock_release(loop->locks[loop->locks_n]);
+    }
 }
