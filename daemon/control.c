@@ -24,8 +24,8 @@ static void credit_writer(struct loop *loop, struct stream *stream, struct outle
             batcher_add(&loop->batcher, stream);
     }
     deliver_wake(loop, outlet);
-    if (stream->is_closed)
-        loop_stream_settle(loop, stream);
+    if (stream->is_closed) /* now, so that a request behind this one finds the id free */
+        loop_closed_check(loop, stream);
 }
 
 static void credit_take(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Credit *credit)

@@ -225,8 +225,10 @@ static void message_take(struct loop *loop, zmq_msg_t *parts, int n)
     size_t size = zmq_msg_size(&parts[0]);
     struct conn *conn = conns_find(&loop->conns, id, size);
 
-    if (conn && conn->is_gone)
-        return;
+    if (conn && conn->is_gone) { /* it is here after all: as a stranger */
+        loop_conn_forget(loop, conn);
+        conn = NULL;
+    }
     if (conn)
         conn->heard_ns = loop->now_ns;
     if (n == 2) {

@@ -245,6 +245,19 @@ static bool is_received(const struct stream *stream)
     return !stream->wants_results || stream->received >= stream->ring.hi;
 }
 
+void loop_closed_check(struct loop *loop, struct stream *stream)
+{
+    struct outlet *outlet;
+    bool is_read = false;
+
+    TAILQ_FOREACH(outlet, &stream->outlets, of_stream) {
+        is_read |= outlet->reader;
+        deliver_wake(loop, outlet);
+    }
+    if (is_received(stream) && !is_read)
+        loop_stream_remove(loop, stream);
+}
+
 static void stream_settle(struct loop *loop, struct stream *stream)
 {
     if (stream->place != PLACE_NONE || stream->head)
@@ -265,15 +278,8 @@ static void stream_settle(struct loop *loop, struct stream *stream)
         stream->active_ns = loop->now_ns;
         request_answer(loop, stream);
     }
-    if (stream->is_closed) {
-        struct outlet *outlet;
-
-        TAILQ_FOREACH(outlet, &stream->outlets, of_stream)
-            deliver_wake(loop, outlet);
-        if (is_received(stream) && (TAILQ_EMPTY(&stream->outlets) || (TAILQ_FIRST(&stream->outlets) == stream->outlet &&
-                                                                      TAILQ_NEXT(stream->outlet, of_stream) == NULL)))
-            loop_stream_remove(loop, stream);
-    }
+    if (stream->is_closed)
+        loop_closed_check(loop, stream);
 }
 
 void loop_settle(struct loop *loop)
