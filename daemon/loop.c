@@ -133,13 +133,15 @@ static void conns_sweep(struct loop *loop)
 /* Whether everything accepted is applied, and everything computed was sent to writers that are there. */
 static bool is_drained(const struct loop *loop)
 {
-    if (loop->batcher.in_flight > 0 || !TAILQ_EMPTY(&loop->batcher.models) || !TAILQ_EMPTY(&loop->batcher.stalled) ||
-        !TAILQ_EMPTY(&loop->settling) || !deliver_is_idle(loop))
+    if (loop->batcher.in_flight > 0 || !TAILQ_EMPTY(&loop->batcher.models) || !TAILQ_EMPTY(&loop->settling) ||
+        !deliver_is_idle(loop))
         return false;
     for (uint32_t i = 0; i < loop->streams.n; i++) {
         const struct stream *s = loop->streams.sorted[i];
+        bool is_hopeless =
+            s->place == PLACE_STALLED && !s->outlet; /* its ring is full and nobody is there to take it */
 
-        if (s->head || (s->outlet && s->outlet->next < s->ring.hi))
+        if ((s->head && !is_hopeless) || (s->outlet && s->outlet->next < s->ring.hi))
             return false;
     }
     return true;
@@ -152,7 +154,8 @@ static void timer_take(struct loop *loop)
     if (read(loop->timer_fd, &expired, sizeof(expired)) < 0)
         return;
     streams_sweep(loop);
-    conns_sweep(loop);
+    if (!loop->has_more) /* else what the silent said may wait in the socket */
+        conns_sweep(loop);
     batcher_retry(&loop->batcher);
     if (loop->drain_ns && (is_drained(loop) || loop->now_ns - loop->drain_ns > loop->conf.drain_ms * CLOCK_MS))
         loop->is_over = true;
@@ -226,12 +229,12 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
     loop->has_more = false;
     if (items[ITEM_SIGNAL].revents)
         signals_take(loop);
-    if (items[ITEM_TIMER].revents)
-        timer_take(loop);
     if (n > ITEM_TAP && items[ITEM_TAP].revents)
         loop->has_more |= tap_drain(&loop->tap);
     if (items[ITEM_ROUTER].revents)
         loop->has_more |= ingest_drain(loop);
+    if (items[ITEM_TIMER].revents)
+        timer_take(loop);
     jobs_take(loop);
     batches_form(loop);
     deliver_flush(loop);
