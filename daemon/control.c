@@ -24,7 +24,8 @@ static void credit_writer(struct loop *loop, struct stream *stream, struct outle
             batcher_add(&loop->batcher, stream);
     }
     deliver_wake(loop, outlet);
-    if (stream->is_closed) /* now, so that a request behind this one finds the id free */
+    /* Now, so that a request behind this one finds the id free; a request that waits is answered first, at the tick's end. */
+    if (stream->is_closed && stream->request == REQUEST_NONE)
         loop_closed_check(loop, stream);
 }
 

@@ -366,6 +366,47 @@ static void close__without_credit__answers_after_credit_came(void **state)
     daemon_stop(d);
 }
 
+static void closed_stream__received__gives_its_id_to_the_very_next_request(void **state)
+{
+    struct sys_daemon *d = daemon_start("");
+    struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
+
+    (void)state;
+    for (int round = 0; round < 200; round++) {
+        struct wire_stream *s = wire_open(w, "s", golden.name, WIRE_RESULTS | WIRE_NO_CREDIT | WIRE_CREATE);
+
+        wire_credit(w, s, 0, 1 << 20);
+        wire_push(w, s, in_at(0), 10, 0);
+        assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
+        assert_int_equal(s->results, 10);
+        wire_credit(w, s, 10, 1 << 20);
+    }
+    wire_free(w);
+    daemon_stop(d);
+}
+
+static void close__again_and_then_credit__is_answered_all_the_same(void **state)
+{
+    struct sys_daemon *d = daemon_start("");
+    struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
+
+    (void)state;
+    for (int round = 0; round < 100; round++) {
+        struct wire_stream *s = wire_open(w, "s", golden.name, WIRE_RESULTS | WIRE_NO_CREDIT);
+        uint64_t request;
+
+        wire_credit(w, s, 0, 1 << 20);
+        wire_push(w, s, in_at(0), 10, 0);
+        assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
+        request = wire_close_send(w, s);
+        wire_credit(w, s, 10, 1 << 20);
+        WIRE_UNTIL(w, w->reply && w->reply->request_id == request);
+        WIRE_UNTIL(w, wire_counter(w, "streams") == 0);
+    }
+    wire_free(w);
+    daemon_stop(d);
+}
+
 static void closed_stream__never_received__goes_after_linger_ms(void **state)
 {
     struct sys_daemon *d = daemon_start("linger_ms = 200\n");
@@ -559,6 +600,8 @@ int main(void)
         cmocka_unit_test(reset__behind_queued_frames__waits_its_turn_and_begins_a_new_epoch_at_0),
         cmocka_unit_test(close__behind_queued_frames__answers_when_every_result_left),
         cmocka_unit_test(close__without_credit__answers_after_credit_came),
+        cmocka_unit_test(closed_stream__received__gives_its_id_to_the_very_next_request),
+        cmocka_unit_test(close__again_and_then_credit__is_answered_all_the_same),
         cmocka_unit_test(closed_stream__never_received__goes_after_linger_ms),
         cmocka_unit_test(library__forgotten_by_the_daemon__resumes_and_loses_nothing),
         cmocka_unit_test(daemon__killed_and_started_again__library_restarts_or_reports_lost),
