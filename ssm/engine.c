@@ -2,7 +2,7 @@
  *
  * Engines, programs, and the advance of a ragged batch.
  *
- * The members of the team share a batch by streams: each takes rows that lie together, cuts them into tiles of at most
+ * The members of the team share a batch by streams: each claims rows that lie together, cuts them into tiles of at most
  * SSM_TILE_FRAMES frames (several short rows in one tile, one long row over many) and runs each tile depth-first through
  * the graph. No kernel's bits depend on what else is in a tile, so neither do a stream's results.
  *
@@ -158,7 +158,8 @@ struct advance {
     struct ssm_program *program;
     struct ssm_row *rows;
     size_t n;
-    uint64_t frames; /* of all rows that run */
+    uint64_t frames;    /* of all rows that run */
+    atomic_size_t next; /* row that nobody has claimed */
 };
 
 /* A tile being filled: pieces of rows, with where their input comes from and their output goes. */
@@ -236,24 +237,33 @@ static void row_run(const struct advance *a, struct filling *f, struct ssm_row *
     row->out_frames = row->frames;
 }
 
-/* Member m of M takes the rows whose first frame lies in its M-th of all frames. */
-static void member_run(void *context, uint32_t member, uint32_t members)
+/* Claims the next rows, about a tile of them: *from to the value returned; equal when none are left. */
+static size_t rows_claim(struct advance *a, size_t *from)
 {
-    const struct advance *a = context;
+    size_t at = atomic_load(&a->next), to;
+
+    do {
+        uint64_t frames = 0;
+
+        for (to = at; to < a->n && frames < SSM_TILE_FRAMES; to++)
+            frames += a->rows[to].frames;
+    } while (!atomic_compare_exchange_weak(&a->next, &at, to));
+    *from = at;
+    return to;
+}
+
+static void member_run(void *context, uint32_t member)
+{
+    struct advance *a = context;
     struct ssm_workspace *space = &a->program->workspace[member];
     struct filling f = {.space = space, .tile = {.rows = space->row, .scratch = space->scratch}};
-    uint64_t from = a->frames * member / members, to = a->frames * (member + 1) / members, at = 0;
     unsigned mode = ssm_cpu_floats_flush();
+    size_t from, to;
 
-    for (size_t i = 0; i < a->n && at < to; i++) {
-        struct ssm_row *row = &a->rows[i];
-
-        if (row->status != SSM_OK || row->slot.index < 0)
-            continue;
-        if (at >= from)
-            row_run(a, &f, row);
-        at += row->frames;
-    }
+    while ((to = rows_claim(a, &from)) > from)
+        for (size_t i = from; i < to; i++)
+            if (a->rows[i].status == SSM_OK && a->rows[i].slot.index >= 0)
+                row_run(a, &f, &a->rows[i]);
     tile_run(a, &f);
     ssm_cpu_floats_restore(mode);
 }
@@ -292,6 +302,6 @@ int ssm_advance(struct ssm_program *program, struct ssm_row *rows, size_t n)
     if (a.frames > 0 && n > 1 && a.frames * program->frame_work >= TEAM_WORK)
         ssm_team_run(program->engine->team, member_run, &a);
     else if (a.frames > 0)
-        member_run(&a, 0, 1);
+        member_run(&a, 0);
     return first;
 }
