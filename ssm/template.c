@@ -35,12 +35,12 @@ static const struct parameter_row {
     [RATE] = {"rate", HZ, 1e-3, 1e7, 0},
     [CHANNELS] = {"channels", COUNT, 1, 64, 1},
     [ORDER] = {"order", COUNT, 1, 256, 16},
-    [WINDOW] = {"window", SECONDS, 1e-6, 1e6, 180},
+    [WINDOW] = {"window", SECONDS, 1e-6, 1e6, 360},
     [HORIZON] = {"horizon", SECONDS, 1e-7, 1e5, 18},
     [MEMORY] = {"memory", SECONDS, 1e-6, 1e9, 5040},
     [RIDGE] = {"ridge", PLAIN, 1e-12, 1e6, 3e-4},
-    [SHORT] = {"short", SECONDS, 1e-7, 1e6, 36},
-    [LONG] = {"long", SECONDS, 1e-7, 1e9, 3600},
+    [SHORT] = {"short", SECONDS, 1e-7, 1e6, 40},
+    [LONG] = {"long", SECONDS, 1e-7, 1e9, 7200},
 };
 
 static const struct template_row {
@@ -49,6 +49,8 @@ static const struct template_row {
 } templates[] = {{"memory", HORIZON}, {"forecast", PARAMETERS}};
 
 enum { TEMPLATES = sizeof(templates) / sizeof(templates[0]), FEATURES_MAX = 1024, VALUE_BYTES = 32 };
+
+#define WINDOW_LENGTH 2.0 /* of legt, in its matrices' own time: see ssm/hippo.h */
 
 struct filling {
     const struct template_row *template;
@@ -125,6 +127,9 @@ static int value_store(struct filling *f, enum parameter p, double value, size_t
         status = SSM_OK;
     }
     json_decref(number);
+    /* 1.0000001 was rounded to "1.0", of which the other spelling is 1. */
+    if (status == SSM_OK && f->value[p] == floor(f->value[p]) && fabs(f->value[p]) < 1e9 && strchr(f->text[p], '.'))
+        return value_store(f, p, f->value[p], digits);
     return status;
 }
 
@@ -313,7 +318,7 @@ static json_t *hippo_new(const struct filling *f)
 {
     return json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:s}", "type", "hippo", "name", "memory", "measure", "legt",
                      "channels", (int)f->value[CHANNELS], "order", (int)f->value[ORDER], "dt",
-                     1 / (f->value[RATE] * f->value[WINDOW]), "discretization", "bilinear");
+                     WINDOW_LENGTH / (f->value[RATE] * f->value[WINDOW]), "discretization", "bilinear");
 }
 
 static json_t *rls_new(const struct filling *f)

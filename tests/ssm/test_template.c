@@ -14,9 +14,10 @@
 #include <cmocka.h>
 
 #include "ssm/model.h"
+#include "tests/ssm/running.h"
 
 #define FORECAST_360                                                                                                   \
-    "forecast:rate=360,channels=1,order=16,window=0.5,horizon=0.05,memory=14,ridge=0.0003,short=0.1,long=10"
+    "forecast:rate=360,channels=1,order=16,window=1,horizon=0.05,memory=14,ridge=0.0003,short=0.111,long=20"
 
 static json_t *config_of(const char *spec, double rate, uint32_t channels)
 {
@@ -91,7 +92,7 @@ static void template__hint__fills_rate_and_channels(void **state)
     (void)state;
     expect_name("forecast", 360, 0, FORECAST_360);
     expect_name("forecast", 360, 1, FORECAST_360);
-    expect_name("memory", 48000.5, 2, "memory:rate=48000.5,channels=2,order=16,window=0.00375");
+    expect_name("memory", 48000.5, 2, "memory:rate=48000.5,channels=2,order=16,window=0.0075");
 }
 
 static void template__no_hint__is_accepted(void **state)
@@ -204,7 +205,8 @@ static void template__spelling_and_order__do_not_change_the_name(void **state)
 {
     (void)state;
     expect_name("forecast:order=16,horizon=5e-2,rate=3.6e2", 0, 0, FORECAST_360);
-    expect_name("forecast:window=0.50000000001,rate=360", 0, 0, FORECAST_360);
+    expect_name("forecast:window=1.0000000001,rate=360", 0, 0, FORECAST_360);
+    expect_name("forecast:window=1.0,rate=360.0", 0, 0, FORECAST_360);
 }
 
 static void template__name__gives_the_same_configuration_again(void **state)
@@ -239,7 +241,7 @@ static void template__forecast__counts_times_in_samples(void **state)
     assert_int_equal(json_array_size(layers), 2);
     assert_string_equal(json_string_value(json_object_get(hippo, "measure")), "legt");
     assert_true(number_at(hippo, "channels") == 2 && number_at(hippo, "order") == 8);
-    assert_float_equal(number_at(hippo, "dt"), 0.004, 1e-12);
+    assert_float_equal(number_at(hippo, "dt"), 0.008, 1e-12);
     assert_true(number_at(rls, "targets") == 2 && number_at(rls, "horizon") == 10);
     assert_true(number_at(rls, "short") == 50 && number_at(rls, "long") == 3000);
     assert_float_equal(number_at(rls, "forgetting"), 0.99950012497916927, 1e-15); /* exp(-1/2000) */
@@ -256,7 +258,7 @@ static void template__memory__gives_out_the_coefficients(void **state)
     assert_int_equal(json_array_size(json_object_get(config, "layers")), 1);
     assert_true(number_at(json_object_get(config, "output"), "channels") == 15);
     assert_true(number_at(json_object_get(config, "output"), "sample_rate") == 100);
-    assert_float_equal(number_at(json_array_get(json_object_get(config, "layers"), 0), "dt"), 0.005, 1e-15);
+    assert_float_equal(number_at(json_array_get(json_object_get(config, "layers"), 0), "dt"), 0.01, 1e-15);
     json_decref(config);
 }
 
@@ -279,6 +281,80 @@ static void template__every_template__loads_as_a_model(void **state)
     }
 }
 
+static double legendre(int n, double x)
+{
+    double before = 1, now = n ? x : 1;
+
+    for (int k = 1; k < n; k++) {
+        double next = ((2 * k + 1) * x * now - k * before) / (k + 1);
+
+        before = now;
+        now = next;
+    }
+    return now;
+}
+
+/* The signal: slow against a window of a second, and never the same in any two. */
+static double slow_signal(double t)
+{
+    return 0.2 + 0.3 * t - 0.05 * t * t + 0.5 * sin(3 * t);
+}
+
+enum { SLOW_ORDER = 8, SLOW_RATE = 400, SLOW_FRAMES = 5 * SLOW_RATE };
+
+/* The coefficients after the last frame of the slow signal. */
+static void remember(const char *spec, float *last)
+{
+    static float in[SLOW_FRAMES], out[SLOW_FRAMES * SLOW_ORDER];
+    struct ssm_error err = {""};
+    struct ssm_model *model = NULL;
+    struct running r;
+
+    for (int t = 0; t < SLOW_FRAMES; t++) {
+        in[t] = (float)slow_signal((double)t / SLOW_RATE);
+    }
+    if (ssm_model_load(&model, spec, NULL, &err)) {
+        fail_msg("%s: %s", spec, err.text);
+    }
+    running_open(&r, model, NULL, 1, 1);
+    running_pass(&r, SSM_STEP, in, SLOW_FRAMES, out, NULL, SLOW_FRAMES, 1);
+    running_close(&r);
+    ssm_model_free(model);
+    memcpy(last, out + (SLOW_FRAMES - 1) * SLOW_ORDER, SLOW_ORDER * sizeof(*last));
+}
+
+/* The largest error of sum over n of x_n sqrt(2n+1) P_n(1 - 2 s / window) against the signal s seconds ago, for s from 0 to
+ * `window`. */
+static double recall_error(const float *x, double window)
+{
+    double worst = 0;
+
+    for (int k = 0; k <= 40; k++) {
+        double s = window * k / 40, f = 0;
+
+        for (int n = 0; n < SLOW_ORDER; n++) {
+            f += x[n] * sqrt(2.0 * n + 1) * legendre(n, 1 - 2 * s / window);
+        }
+        worst = fmax(worst, fabs(f - slow_signal((SLOW_FRAMES - 1.0) / SLOW_RATE - s)));
+    }
+    return worst;
+}
+
+static void template__memory__holds_the_window_it_names(void **state)
+{
+    static const double windows[] = {0.5, 1, 2};
+    float x[SLOW_ORDER];
+    char spec[64];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(windows) / sizeof(windows[0]); i++) {
+        snprintf(spec, sizeof(spec), "memory:rate=%d,window=%g,order=%d", SLOW_RATE, windows[i], SLOW_ORDER);
+        remember(spec, x);
+        assert_true(recall_error(x, windows[i]) < 0.005);
+        assert_true(recall_error(x, 2 * windows[i]) > 0.05 && recall_error(x, windows[i] / 2) > 0.05);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +374,7 @@ int main(void)
         cmocka_unit_test(template__name__gives_the_same_configuration_again),
         cmocka_unit_test(template__forecast__counts_times_in_samples),
         cmocka_unit_test(template__memory__gives_out_the_coefficients),
+        cmocka_unit_test(template__memory__holds_the_window_it_names),
         cmocka_unit_test(template__every_template__loads_as_a_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
