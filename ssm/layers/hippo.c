@@ -26,17 +26,17 @@ static int derive(struct ssm_build *b, struct ssm_layer *l, double dt)
     }
     ssm_hippo_matrices(p->measure, N, A, B);
     if ((status = ssm_discretize((enum ssm_discretization)p->how, dt, A, B, N, 1, Abar, Bbar)) ||
-        (status = ssm_spectral_radius(Abar, N, &radius))) {
+        (status = ssm_spectral_radius(Abar, N, SSM_POLE_LIMIT, &radius))) {
         status = ssm_fail(b, l, status, "cannot be discretised with dt %g by %s: %s", dt,
                           ssm_discretization_words[p->how], ssm_status_text(status));
         goto out;
     }
     if (!(radius <= SSM_POLE_LIMIT)) {
-        status =
-            ssm_fail(b, l, SSM_UNSTABLE,
-                     "has a pole outside the unit circle: spectral radius %.9g with dt %g by %s; take a smaller dt or "
-                     "bilinear",
-                     radius, dt, ssm_discretization_words[p->how]);
+        status = ssm_fail(
+            b, l, SSM_UNSTABLE,
+            "has a pole outside the unit circle: spectral radius %.9g or more with dt %g by %s; take a smaller dt or "
+            "bilinear",
+            radius, dt, ssm_discretization_words[p->how]);
         goto out;
     }
     for (size_t i = 0; i < N; i++) {

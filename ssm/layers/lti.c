@@ -39,11 +39,11 @@ static int coefficients(struct ssm_build *b, struct ssm_layer *l, struct lti_siz
     if (status == SSM_OK)
         status = ssm_discretize(how, dt, A, B, z.n, z.in, Abar, Bbar);
     if (status == SSM_OK)
-        status = ssm_spectral_radius(Abar, z.n, &radius);
+        status = ssm_spectral_radius(Abar, z.n, SSM_POLE_LIMIT, &radius);
     if (status == SSM_OK && !(radius <= SSM_POLE_LIMIT)) {
-        status =
-            ssm_fail(b, l, SSM_UNSTABLE, "has a pole outside the unit circle: '%s.A' has spectral radius %.9g after %s",
-                     l->name, radius, ssm_discretization_words[how]);
+        status = ssm_fail(b, l, SSM_UNSTABLE,
+                          "has a pole outside the unit circle: '%s.A' has spectral radius %.9g or more after %s",
+                          l->name, radius, ssm_discretization_words[how]);
         goto out;
     }
     for (size_t i = 0; status == SSM_OK && i < (size_t)z.n * z.n; i++)
@@ -55,8 +55,8 @@ static int coefficients(struct ssm_build *b, struct ssm_layer *l, struct lti_siz
     for (size_t i = 0; i < z.n; i++)
         Abar[i * z.n + i] += 1;
     if (status)
-        status = ssm_fail(b, l, status, "cannot be discretised with dt %g by %s: %s", dt, ssm_discretization_words[how],
-                          ssm_status_text(status));
+        status = ssm_fail(b, l, status, "'%s.A' cannot be discretised with dt %g by %s: %s", l->name, dt,
+                          ssm_discretization_words[how], ssm_status_text(status));
 out:
     free(A);
     free(B);

@@ -228,7 +228,7 @@ static double radius(const double *A, uint32_t n)
 {
     double out = -1;
 
-    assert_int_equal(ssm_spectral_radius(A, n, &out), SSM_OK);
+    assert_int_equal(ssm_spectral_radius(A, n, 0, &out), SSM_OK);
     return out;
 }
 
@@ -318,13 +318,41 @@ static void radius__dense_and_not_normal__is_the_hidden_pole(void **state)
     assert_near(radius(A, 5), 0.98, 1e-7);
 }
 
+/* A rotation scaled to `scale`, in other coordinates so that it is far from normal. */
+static double bounded_radius(double scale, double limit)
+{
+    const double c = scale * cos(0.7), s = scale * sin(0.7), A[] = {c, -50 * s, s / 50, c};
+    double out = -1;
+
+    assert_int_equal(ssm_spectral_radius(A, 2, limit, &out), SSM_OK);
+    return out;
+}
+
+/* Whatever stops it early is on the right side of the limit, and of the radius. */
+static void radius__against_a_limit__is_a_bound_on_its_side(void **state)
+{
+    static const double scales[] = {1e-3, 0.5, 0.999, 1 - 1e-7, 1, 1 + 5e-7, 1 + 2e-6, 1 + 1e-4, 1.5, 1e3};
+    const double limit = SSM_POLE_LIMIT;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(scales) / sizeof(scales[0]); i++) {
+        double got = bounded_radius(scales[i], limit);
+
+        if (scales[i] < limit)
+            assert_true(got <= limit && got >= scales[i] * (1 - 1e-12));
+        else
+            assert_true(got > limit && got <= scales[i] * (1 + 1e-9) && log(got) >= 0.98 * log(scales[i]));
+        assert_near(bounded_radius(scales[i], 0), scales[i], 1e-9 * scales[i]);
+    }
+}
+
 static void radius__not_finite__is_refused(void **state)
 {
     double out;
 
     (void)state;
-    assert_int_equal(ssm_spectral_radius((const double[]){NAN}, 1, &out), SSM_NONFINITE);
-    assert_int_equal(ssm_spectral_radius((const double[]){0, INFINITY, 0, 0}, 2, &out), SSM_NONFINITE);
+    assert_int_equal(ssm_spectral_radius((const double[]){NAN}, 1, 0, &out), SSM_NONFINITE);
+    assert_int_equal(ssm_spectral_radius((const double[]){0, INFINITY, 0, 0}, 2, 1, &out), SSM_NONFINITE);
 }
 
 int main(void)
@@ -349,6 +377,7 @@ int main(void)
         cmocka_unit_test(radius__nilpotent__is_zero),
         cmocka_unit_test(radius__rotation__is_one),
         cmocka_unit_test(radius__dense_and_not_normal__is_the_hidden_pole),
+        cmocka_unit_test(radius__against_a_limit__is_a_bound_on_its_side),
         cmocka_unit_test(radius__not_finite__is_refused),
     };
     return cmocka_run_group_tests_name("discretize", tests, NULL, NULL);
