@@ -108,7 +108,7 @@ int ssm_key_flag(struct ssm_build *b, const struct ssm_layer *l, const json_t *k
 /* One of `words` (NULL at the end); *out is its position. otherwise < 0: the key is required. */
 int ssm_key_word(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key,
                  const char *const *words, int *out, int otherwise);
-/* Layers of the JSON array at keys[key] into *out, their input having l->in channels. */
+/* The layers of a JSON array (NULL or another value is refused) into *out, their input having l->in channels. */
 int ssm_key_sequence(struct ssm_build *b, struct ssm_layer *l, const json_t *array, struct ssm_sequence *out);
 
 /* layer->in must be `channels`; the message says what came. */

@@ -10,7 +10,7 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
 {
     struct ssm_norm *p;
     float *var = NULL;
-    int status = ssm_norm_init(b, l, keys, true);
+    int status = ssm_norm_init(b, l, keys, 0, true);
 
     p = l->params;
     if (status || (status = ssm_tensor_take(b, l, "running_mean", &p->mean, 1, (uint64_t[]){l->out})) ||

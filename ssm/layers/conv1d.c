@@ -5,6 +5,8 @@
 
 #include "ssm/layers/params.h"
 
+#define SCRATCH_MAX (1u << 24) /* floats */
+
 static const char *const paddings[] = {"causal", "valid", NULL};
 
 /* weight (out, in/groups, kernel) to one (out/groups, kernel * in/groups) matrix per group. */
@@ -81,9 +83,15 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
         goto out;
     past = (uint64_t)(p->kernel - 1) * p->dilation;
     scratch = (past + SSM_TILE_FRAMES) * l->in + (uint64_t)SSM_TILE_FRAMES * p->kernel * (l->in / p->groups);
-    if (scratch > 1u << 24) {
+    if (past * l->in > SCRATCH_MAX) {
         status =
             ssm_fail(b, l, SSM_LIMIT, "keeps %llu frames of %u channels: too many", (unsigned long long)past, l->in);
+        goto out;
+    }
+    if (scratch > SCRATCH_MAX) {
+        status = ssm_fail(b, l, SSM_LIMIT,
+                          "has a kernel of %u over %u channels: it works on %llu numbers at once, and %u are the most",
+                          p->kernel, l->in / p->groups, (unsigned long long)scratch, SCRATCH_MAX);
         goto out;
     }
     p->past = (uint32_t)past;

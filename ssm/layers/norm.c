@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-int ssm_norm_init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys, bool bias)
+int ssm_norm_init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys, double eps_min, bool bias)
 {
     struct ssm_norm *p = calloc(1, sizeof(*p));
     double eps;
@@ -14,7 +14,8 @@ int ssm_norm_init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys, 
     if (!p)
         return ssm_fail(b, l, SSM_NOMEM, "no memory");
     if ((status = ssm_key_count(b, l, keys, "dim", &l->out, 1, SSM_CHANNELS_MAX)) ||
-        (status = ssm_expect_in(b, l, l->out)) || (status = ssm_key_number_or(b, l, keys, "eps", &eps, 0, 1, 1e-5)) ||
+        (status = ssm_expect_in(b, l, l->out)) ||
+        (status = ssm_key_number_or(b, l, keys, "eps", &eps, eps_min, 1, 1e-5)) ||
         (status = ssm_tensor_take(b, l, "weight", &p->weight, 1, (uint64_t[]){l->out})))
         return status;
     p->eps = (float)eps;

@@ -4,7 +4,7 @@
 
 static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
 {
-    return ssm_norm_init(b, l, keys, false);
+    return ssm_norm_init(b, l, keys, SSM_EPS_MIN, false);
 }
 
 const struct ssm_kind ssm_kind_rmsnorm = {

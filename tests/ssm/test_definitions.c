@@ -123,7 +123,9 @@ static void conv1d__past_too_long__is_refused_before_memory_is_taken(void **stat
     (void)state;
     assert_refused(plain("{'type':'conv1d','name':'c','in':1024,'out':1,'kernel':65536,'dilation':65536,"
                          "'padding':'causal','bias':false}"),
-                   1024, 1, SSM_LIMIT, "layer 0 (conv1d 'c')", NULL);
+                   1024, 1, SSM_LIMIT, "layer 0 (conv1d 'c')", "frames of 1024 channels", NULL);
+    assert_refused(plain("{'type':'conv1d','name':'c','in':64,'out':1,'kernel':8192,'padding':'causal','bias':false}"),
+                   64, 1, SSM_LIMIT, "layer 0 (conv1d 'c')", "kernel of 8192 over 64 channels", NULL);
 }
 
 static void norm__wrong_dim_or_eps__is_refused(void **state)
@@ -131,6 +133,10 @@ static void norm__wrong_dim_or_eps__is_refused(void **state)
     (void)state;
     assert_refused(plain("{'type':'rmsnorm','name':'n','dim':4}"), 3, 4, SSM_CONFIG, "layer 0 (rmsnorm 'n')", NULL);
     assert_refused(plain("{'type':'rmsnorm','name':'n','dim':3,'eps':-1e-5}"), 3, 3, SSM_CONFIG, "'eps'", NULL);
+    /* a silent frame would be 0 / 0; 1e-40 is a denormal float32, 1e-50 is 0 */
+    assert_refused(plain("{'type':'rmsnorm','name':'n','dim':3,'eps':0}"), 3, 3, SSM_CONFIG, "'eps'", NULL);
+    assert_refused(plain("{'type':'layernorm','name':'n','dim':3,'eps':1e-40}"), 3, 3, SSM_CONFIG, "'eps'", NULL);
+    assert_refused(plain("{'type':'rmsnorm','name':'n','dim':3,'eps':1e-50}"), 3, 3, SSM_CONFIG, "'eps'", NULL);
     assert_refused(plain("{'type':'layernorm','name':'n','dim':3,'eps':'small'}"), 3, 3, SSM_CONFIG, "'eps'", NULL);
 }
 
