@@ -6,8 +6,8 @@
  * Projections", appendix D, as spelled by the published code (docs/MODELS.md lists the formulas):
  *
  *     legs  scaled Legendre: all history, uniformly; lti here, or time-varying (A/t, B/t)
- *     legt  translated Legendre: a sliding window of length 2 in the matrices' own time (the published code halves them), so that
- *           dt = 2 / (samples in the window)
+ *     legt  translated Legendre: a sliding window of length 2 in the matrices' own time (the published code halves
+ *           them), so that dt = 2 / (samples in the window)
  *     lagt  translated Laguerre: exponentially decaying history
  *     fout  truncated Fourier: a sliding window; A is singular
  */
