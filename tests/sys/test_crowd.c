@@ -323,6 +323,13 @@ static void clients__killed_in_the_middle__disturb_nobody(void **state)
 
 /* ---- many streams ----------------------------------------------------------------------------------------------------------- */
 
+/* A sanitizer keeps what was freed; it looks for leaks itself, and then the daemon does not exit with 0. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define RSS_FACTOR 100
+#else
+#define RSS_FACTOR 1
+#endif
+
 static long rss_kib(const struct sys_daemon *d)
 {
     char path[64], line[256];
@@ -411,7 +418,7 @@ static void streams__opened_and_closed_for_long__leave_no_memory_behind(void **s
     churn(w, 100);
     before = rss_kib(d);
     churn(w, 500);
-    assert_true(rss_kib(d) < before + before / 2 + 4096);
+    assert_true(rss_kib(d) < (before + before / 2 + 4096) * RSS_FACTOR);
     assert_int_equal(wire_counter(w, "streams"), 0);
     assert_int_equal(wire_counter(w, "ring_bytes"), 0);
     for (int i = 0; i < 300; i++) { /* connections too */
@@ -421,7 +428,7 @@ static void streams__opened_and_closed_for_long__leave_no_memory_behind(void **s
         wire_open(other, "shared", "twice", WIRE_RESULTS);
         wire_free(other);
     }
-    assert_true(rss_kib(d) < before + before / 2 + 4096);
+    assert_true(rss_kib(d) < (before + before / 2 + 4096) * RSS_FACTOR);
     wire_free(w);
     daemon_stop(d);
 }

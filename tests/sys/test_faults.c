@@ -59,6 +59,7 @@ static void pair_init(struct pair *p)
     p->s = wire_open(p->healthy, "healthy", p->golden.name, WIRE_RESULTS | WIRE_CREATE);
     p->target = wire_open(p->bad, "target", "pair", WIRE_RESULTS | WIRE_CREATE);
     feed(p, 100);
+    assert_int_equal(wire_ping(p->healthy), SSMD__CODE__OK); /* they were accepted, and counted */
 }
 
 static void pair_fini(struct pair *p)
