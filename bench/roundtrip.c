@@ -47,10 +47,7 @@ static void run(void *zmq, const char *endpoint, uint32_t streams, const char *l
     peer.context = &m;
     begin = bench_now_ns();
     for (uint64_t k = 0; k < (uint64_t)streams * TICKS; k++) {
-        uint64_t due = begin + k * PERIOD_NS / streams;
-
-        for (uint64_t now = bench_now_ns(); now < due; now = bench_now_ns())
-            (void)peer_poll(&peer, (int)((due - now) / 1000000u) + (due - now > 50000u));
+        peer_wait(&peer, begin + (k + 1) * PERIOD_NS / streams);
         peer_send(&peer, (uint32_t)(k % streams), 1, FRAMES, samples, (int64_t)bench_now_ns());
     }
     while (peer_poll(&peer, 200) > 0)
@@ -96,7 +93,8 @@ static void *echo_run(void *context)
 static void floor_run(void *zmq)
 {
     const char *dir = getenv("SSMD_DIR");
-    struct echo echo = {.socket = zmq_socket(zmq, ZMQ_ROUTER)};
+    void *other = zmq_ctx_new(); /* its own I/O thread, as another process has */
+    struct echo echo = {.socket = zmq_socket(other, ZMQ_ROUTER)};
     void *dealer = zmq_socket(zmq, ZMQ_DEALER);
     char endpoint[256], payload[FRAMES * sizeof(float)] = {0};
     double ns[TICKS];
@@ -130,6 +128,7 @@ static void floor_run(void *zmq)
     pthread_join(thread, NULL);
     zmq_close(dealer);
     zmq_close(echo.socket);
+    zmq_ctx_term(other);
 }
 
 /* ---- beside a load ------------------------------------------------------------------------------------------------------ */

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #define ANSWER_MS 20000
@@ -159,6 +161,21 @@ uint32_t peer_poll(struct peer *peer, int timeout_ms)
     return n;
 }
 
+void peer_wait(struct peer *peer, uint64_t until_ns)
+{
+    zmq_pollitem_t items[2] = {{.socket = peer->socket, .events = ZMQ_POLLIN},
+                               {.fd = peer->timer_fd, .events = ZMQ_POLLIN}};
+    struct itimerspec due = {.it_value = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)}};
+
+    timerfd_settime(peer->timer_fd, TFD_TIMER_ABSTIME, &due, NULL);
+    while (!(items[1].revents & ZMQ_POLLIN)) {
+        (void)peer_poll(peer, 0);
+        if (zmq_poll(items, 2, -1) < 0)
+            return;
+    }
+    (void)peer_poll(peer, 0);
+}
+
 Ssmd__Reply *peer_ask(struct peer *peer, Ssmd__FromClient *request)
 {
     zmq_pollitem_t item = {.socket = peer->socket, .events = ZMQ_POLLIN};
@@ -234,9 +251,10 @@ void peer_open(struct peer *peer, void *zmq, const char *endpoint, const char *p
 
     memset(peer, 0, sizeof(*peer));
     proto_arena_init(&peer->arena);
+    peer->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     peer->socket = zmq_socket(zmq, ZMQ_DEALER);
     peer->stream = calloc(streams, sizeof(*peer->stream));
-    if (!peer->socket || !peer->stream)
+    if (peer->timer_fd < 0 || !peer->socket || !peer->stream)
         give_up("no memory");
     zmq_setsockopt(peer->socket, ZMQ_LINGER, &none, sizeof(none));
     if (zmq_connect(peer->socket, endpoint) != 0)
@@ -253,17 +271,18 @@ void peer_open(struct peer *peer, void *zmq, const char *endpoint, const char *p
 void peer_close(struct peer *peer)
 {
     Ssmd__FromClient request = SSMD__FROM_CLIENT__INIT;
-    Ssmd__Close close = SSMD__CLOSE__INIT;
+    Ssmd__Close request_close = SSMD__CLOSE__INIT;
 
     if (peer->ring > 0)
         credit_grant(peer, true); /* a closed stream whose results were not received would linger */
     for (uint32_t i = 0; i < peer->streams; i++) {
         request.request_case = SSMD__FROM_CLIENT__REQUEST_CLOSE;
-        request.close = &close;
-        close.handle = peer->stream[i].handle;
+        request.close = &request_close;
+        request_close.handle = peer->stream[i].handle;
         (void)peer_ask(peer, &request);
     }
     zmq_close(peer->socket);
+    close(peer->timer_fd);
     proto_arena_fini(&peer->arena);
     free(peer->encoded);
     free(peer->by_handle);

@@ -27,6 +27,7 @@ struct peer_stream {
 
 struct peer {
     void *socket;
+    int timer_fd;
     uint32_t streams;
     struct peer_stream *stream;
     uint32_t *by_handle; /* handle to position */
@@ -52,6 +53,8 @@ void peer_close(struct peer *peer);
 void peer_send(struct peer *peer, uint32_t first, uint32_t n, uint32_t frames, const float *samples, int64_t time);
 /* Take what has come, waiting up to timeout_ms for the first; grants credit for what was received. Returns messages. */
 uint32_t peer_poll(struct peer *peer, int timeout_ms);
+/* Take what comes until the monotonic clock says `until_ns`, asleep when nothing does. */
+void peer_wait(struct peer *peer, uint64_t until_ns);
 /* Ask, and return the reply (valid until the next call); request_id is filled in. */
 Ssmd__Reply *peer_ask(struct peer *peer, Ssmd__FromClient *request);
 /* The value of a counter of the daemon, UINT64_MAX when it has none of that name. */
