@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The engine alone, one thread: microseconds per frame of the built-in models, for one stream and for 100 at a time, stepped in
- * 10 ms chunks and scanned in chunks of 4096. */
+ * The engine alone, one thread: microseconds per frame of the built-in models, for one stream and for 100 at a time,
+ * stepped in 10 ms chunks and scanned in chunks of 4096. */
 #include <stdio.h>
 #include <stdlib.h>
 

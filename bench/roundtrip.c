@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Round trip of one 10 ms chunk (160 frames at 16 kHz), from before its send to after its result, with 1 and 100 live streams,
- * on an idle daemon and while a second peer keeps the workers busy with a model that computes.
+ * Round trip of one 10 ms chunk (160 frames at 16 kHz), from before its send to after its result, with 1 and 100 live
+ * streams, on an idle daemon and while a second peer keeps the workers busy with a model that computes.
  *
- * Every stream sends one chunk each 10 ms at its own phase; the model only scales, so that it takes nothing to speak of. Before it, in
- * the same run, what a bare ZeroMQ echo takes on this machine now. */
+ * Every stream sends one chunk each 10 ms at its own phase; the model only scales, so that it takes nothing to speak
+ * of. Before it, in the same run, what a bare ZeroMQ echo takes on this machine now. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -62,7 +62,7 @@ static void run(void *zmq, const char *endpoint, uint32_t streams, const char *l
     free(m.ns);
 }
 
-/* ---- what ZeroMQ alone takes here: one echo thread, the same payload, the same pace ------------------------------------- */
+/* ---- what ZeroMQ alone takes here: one echo thread, the same payload, the same pace ------------------------------ */
 
 struct echo {
     void *socket;
@@ -131,7 +131,7 @@ static void floor_run(void *zmq)
     zmq_ctx_term(other);
 }
 
-/* ---- beside a load ------------------------------------------------------------------------------------------------------ */
+/* ---- beside a load ----------------------------------------------------------------------------------------------- */
 
 struct load {
     void *zmq;

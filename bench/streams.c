@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * 10,000 streams held open: what each costs the daemon in memory besides its state and ring, and how long opening takes.
+ * 10,000 streams held open: what each costs the daemon in memory besides its state and ring, and how long opening
+ * takes.
  *
- * Memory is the daemon's resident set from /proc, before and after, less the states; every stream has then taken one chunk,
- * so nothing is left to be allocated lazily. */
+ * Memory is the daemon's resident set from /proc, before and after, less the states; every stream has then taken one
+ * chunk, so nothing is left to be allocated lazily. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -2,8 +2,9 @@
  *
  * Data messages per second through the whole daemon with a model that only scales, every result delivered.
  *
- * One peer keeps the window of its streams full for a few seconds; the rate counts results that came back, load generator included in the
- * machine. Twice: messages of one chunk (the cost of a message), and messages of 64 chunks (the cost of a chunk). */
+ * One peer keeps the window of its streams full for a few seconds; the rate counts results that came back, load
+ * generator included in the machine. Twice: messages of one chunk (the cost of a message), and messages of 64 chunks
+ * (the cost of a chunk). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

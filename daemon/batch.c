@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a stream brings to a batch: row_plan decides how many frames (pure arithmetic on its queue), row_take moves them.
+ * What a stream brings to a batch: row_plan decides how many frames (pure arithmetic on its queue), row_take moves
+ * them.
  */
 #include "daemon/batch.h"
 
@@ -87,7 +88,7 @@ void batcher_retry(struct batcher *batcher)
     }
 }
 
-/* ---- how many frames ---------------------------------------------------------------------------------------------------- */
+/* ---- how many frames --------------------------------------------------------------------------------------------- */
 
 /* The most input frames whose output is at most `out` frames. */
 static uint32_t frames_for(const struct model *model, uint64_t out, uint32_t most)
@@ -109,7 +110,8 @@ static bool chunks_merge(const struct model *model, const struct chunk *a, const
     return model->is_one_to_one || (!a->has_time && !b->has_time);
 }
 
-/* Frames that the stream's next row has, were there no more than `most`: 0 when a scan row would have to end off the grid. */
+/* Frames that the stream's next row has, were there no more than `most`: 0 when a scan row would have to end off the
+ * grid. */
 static uint32_t row_plan(const struct model *model, const struct stream *stream, uint32_t most)
 {
     const struct chunk *chunk = stream->head;
@@ -142,7 +144,7 @@ uint32_t batch_ring_most(const struct model *model, uint64_t ring_limit)
     return (uint32_t)capacity;
 }
 
-/* ---- rows --------------------------------------------------------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------------------------------------------------- */
 
 /* Note that `frames` of a chunk are in the row; untimed neighbours are one piece. */
 static void piece_add(struct batch *batch, struct batch_row *of, const struct chunk *chunk, uint32_t frames)

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Batches: what the engine advances at once. A batch is of one model and holds a stream at most once (I1), with a row of
- * the frames that wait for it: adjacent chunks of one kind merge.
+ * Batches: what the engine advances at once. A batch is of one model and holds a stream at most once (I1), with a row
+ * of the frames that wait for it: adjacent chunks of one kind merge.
  *
- * Live chunks become SSM_STEP rows, whose output does not depend on how they are cut. Chunks marked as backfill become SSM_SCAN rows,
- * whose output may: so a scan row begins where a chunk begins or on the grid, and ends where a chunk ends or on the grid, and
- * chunks merge only when they meet on the grid. The grid is of absolute frame indices (BATCH_GRID, a multiple of the engine's
- * blocks), so that load and timing never show in the output (I4).
+ * Live chunks become SSM_STEP rows, whose output does not depend on how they are cut. Chunks marked as backfill become
+ * SSM_SCAN rows, whose output may: so a scan row begins where a chunk begins or on the grid, and ends where a chunk
+ * ends or on the grid, and chunks merge only when they meet on the grid. The grid is of absolute frame indices
+ * (BATCH_GRID, a multiple of the engine's blocks), so that load and timing never show in the output (I4).
  *
- * Two batches: one on the device while the other fills. They are formed when the engine has less than two and somebody has
- * input, so an idle daemon answers at once and a busy one in large batches.
+ * Two batches: one on the device while the other fills. They are formed when the engine has less than two and somebody
+ * has input, so an idle daemon answers at once and a busy one in large batches.
  *
- * A batch is short, BATCH_NS of the engine's time as the model's frames have cost so far: whoever comes next waits for the two
- * in flight, however much somebody else has queued. Cutting changes no bit (above).
+ * A batch is short, BATCH_NS of the engine's time as the model's frames have cost so far: whoever comes next waits for
+ * the two in flight, however much somebody else has queued. Cutting changes no bit (above).
  *
  * A stream joins only with as many frames as its result ring has room for; a full ring stalls that stream and no other.
  *
@@ -85,8 +85,8 @@ void batcher_remove(struct batcher *batcher, struct stream *stream);
 /* Try the stalled again: the ring budget may have changed. */
 void batcher_retry(struct batcher *batcher);
 
-/* Fill `batch` with rows of `model`. Returns the number of rows; streams without room in their rings are stalled and counted
- * in *stalled. `budget` is of the rings, `ring_limit` the bytes of one. */
+/* Fill `batch` with rows of `model`. Returns the number of rows; streams without room in their rings are stalled and
+ * counted in *stalled. `budget` is of the rings, `ring_limit` the bytes of one. */
 uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *model, struct ring_budget *budget,
                     uint64_t ring_limit, uint64_t *stalled);
 

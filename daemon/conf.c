@@ -3,8 +3,8 @@
  * Reading, checking and reloading the configuration. libinih takes lines apart; this file knows what they mean, and
  * collects every error instead of stopping at the first, because an operator mends a file, not a line.
  *
- * libinih here has no line numbers and joins indented lines to the one before, so lines reach it through line_read, which
- * counts them and strips what is before the key.
+ * libinih here has no line numbers and joins indented lines to the one before, so lines reach it through line_read,
+ * which counts them and strips what is before the key.
  */
 #include "daemon/conf.h"
 #include "daemon/conf_key.h"

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The configuration of ssmd: one table, CONF_KEYS below, drives everything that knows a key: the members of struct conf,
- * the parser, its messages, --check-config, --print-config, --help, daemon/ssmd.conf and the man page ssmd.conf(5).
- * A new key is one row here, and its use where it is read.
+ * The configuration of ssmd: one table, CONF_KEYS below, drives everything that knows a key: the members of struct
+ * conf, the parser, its messages, --check-config, --print-config, --help, daemon/ssmd.conf and the man page
+ * ssmd.conf(5). A new key is one row here, and its use where it is read.
  *
- * The file holds one `key = value` per line and comments from '#' to the end of the line; there are no sections. Unknown
- * keys, keys given twice and values out of range are errors that name file, line, key, value and range: a daemon that
- * starts has understood every line of its configuration.
+ * The file holds one `key = value` per line and comments from '#' to the end of the line; there are no sections.
+ * Unknown keys, keys given twice and values out of range are errors that name file, line, key, value and range: a
+ * daemon that starts has understood every line of its configuration.
  *
- * Threads: a struct conf is plain data without pointers; copy it freely. Functions are reentrant, but conf_load (libinih
- * keeps its settings in globals): one thread at a time.
+ * Threads: a struct conf is plain data without pointers; copy it freely. Functions are reentrant, but conf_load
+ * (libinih keeps its settings in globals): one thread at a time.
  */
 #ifndef DAEMON_CONF_H
 #define DAEMON_CONF_H
@@ -103,12 +103,12 @@ struct conf_report {
 /* The built-in configuration, endpoints resolved from the environment. Never fails. */
 void conf_init(struct conf *conf);
 
-/* The built-in configuration with the file's values over it. Returns 0, or -1 and every error found in *report; *conf is
- * then undefined. path NULL gives the built-in configuration. */
+/* The built-in configuration with the file's values over it. Returns 0, or -1 and every error found in *report; *conf
+ * is then undefined. path NULL gives the built-in configuration. */
 int conf_load(struct conf *conf, const char *path, struct conf_report *report);
 
-/* Compares `next` (a loaded configuration) with `conf` (the running one) and copies what can change while running. *applied
- * gets one line `key=KEY from=OLD to=NEW` for each value taken, *refused one for each that needs a restart. */
+/* Compares `next` (a loaded configuration) with `conf` (the running one) and copies what can change while running.
+ * *applied gets one line `key=KEY from=OLD to=NEW` for each value taken, *refused one for each that needs a restart. */
 void conf_reload(struct conf *conf, const struct conf *next, struct conf_report *applied, struct conf_report *refused);
 
 /* The most memory in bytes that input, result rings and message buffers can take; states and weights come on top. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A hash of routing ids with chains. The ids are ours (5 random bytes of libzmq) or the client's own, up to 255 bytes; the hash is seeded
- * so that nobody can aim at one bucket.
+ * A hash of routing ids with chains. The ids are ours (5 random bytes of libzmq) or the client's own, up to 255 bytes;
+ * the hash is seeded so that nobody can aim at one bucket.
  */
 #include "daemon/conn.h"
 

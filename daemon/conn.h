@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Connections: a peer of the ROUTER that said hello, known by its routing id, with its handles, what it waits for, and the
- * messages that its queue had no room for.
+ * Connections: a peer of the ROUTER that said hello, known by its routing id, with its handles, what it waits for, and
+ * the messages that its queue had no room for.
  *
- * Results, acknowledgements and gaps are facts of streams and are sent from there when there is room; only replies, events
- * and refusals are messages that must be kept, in an outbox. A connection whose outbox is full is forgotten: it reads too slowly
- * to be served. ZeroMQ does not say when a peer goes away: it is forgotten when it is silent, or cannot be sent to.
+ * Results, acknowledgements and gaps are facts of streams and are sent from there when there is room; only replies,
+ * events and refusals are messages that must be kept, in an outbox. A connection whose outbox is full is forgotten: it
+ * reads too slowly to be served. ZeroMQ does not say when a peer goes away: it is forgotten when it is silent, or
+ * cannot be sent to.
  *
  * Threads: the loop thread.
  */

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-/* ---- credit --------------------------------------------------------------------------------------------------------------- */
+/* ---- credit ------------------------------------------------------------------------------------------------------ */
 
 static void credit_writer(struct loop *loop, struct stream *stream, struct outlet *outlet, uint64_t received,
                           uint64_t limit)
@@ -24,7 +24,8 @@ static void credit_writer(struct loop *loop, struct stream *stream, struct outle
             batcher_add(&loop->batcher, stream);
     }
     deliver_wake(loop, outlet);
-    /* Now, so that a request behind this one finds the id free; a request that waits is answered first, at the tick's end. */
+    /* Now, so that a request behind this one finds the id free; a request that waits is answered first, at the tick's
+     * end. */
     if (stream->is_closed && stream->request == REQUEST_NONE)
         loop_closed_check(loop, stream);
 }
@@ -47,7 +48,7 @@ static void credit_take(struct loop *loop, struct conn *conn, uint64_t request_i
     deliver_done(loop, conn, request_id);
 }
 
-/* ---- close and reset -------------------------------------------------------------------------------------------------------- */
+/* ---- close and reset --------------------------------------------------------------------------------------------- */
 
 static void stream_request(struct loop *loop, struct conn *conn, uint64_t request_id, uint32_t number,
                            enum stream_request request)
@@ -83,7 +84,7 @@ static void stream_request(struct loop *loop, struct conn *conn, uint64_t reques
     loop_stream_settle(loop, stream);
 }
 
-/* ---- the others ------------------------------------------------------------------------------------------------------------- */
+/* ---- the others -------------------------------------------------------------------------------------------------- */
 
 static void ping_answer(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Ping *ping)
 {

@@ -23,7 +23,7 @@ static void reply_send(struct loop *loop, struct conn *conn, Ssmd__Reply *reply)
     deliver_message(loop, conn, &message.base);
 }
 
-/* ---- hello -------------------------------------------------------------------------------------------------------------------- */
+/* ---- hello ------------------------------------------------------------------------------------------------------- */
 
 static void model_fill(Ssmd__ModelInfo *out, const struct model *model)
 {
@@ -157,7 +157,7 @@ void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size
     hello_answer(loop, conn, request_id);
 }
 
-/* ---- streams -------------------------------------------------------------------------------------------------------------------- */
+/* ---- streams ----------------------------------------------------------------------------------------------------- */
 
 void control_info_fill(const struct loop *loop, const struct stream *stream, struct control_info *out)
 {
@@ -253,7 +253,7 @@ void control_list(struct loop *loop, struct conn *conn, uint64_t request_id, con
     free(pointers);
 }
 
-/* ---- stats ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- stats ------------------------------------------------------------------------------------------------------- */
 
 enum {
 #define X(name, help) COUNT_##name,

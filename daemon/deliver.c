@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sending. ROUTER_MANDATORY makes zmq_send say EAGAIN when a peer's queue is full and EHOSTUNREACH when it is gone; either
- * can only come for the first part of a message, so a message leaves whole or not at all.
+ * Sending. ROUTER_MANDATORY makes zmq_send say EAGAIN when a peer's queue is full and EHOSTUNREACH when it is gone;
+ * either can only come for the first part of a message, so a message leaves whole or not at all.
  */
 #include "daemon/deliver.h"
 #include "daemon/reader.h"
@@ -37,7 +37,7 @@ void deliver_free(struct deliver *deliver)
     free(deliver);
 }
 
-/* ---- one message -------------------------------------------------------------------------------------------------------- */
+/* ---- one message ------------------------------------------------------------------------------------------------- */
 
 /* 1: sent. 0: the queue is full. -1: the peer is gone. The parts are taken only when sent. */
 static int parts_send(struct loop *loop, const uint8_t *id, size_t size, zmq_msg_t *parts, int n)
@@ -189,7 +189,7 @@ void deliver_event(struct loop *loop, struct conn *conn, Ssmd__Event *event)
     deliver_message(loop, conn, &message.base);
 }
 
-/* ---- what waits for the end of the tick ------------------------------------------------------------------------------------ */
+/* ---- what waits for the end of the tick -------------------------------------------------------------------------- */
 
 void deliver_ack(struct loop *loop, struct stream *stream)
 {
@@ -220,7 +220,7 @@ void deliver_wake(struct loop *loop, struct outlet *outlet)
     conn_touch(&loop->conns, outlet->conn);
 }
 
-/* ---- acknowledgements and refusals ------------------------------------------------------------------------------------------ */
+/* ---- acknowledgements and refusals ------------------------------------------------------------------------------- */
 
 static bool acks_send(struct loop *loop, struct conn *conn)
 {
@@ -291,7 +291,7 @@ static void refusals_send(struct loop *loop, struct conn *conn)
     deliver_message(loop, conn, &message.base);
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------------------------ */
+/* ---- results ----------------------------------------------------------------------------------------------------- */
 
 /* Result frames that the outlet may send now. */
 static uint64_t outlet_due(const struct outlet *outlet)
@@ -416,7 +416,7 @@ static bool results_send(struct loop *loop, struct conn *conn)
     return !TAILQ_EMPTY(&conn->ready);
 }
 
-/* ---- flush -------------------------------------------------------------------------------------------------------------------- */
+/* ---- flush ------------------------------------------------------------------------------------------------------- */
 
 /* True when nothing is left to send. */
 static bool conn_flush(struct loop *loop, struct conn *conn)

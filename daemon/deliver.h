@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From streams to connections: results under credit, acknowledgements, refusals, replies and events. What a tick produced for one
- * connection leaves together: one message of results (columns for many streams), one of acknowledgements, one of refusals.
+ * From streams to connections: results under credit, acknowledgements, refusals, replies and events. What a tick
+ * produced for one connection leaves together: one message of results (columns for many streams), one of
+ * acknowledgements, one of refusals.
  *
- * Order on a connection: replies and events when they are made; results, acknowledgements and refusals at the end of the
- * tick. When the connection's queue is full everything keeps that order and waits.
+ * Order on a connection: replies and events when they are made; results, acknowledgements and refusals at the end of
+ * the tick. When the connection's queue is full everything keeps that order and waits.
  *
  * Threads: the loop thread.
  */

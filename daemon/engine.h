@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The thread that owns an ssm_engine and everything of it. Work comes and goes as jobs through two bounded rings; whoever
- * submits a job keeps off it until it comes back.
+ * The thread that owns an ssm_engine and everything of it. Work comes and goes as jobs through two bounded rings;
+ * whoever submits a job keeps off it until it comes back.
  *
- * The thread, and the workers that the engine starts from it, run at nice 19: a core that computes must not keep the I/O
- * threads waiting (measured with both cores busy: round trip p99 3.9 ms at equal priority, 0.09 ms so).
+ * The thread, and the workers that the engine starts from it, run at nice 19: a core that computes must not keep the
+ * I/O threads waiting (measured with both cores busy: round trip p99 3.9 ms at equal priority, 0.09 ms so).
  *
  * Threads: start, submit, take and stop from the loop thread.
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A data message is taken whole or refused whole as far as its form goes: the first pass over the columns finds where every
- * chunk's samples lie and whether the payload is as long as they say; the second admits chunk by chunk, and each of them is
- * accepted, acknowledged as a duplicate, or refused with a name.
+ * A data message is taken whole or refused whole as far as its form goes: the first pass over the columns finds where
+ * every chunk's samples lie and whether the payload is as long as they say; the second admits chunk by chunk, and each
+ * of them is accepted, acknowledged as a duplicate, or refused with a name.
  */
 #include "daemon/ingest.h"
 #include "daemon/control.h"
@@ -14,7 +14,7 @@
 #define DRAIN_MESSAGES 512
 #define DRAIN_BYTES    (2u << 20)
 
-/* ---- refusing ----------------------------------------------------------------------------------------------------------------- */
+/* ---- refusing ---------------------------------------------------------------------------------------------------- */
 
 static void refusal_count(struct counters *c, Ssmd__Code code, bool of_connection, bool of_memory)
 {
@@ -77,7 +77,7 @@ static void handle_refuse(struct loop *loop, struct conn *conn, const struct pro
     (void)deliver_refusal(loop, conn, &refusal);
 }
 
-/* ---- chunks ------------------------------------------------------------------------------------------------------------------- */
+/* ---- chunks ------------------------------------------------------------------------------------------------------ */
 
 /* Convert and queue the frames of an admitted chunk behind `skip`. */
 static void chunk_accept(struct loop *loop, struct stream *stream, const struct proto_chunk *from,
@@ -152,7 +152,8 @@ static void chunk_take(struct loop *loop, struct conn *conn, struct stream *stre
     }
 }
 
-/* First pass: every handle is one that this connection writes or wrote, and the payload is as long as the columns say. */
+/* First pass: every handle is one that this connection writes or wrote, and the payload is as long as the columns
+ * say. */
 static bool message_check(struct loop *loop, struct conn *conn, const Ssmd__DataHeader *header, size_t size)
 {
     size_t offset = 0, bytes;
@@ -217,7 +218,7 @@ static void data_take(struct loop *loop, struct conn *conn, zmq_msg_t *head, zmq
     }
 }
 
-/* ---- messages ----------------------------------------------------------------------------------------------------------------- */
+/* ---- messages ---------------------------------------------------------------------------------------------------- */
 
 static void message_take(struct loop *loop, zmq_msg_t *parts, int n)
 {

@@ -2,8 +2,8 @@
  *
  * Memory for frames that were accepted and are not yet applied: one block for each chunk, from free lists by size.
  *
- * Bounded by input_memory: blocks in use and on the lists count alike, and when the bound is reached the lists of other sizes are
- * given back first. After warm-up nothing is allocated.
+ * Bounded by input_memory: blocks in use and on the lists count alike, and when the bound is reached the lists of other
+ * sizes are given back first. After warm-up nothing is allocated.
  *
  * Threads: acquire and release on the loop thread; the engine reads samples of chunks that are on their way.
  */

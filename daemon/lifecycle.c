@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How streams and connections change and end: batches that come back, resets and closes when their turn comes, connections
- * that are forgotten.
+ * How streams and connections change and end: batches that come back, resets and closes when their turn comes,
+ * connections that are forgotten.
  */
 #include "daemon/control.h"
 #include "daemon/deliver.h"
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- batches that come back ----------------------------------------------------------------------------------------------------- */
+/* ---- batches that come back -------------------------------------------------------------------------------------- */
 
 /* ceil(frames * ratio): output frames that a closed stream has. */
 static uint64_t out_frames_all(const struct ssm_model_info *info, uint64_t frames)
@@ -115,7 +115,7 @@ void loop_batch_finish(struct loop *loop, struct batch *batch)
     loop->batcher.in_flight--;
 }
 
-/* ---- streams -------------------------------------------------------------------------------------------------------------------- */
+/* ---- streams ----------------------------------------------------------------------------------------------------- */
 
 void loop_stream_settle(struct loop *loop, struct stream *stream)
 {
@@ -211,7 +211,8 @@ static void stream_reset(struct loop *loop, struct stream *stream)
     request_answer(loop, stream);
 }
 
-/* Zeros that push out what the model still holds back. True when some were queued; false when the stream is complete. */
+/* Zeros that push out what the model still holds back. True when some were queued; false when the stream is
+ * complete. */
 static bool tail_push(struct loop *loop, struct stream *stream)
 {
     const struct ssm_model_info *info = &stream->model->info;
@@ -295,7 +296,7 @@ void loop_settle(struct loop *loop)
     }
 }
 
-/* ---- connections ------------------------------------------------------------------------------------------------------------------ */
+/* ---- connections ------------------------------------------------------------------------------------------------- */
 
 void loop_conn_forget(struct loop *loop, struct conn *conn)
 {

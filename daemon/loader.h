@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The thread that loads models (reading files, discretising) and looks through the model directory, so that the loop never
- * waits for a disk. Threads: start, submit, take and stop from the loop thread.
+ * The thread that loads models (reading files, discretising) and looks through the model directory, so that the loop
+ * never waits for a disk. Threads: start, submit, take and stop from the loop thread.
  */
 #ifndef DAEMON_LOADER_H
 #define DAEMON_LOADER_H

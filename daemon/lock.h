@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One daemon per ipc endpoint. libzmq unlinks whatever lies at an ipc path and binds there, so that a second daemon would
- * steal the endpoint of the first without a word, and a wrong path would cost a file. Threads: one.
+ * One daemon per ipc endpoint. libzmq unlinks whatever lies at an ipc path and binds there, so that a second daemon
+ * would steal the endpoint of the first without a word, and a wrong path would cost a file. Threads: one.
  */
 #ifndef DAEMON_LOCK_H
 #define DAEMON_LOCK_H

@@ -226,8 +226,8 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* Whether the site may log now; *suppressed is what it kept to itself before. Two threads that begin a period at the same
- * time may let one line too many through, which harms nobody. */
+/* Whether the site may log now; *suppressed is what it kept to itself before. Two threads that begin a period at the
+ * same time may let one line too many through, which harms nobody. */
 static int site_admit(struct log_site *site, uint32_t *suppressed)
 {
     uint64_t now = now_ms() + 1; /* never 0 */

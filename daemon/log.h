@@ -5,16 +5,16 @@
  *     log_event(LOG_NOTICE, "stream_opened", "stream=%.*s model=%s rate=%g", size, id, model, rate);
  *     log_event(LOG_INFO, "ready");
  *
- * The format is printf's, checked by the compiler, restricted to words `key=%spec` separated by single blanks (a word may
- * also be all literal). The log knows where each value begins and ends, so text that holds blanks, quotes, '=', control or
- * non-ASCII bytes leaves quoted and escaped, and no client can forge a line. Specs: %s %.*s, integers d i u x o with
- * l, ll, z, j, and %g %f %e with a precision.
+ * The format is printf's, checked by the compiler, restricted to words `key=%spec` separated by single blanks (a word
+ * may also be all literal). The log knows where each value begins and ends, so text that holds blanks, quotes, '=',
+ * control or non-ASCII bytes leaves quoted and escaped, and no client can forge a line. Specs: %s %.*s, integers d i u
+ * x o with l, ll, z, j, and %g %f %e with a precision.
  *
- * Under systemd (JOURNAL_STREAM names our standard error) a line begins with <N>, its priority; otherwise with the time and
- * the priority's name.
+ * Under systemd (JOURNAL_STREAM names our standard error) a line begins with <N>, its priority; otherwise with the time
+ * and the priority's name.
  *
- * Each call site may log LOG_SITE_BURST lines in LOG_SITE_PERIOD_MS; what comes on top is counted, and the site's next line
- * carries suppressed=N. Only the daemon logs, once, at the place that decides; nothing is logged per sample.
+ * Each call site may log LOG_SITE_BURST lines in LOG_SITE_PERIOD_MS; what comes on top is counted, and the site's next
+ * line carries suppressed=N. Only the daemon logs, once, at the place that decides; nothing is logged per sample.
  *
  * Threads: log_event from any thread, never from a signal handler. log_init and log_set_level from one.
  */

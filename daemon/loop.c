@@ -2,8 +2,9 @@
  *
  * The tick: wait for sockets, signals, time, engine and loader; take what came; form batches; send what is due.
  *
- * The drain is bounded, so that results leave and batches form while a flood of input arrives. With one or two batches in the
- * engine the rest waits in the streams' queues, and the next batch is as large as what gathered: load makes it efficient.
+ * The drain is bounded, so that results leave and batches form while a flood of input arrives. With one or two batches
+ * in the engine the rest waits in the streams' queues, and the next batch is as large as what gathered: load makes it
+ * efficient.
  */
 #include "daemon/loop.h"
 #include "daemon/daemon.h"
@@ -33,7 +34,7 @@
 
 enum { ITEM_ROUTER, ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_TAP, ITEMS };
 
-/* ---- batches ------------------------------------------------------------------------------------------------------------------- */
+/* ---- batches ----------------------------------------------------------------------------------------------------- */
 
 static void batches_form(struct loop *loop)
 {
@@ -80,7 +81,7 @@ static void jobs_take(struct loop *loop)
         models_loaded(loop, load);
 }
 
-/* ---- time ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- time -------------------------------------------------------------------------------------------------------- */
 
 static bool is_caught_up(const struct stream *stream)
 {
@@ -161,7 +162,7 @@ static void timer_take(struct loop *loop)
         loop->is_over = true;
 }
 
-/* ---- signals ------------------------------------------------------------------------------------------------------------------- */
+/* ---- signals ----------------------------------------------------------------------------------------------------- */
 
 static void report_log(int priority, const char *event, struct conf_report *report)
 {
@@ -207,7 +208,7 @@ static void signals_take(struct loop *loop)
     }
 }
 
-/* ---- the tick ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the tick ---------------------------------------------------------------------------------------------------- */
 
 static long timeout_find(struct loop *loop)
 {
@@ -267,7 +268,7 @@ static int loop_run(struct loop *loop)
     return EX_OK;
 }
 
-/* ---- start and stop ------------------------------------------------------------------------------------------------------------ */
+/* ---- start and stop ---------------------------------------------------------------------------------------------- */
 
 static int timers_open(struct loop *loop)
 {

@@ -4,8 +4,8 @@
  *
  *     wait -> ingest_drain -> batches done -> models done -> batches formed -> deliver_flush
  *
- * and every struct below belongs to it. The engine and the loader have threads of their own and are talked to through their
- * rings. Modules that need more than one part of the daemon take the loop.
+ * and every struct below belongs to it. The engine and the loader have threads of their own and are talked to through
+ * their rings. Modules that need more than one part of the daemon take the loop.
  */
 #ifndef DAEMON_LOOP_H
 #define DAEMON_LOOP_H
@@ -59,7 +59,8 @@ struct loop {
     struct deliver *deliver;
 };
 
-/* Something changed for a stream that waits to be reset, closed or removed: look at it when the tick's results have left. */
+/* Something changed for a stream that waits to be reset, closed or removed: look at it when the tick's results have
+ * left. */
 void loop_stream_settle(struct loop *loop, struct stream *stream);
 /* Do so for all of them. */
 void loop_settle(struct loop *loop);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The models in memory. A model is named by a template spec or by a directory below the configuration's `models`, and shared by
- * every stream that names it. Spellings of one template are one model: it is known by the name that libssm fills in.
+ * The models in memory. A model is named by a template spec or by a directory below the configuration's `models`, and
+ * shared by every stream that names it. Spellings of one template are one model: it is known by the name that libssm
+ * fills in.
  *
- * A model goes LOADING (loader thread), COMPILING (engine thread), LOADED; opens that name it meanwhile wait in order. A model
- * without streams stays, until MODELS_MAX are there and another is wanted: then the one unused longest goes. A directory
- * that could not be loaded stays as FAILED, to say why in hello, until it is asked for again.
+ * A model goes LOADING (loader thread), COMPILING (engine thread), LOADED; opens that name it meanwhile wait in order.
+ * A model without streams stays, until MODELS_MAX are there and another is wanted: then the one unused longest goes. A
+ * directory that could not be loaded stays as FAILED, to say why in hello, until it is asked for again.
  *
  * Threads: the loop thread.
  */
@@ -81,7 +82,8 @@ void models_fini(struct models *models); /* after the engine and the loader stop
 
 enum models_answer { MODELS_READY, MODELS_WAITS, MODELS_REFUSED };
 
-/* The model for `spec`: READY gives *out; WAITS took over `request`, which control_open_finish gets later; REFUSED gives
+/* The model for `spec`: READY gives *out; WAITS took over `request`, which control_open_finish gets later; REFUSED
+ * gives
  * *code and *text (static). */
 enum models_answer models_find(struct loop *loop, const char *spec, struct open_request *request, struct model **out,
                                Ssmd__Code *code, const char **text);

@@ -178,7 +178,7 @@ void reader_match(struct loop *loop, struct stream *stream)
     }
 }
 
-/* ---- what readers are told ------------------------------------------------------------------------------------------------------ */
+/* ---- what readers are told --------------------------------------------------------------------------------------- */
 
 static void event_send(struct loop *loop, struct outlet *outlet, Ssmd__Event__Kind kind, uint64_t first, uint64_t next)
 {

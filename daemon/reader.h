@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Readers: a reliable view of one stream, or of every stream with a prefix, under the reader's own credit. A reader never
- * stops the writer: what is overwritten before it was sent is named to it as LOST. Streams are announced (READING), resets
- * (EPOCH) and ends (ENDED) as well, each in its place among the results.
+ * Readers: a reliable view of one stream, or of every stream with a prefix, under the reader's own credit. A reader
+ * never stops the writer: what is overwritten before it was sent is named to it as LOST. Streams are announced
+ * (READING), resets (EPOCH) and ends (ENDED) as well, each in its place among the results.
  *
- * What a reader must be told is state of its outlet and is told when its connection has room, so that ten thousand streams
- * read by one prefix need no queue.
+ * What a reader must be told is state of its outlet and is told when its connection has room, so that ten thousand
+ * streams read by one prefix need no queue.
  *
  * Threads: the loop thread.
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Frames at i % capacity, marks in a ring of their own. Untimed results leave no marks until the first timed one; from then on
- * every append leaves one (adjacent equal ones merge), so that a frame's mark is the first whose end lies beyond it.
+ * Frames at i % capacity, marks in a ring of their own. Untimed results leave no marks until the first timed one; from
+ * then on every append leaves one (adjacent equal ones merge), so that a frame's mark is the first whose end lies
+ * beyond it.
  */
 #include "daemon/ring.h"
 

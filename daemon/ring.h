@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The results of one stream that are kept: frames `lo` to `hi`-1 by output index, for the writer until it received them and
- * for readers until they are overwritten.
+ * The results of one stream that are kept: frames `lo` to `hi`-1 by output index, for the writer until it received them
+ * and for readers until they are overwritten.
  *
- * The ring is as large as what it had to hold so far and grows by doubling up to its limit; an idle stream's is given back.
- * `time` values ride beside the frames as marks, one for each input chunk that had one.
+ * The ring is as large as what it had to hold so far and grows by doubling up to its limit; an idle stream's is given
+ * back. `time` values ride beside the frames as marks, one for each input chunk that had one.
  *
  * Invariants: lo <= hi; hi - lo <= capacity; only frames below `keep` (given by the caller) are ever overwritten.
  * Threads: the loop thread.
@@ -19,8 +19,8 @@
 #define RING_MARKS_MAX   8192 /* times of one ring; with them the ring is full as well */
 #define RING_MARKS_SPARE 128  /* more than one row brings */
 
-/* The budget that all rings share: growth for history stops when it is spent, growth that a stream needs to go on does not
- * up to its floor. */
+/* The budget that all rings share: growth for history stops when it is spent, growth that a stream needs to go on does
+ * not up to its floor. */
 struct ring_budget {
     uint64_t limit;
     uint64_t bytes; /* taken now */
@@ -56,11 +56,13 @@ void ring_fini(struct ring *ring, struct ring_budget *budget);
 /* Memory of the frames now. */
 size_t ring_bytes(const struct ring *ring);
 
-/* How many more frames can be appended without touching frame `keep` and later, were the ring grown to `most` frames. */
+/* How many more frames can be appended without touching frame `keep` and later, were the ring grown to `most`
+ * frames. */
 uint64_t ring_room(const struct ring *ring, uint64_t keep, uint32_t most);
 
 /* Make room for `frames` more beside those from `keep` on, growing up to `most` frames; growth for history too while
- * the budget lasts. `floor` frames are granted whatever the budget says. Returns 0, or -1 when there is no room or memory. */
+ * the budget lasts. `floor` frames are granted whatever the budget says. Returns 0, or -1 when there is no room or
+ * memory. */
 int ring_reserve(struct ring *ring, struct ring_budget *budget, uint64_t keep, uint32_t frames, uint32_t most,
                  uint32_t floor);
 /* Append reserved frames; all of them have the same time, or none. Overwrites the oldest. */

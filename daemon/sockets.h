@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The daemon's two sockets, with every default of libzmq that is dangerous set on purpose, behind the lock that keeps a second
- * daemon away. Threads: the loop thread.
+ * The daemon's two sockets, with every default of libzmq that is dangerous set on purpose, behind the lock that keeps a
+ * second daemon away. Threads: the loop thread.
  */
 #ifndef DAEMON_SOCKETS_H
 #define DAEMON_SOCKETS_H

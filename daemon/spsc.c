@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sleep and push race on (asleep, tail): each side writes its own, then reads the other's, all sequentially consistent, so
- * that at least one of them sees the other.
+ * Sleep and push race on (asleep, tail): each side writes its own, then reads the other's, all sequentially consistent,
+ * so that at least one of them sees the other.
  */
 #include "daemon/spsc.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The index is one sorted array: opening moves at most 8 bytes for each stream, finding is a bisection, and list and prefix
- * need no second structure. The sample path never looks an id up; it has handles.
+ * The index is one sorted array: opening moves at most 8 bytes for each stream, finding is a bisection, and list and
+ * prefix need no second structure. The sample path never looks an id up; it has handles.
  */
 #include "daemon/stream.h"
 
@@ -116,7 +116,7 @@ size_t stream_bytes(const struct stream *stream)
     return sizeof(*stream) + stream->id_size + 1u + sizeof(struct stream *) + sizeof(struct outlet);
 }
 
-/* ---- admission -------------------------------------------------------------------------------------------------------- */
+/* ---- admission --------------------------------------------------------------------------------------------------- */
 
 static void refuse(struct stream_admission *out, Ssmd__Code code, const char *text)
 {

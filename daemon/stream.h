@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A stream: its identity, what it expects next, what is queued, where its results go; and the index of all streams by id.
+ * A stream: its identity, what it expects next, what is queued, where its results go; and the index of all streams by
+ * id.
  *
  * Invariants: a stream has one writer and at most one connection that writes; next only rises within an epoch; frames
- * applied <= next; a stream is in at most one batch; queued chunks are contiguous and end at `next`. Epochs come from one
- * counter of the daemon, so that (incarnation, epoch) never repeats for an id, not even when it is closed and opened again.
+ * applied <= next; a stream is in at most one batch; queued chunks are contiguous and end at `next`. Epochs come from
+ * one counter of the daemon, so that (incarnation, epoch) never repeats for an id, not even when it is closed and
+ * opened again.
  *
  * Threads: the loop thread.
  */
@@ -105,7 +107,7 @@ uint64_t streams_epoch_new(struct streams *streams);
 /* Bytes that one stream takes here besides its state and ring. */
 size_t stream_bytes(const struct stream *stream);
 
-/* ---- admission -------------------------------------------------------------------------------------------------------- */
+/* ---- admission --------------------------------------------------------------------------------------------------- */
 
 enum stream_verdict {
     VERDICT_ACCEPT,    /* take the frames behind `skip` */

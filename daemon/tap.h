@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The tap: results and events of every stream, published on an XPUB for whoever watches. Lossy: a watcher that does not keep
- * up loses messages and nobody else notices. Nothing is encoded while nobody watches.
+ * The tap: results and events of every stream, published on an XPUB for whoever watches. Lossy: a watcher that does not
+ * keep up loses messages and nobody else notices. Nothing is encoded while nobody watches.
  *
- * Subscriptions are approved one by one (ZMQ_XPUB_MANUAL): a prefix no longer than an id and its NUL, and TAP_SUBSCRIPTIONS
- * at most. What libzmq itself keeps for subscriptions that were never approved is beyond our reach: the tap belongs on ipc or
- * loopback.
+ * Subscriptions are approved one by one (ZMQ_XPUB_MANUAL): a prefix no longer than an id and its NUL, and
+ * TAP_SUBSCRIPTIONS at most. What libzmq itself keeps for subscriptions that were never approved is beyond our reach:
+ * the tap belongs on ipc or loopback.
  *
  * Threads: the loop thread.
  */

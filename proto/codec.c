@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * protobuf-c with its dangers taken out: a bounded arena instead of malloc, and one walk over the decoded message by its
- * descriptors that refuses what protobuf-c keeps silently (unknown fields, numbers that no enum has).
+ * protobuf-c with its dangers taken out: a bounded arena instead of malloc, and one walk over the decoded message by
+ * its descriptors that refuses what protobuf-c keeps silently (unknown fields, numbers that no enum has).
  */
 #include "proto/codec.h"
 
@@ -23,7 +23,7 @@ const char *proto_status_text(int status)
     }
 }
 
-/* ---- arena ------------------------------------------------------------------------------------------------------------ */
+/* ---- arena ------------------------------------------------------------------------------------------------------- */
 
 void proto_arena_init(struct proto_arena *arena)
 {
@@ -36,7 +36,8 @@ void proto_arena_fini(struct proto_arena *arena)
     memset(arena, 0, sizeof(*arena));
 }
 
-/* Room for a message of `size` bytes. The block is not moved while a message lies in it, so the most is taken at once. */
+/* Room for a message of `size` bytes. The block is not moved while a message lies in it, so the most is taken at
+ * once. */
 static int arena_begin(struct proto_arena *arena, size_t size)
 {
     size_t need;
@@ -78,7 +79,7 @@ static void arena_free(void *context, void *pointer)
     (void)pointer;
 }
 
-/* ---- the walk --------------------------------------------------------------------------------------------------------- */
+/* ---- the walk ---------------------------------------------------------------------------------------------------- */
 
 static int message_check(const ProtobufCMessage *message);
 
@@ -157,7 +158,7 @@ static int decode(struct proto_arena *arena, const ProtobufCMessageDescriptor *t
     return PROTO_OK;
 }
 
-/* ---- messages --------------------------------------------------------------------------------------------------------- */
+/* ---- messages ---------------------------------------------------------------------------------------------------- */
 
 int proto_from_client_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__FromClient **out)
 {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Bytes to messages and back: proto/ssmd.proto for daemon and clients alike. What the messages mean is in proto/PROTOCOL.md.
+ * Bytes to messages and back: proto/ssmd.proto for daemon and clients alike. What the messages mean is in
+ * proto/PROTOCOL.md.
  *
- * Bytes come from strangers. A decoded message lies in an arena that takes at most PROTO_ARENA_FACTOR times the size of its
- * bytes plus PROTO_ARENA_EXTRA: whatever would need more is refused (1 MiB of empty submessages would unpack to 76 MiB
- * otherwise). Fields that this version does not know are refused at any depth, as are numbers that no enum has, and columns
- * whose lengths disagree.
+ * Bytes come from strangers. A decoded message lies in an arena that takes at most PROTO_ARENA_FACTOR times the size of
+ * its bytes plus PROTO_ARENA_EXTRA: whatever would need more is refused (1 MiB of empty submessages would unpack to 76
+ * MiB otherwise). Fields that this version does not know are refused at any depth, as are numbers that no enum has, and
+ * columns whose lengths disagree.
  *
  * Memory: a decoded message lives until its arena's next decode. The arena grows to what the largest message needed and
  * stays there, so that a warm one allocates nothing.
@@ -53,7 +54,7 @@ enum proto_status {
 /* The sentence for a status; never NULL. */
 const char *proto_status_text(int status);
 
-/* ---- decoding --------------------------------------------------------------------------------------------------------- */
+/* ---- decoding ---------------------------------------------------------------------------------------------------- */
 
 struct proto_arena {
     unsigned char *base;
@@ -65,7 +66,8 @@ struct proto_arena {
 void proto_arena_init(struct proto_arena *arena);
 void proto_arena_fini(struct proto_arena *arena);
 
-/* Decode one part. On failure *out is NULL. The columns of Credit, Ack, DataHeader and ResultHeader have been compared. */
+/* Decode one part. On failure *out is NULL. The columns of Credit, Ack, DataHeader and ResultHeader have been
+ * compared. */
 int proto_from_client_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__FromClient **out);
 int proto_from_daemon_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__FromDaemon **out);
 int proto_data_header_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__DataHeader **out);
@@ -73,7 +75,7 @@ int proto_result_header_decode(struct proto_arena *arena, const void *bytes, siz
 int proto_tap_header_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__TapHeader **out);
 int proto_event_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__Event **out);
 
-/* ---- chunks of a data message ----------------------------------------------------------------------------------------- */
+/* ---- chunks of a data message ------------------------------------------------------------------------------------ */
 
 struct proto_chunk {
     uint32_t handle;
@@ -102,7 +104,7 @@ int proto_signal_decode(uint32_t format, const void *in, size_t n, float *out, s
 /* The same for tokens, PROTO_FORMAT unless format is I32LE: every one in [0, vocab). */
 int proto_tokens_decode(uint32_t format, const void *in, size_t n, uint32_t vocab, int32_t *out, size_t *where);
 
-/* ---- encoding --------------------------------------------------------------------------------------------------------- */
+/* ---- encoding ---------------------------------------------------------------------------------------------------- */
 
 /* The size of a message and its bytes; out has proto_size(message) bytes. */
 size_t proto_size(const ProtobufCMessage *message);

@@ -2,8 +2,8 @@
  *
  * The payload of a data message: where each chunk's samples lie, and what they are as numbers.
  *
- * The bytes are little-endian at any alignment; this code assumes a little-endian machine with IEEE 754 numbers, which the
- * compiler checks below.
+ * The bytes are little-endian at any alignment; this code assumes a little-endian machine with IEEE 754 numbers, which
+ * the compiler checks below.
  */
 #include "proto/codec.h"
 

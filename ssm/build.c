@@ -2,8 +2,8 @@
  *
  * From the list of layers in a configuration to a graph: the recursion, and the tensors. Keys are read in keys.c.
  *
- * A layer is built in this order: type, name, known keys, the kind's init (which may come back here for its branches), then
- * its place in the slot. So the state of a branch's layers comes before that of the layer that holds them.
+ * A layer is built in this order: type, name, known keys, the kind's init (which may come back here for its branches),
+ * then its place in the slot. So the state of a branch's layers comes before that of the layer that holds them.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -76,7 +76,7 @@ float *ssm_floats_new(size_t n)
     return floats;
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------------------------ */
+/* ---- tensors ----------------------------------------------------------------------------------------------------- */
 
 static const char *shape_text(uint32_t rank, const uint64_t *dims, char *text, size_t size)
 {
@@ -172,7 +172,7 @@ static int check_surplus(struct ssm_build *b)
     return SSM_OK;
 }
 
-/* ---- layers ------------------------------------------------------------------------------------------------------- */
+/* ---- layers ------------------------------------------------------------------------------------------------------ */
 
 /* "layer 2.1 (s4d 'encoder')": the second of layer 2's. Of a layer with several branches, "layer 2.0.1". */
 static void set_where(const struct ssm_build *b, struct ssm_layer *l, const char *type)

@@ -2,10 +2,10 @@
  *
  * JSON files of a model directory: config.json and the index of shards.
  *
- * Strict JSON (a name twice in an object is refused, nesting is bounded by jansson), with one addition: such files are written by
- * Python, which writes the bare words Infinity, -Infinity and NaN for such numbers. They are read as the strings of
- * that spelling, since a JSON number cannot hold them: a definition that has a meaning for one accepts the string, and
- * everything else refuses it as "not a number", by name.
+ * Strict JSON (a name twice in an object is refused, nesting is bounded by jansson), with one addition: such files are
+ * written by Python, which writes the bare words Infinity, -Infinity and NaN for such numbers. They are read as the
+ * strings of that spelling, since a JSON number cannot hold them: a definition that has a meaning for one accepts the
+ * string, and everything else refuses it as "not a number", by name.
  */
 #ifndef SSM_CONFIG_H
 #define SSM_CONFIG_H

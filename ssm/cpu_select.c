@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which of the compiled instruction sets runs, what a graph needs of scratch, and the floating-point mode of a thread. */
+ * Which of the compiled instruction sets runs, what a graph needs of scratch, and the floating-point mode of a
+ * thread. */
 #include <string.h>
 
 #include "ssm/cpu/ops.h"

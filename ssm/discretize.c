@@ -11,8 +11,8 @@ const char *const ssm_discretization_words[] = {"zoh", "bilinear", "forward", "b
 
 typedef double pair __attribute__((vector_size(16), aligned(8), may_alias));
 
-/* Four rows of C, from c on, += the four rows of A at a, columns k and k + 1 of them, times the two rows of B at b. The sums
- * are those of one product after another, in the order of k. */
+/* Four rows of C, from c on, += the four rows of A at a, columns k and k + 1 of them, times the two rows of B at b. The
+ * sums are those of one product after another, in the order of k. */
 static void quad_add(const double *a, size_t m, const double *b, size_t p, double *c)
 {
     const double a00 = a[0], a01 = a[1], a10 = a[m], a11 = a[m + 1];
@@ -219,7 +219,8 @@ static int discretize_zoh(double dt, const double *A, const double *B, uint32_t 
     return status;
 }
 
-/* (I - implicit dt A)^-1 applied to [I + explicit dt A | dt B]: bilinear (1/2, 1/2), backward (1, 0), forward (0, 1). */
+/* (I - implicit dt A)^-1 applied to [I + explicit dt A | dt B]: bilinear (1/2, 1/2), backward (1, 0), forward (0,
+ * 1). */
 static int discretize_rational(double implicit, double explicit, double dt, const double *A, const double *B,
                                uint32_t n, uint32_t m, double *Abar, double *Bbar)
 {

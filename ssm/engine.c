@@ -3,19 +3,19 @@
  * Engines, programs, and the advance of a ragged batch.
  *
  * The members of the team share a batch by streams: each claims rows that lie together, cuts them into tiles of at most
- * SSM_TILE_FRAMES frames (several short rows in one tile, one long row over many) and runs each tile depth-first through
- * the graph. No kernel's bits depend on what else is in a tile, so neither do a stream's results.
+ * SSM_TILE_FRAMES frames (several short rows in one tile, one long row over many) and runs each tile depth-first
+ * through the graph. No kernel's bits depend on what else is in a tile, so neither do a stream's results.
  *
- * A scanning row is cut on the grid of absolute indices, so that every whole block of the grid inside the row lies inside one
- * tile, whoever shares it. */
+ * A scanning row is cut on the grid of absolute indices, so that every whole block of the grid inside the row lies
+ * inside one tile, whoever shares it. */
 #include "ssm/engine.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define THREADS_MAX 256u
-/* Waking a team takes some 10 us, more on a busy machine: less work than this is done sooner alone. In bytes of weights and
- * state times frames, of which a core passes some 10 per ns. */
+/* Waking a team takes some 10 us, more on a busy machine: less work than this is done sooner alone. In bytes of weights
+ * and state times frames, of which a core passes some 10 per ns. */
 #define TEAM_WORK   (512u << 10)
 
 int ssm_engine_new(struct ssm_engine **out, const struct ssm_engine_options *options, struct ssm_error *err)
@@ -151,7 +151,7 @@ int ssm_slot_frames(const struct ssm_program *program, struct ssm_slot slot, uin
     return SSM_OK;
 }
 
-/* ---- advance -------------------------------------------------------------------------------------------------------- */
+/* ---- advance ----------------------------------------------------------------------------------------------------- */
 
 /* One advance, as the members of the team see it. */
 struct advance {
@@ -193,8 +193,8 @@ static void tile_run(const struct advance *a, struct filling *f)
     f->tile.frames = 0;
 }
 
-/* How many of `left` frames from absolute index `from` on fit `space` frames of a tile: a scanning row that must be cut is
- * cut on the grid, which may leave nothing. */
+/* How many of `left` frames from absolute index `from` on fit `space` frames of a tile: a scanning row that must be cut
+ * is cut on the grid, which may leave nothing. */
 static uint32_t piece_frames(enum ssm_view view, uint64_t from, uint32_t left, uint32_t space)
 {
     if (left <= space)

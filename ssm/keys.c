@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reading the keys of one layer (or of another object of the configuration): type, range, and messages that name file, layer
- * and key, what was found and what would do.
+ * Reading the keys of one layer (or of another object of the configuration): type, range, and messages that name file,
+ * layer and key, what was found and what would do.
  */
 #include <math.h>
 #include <stdio.h>

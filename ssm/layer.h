@@ -7,8 +7,8 @@
  * (ssm/cpu/KIND.c) advances a tile of rows through it. To add a kind: one line in SSM_LAYER_KINDS, one definition file,
  * one kernel, one row in docs/MODELS.md.
  *
- * Invariants: a layer is immutable once built. A state of zero bytes is a fresh stream: what must not start at zero is set by the
- * kernel when the row's frame index is 0. State is float32 (rls: float64) in the published basis.
+ * Invariants: a layer is immutable once built. A state of zero bytes is a fresh stream: what must not start at zero is
+ * set by the kernel when the row's frame index is 0. State is float32 (rls: float64) in the published basis.
  *
  * Letters: H channels, N modes or order, K taps, R rows, T time.
  */
@@ -20,7 +20,8 @@
 
 #include "ssm/ssm.h"
 
-/* The table of kinds: the word of config.json. Each line gives ssm_kind_<name> (definition) and ssm_cpu_<name> (kernel). */
+/* The table of kinds: the word of config.json. Each line gives ssm_kind_<name> (definition) and ssm_cpu_<name>
+ * (kernel). */
 #define SSM_LAYER_KINDS(X)                                                                                             \
     X(linear)                                                                                                          \
     X(embedding)                                                                                                       \
@@ -81,8 +82,8 @@ struct ssm_kind {
     const char *const *keys; /* allowed besides "type" and "name", NULL at the end */
     /* layer->in is set; reads keys and tensors, sets out, state_bytes, scratch_floats, params and branches. */
     int (*init)(struct ssm_build *build, struct ssm_layer *layer, const json_t *keys);
-    /* Frees what params own; the graph frees params and branches themselves. NULL when they own nothing. Runs also after a
-     * failed init, and then params may be NULL or half filled. */
+    /* Frees what params own; the graph frees params and branches themselves. NULL when they own nothing. Runs also
+     * after a failed init, and then params may be NULL or half filled. */
     void (*fini)(struct ssm_layer *layer);
 };
 
@@ -93,7 +94,7 @@ SSM_LAYER_KINDS(X)
 /* The kind of that word, or NULL. */
 const struct ssm_kind *ssm_kind_find(const char *type);
 
-/* ---- for definitions: reading keys (errors name file, layer and key) ------------------------------------------------ */
+/* ---- for definitions: reading keys (errors name file, layer and key) --------------------------------------------- */
 
 int ssm_key_count(struct ssm_build *b, const struct ssm_layer *l, const json_t *keys, const char *key, uint32_t *out,
                   uint32_t min, uint32_t max); /* required */
@@ -116,10 +117,10 @@ int ssm_expect_in(struct ssm_build *b, const struct ssm_layer *l, uint32_t chann
 int ssm_fail(struct ssm_build *b, const struct ssm_layer *l, int status, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* ---- for definitions: taking tensors --------------------------------------------------------------------------------- */
+/* ---- for definitions: taking tensors ----------------------------------------------------------------------------- */
 
-/* The tensor "<layer name>.<suffix>" widened to float32 into a new 64-byte aligned array (free()), its shape being exactly
- * dims[0..rank-1] and every value finite. Each tensor is taken once. */
+/* The tensor "<layer name>.<suffix>" widened to float32 into a new 64-byte aligned array (free()), its shape being
+ * exactly dims[0..rank-1] and every value finite. Each tensor is taken once. */
 int ssm_tensor_take(struct ssm_build *b, const struct ssm_layer *l, const char *suffix, float **out, uint32_t rank,
                     const uint64_t *dims);
 bool ssm_tensor_exists(const struct ssm_build *b, const struct ssm_layer *l, const char *suffix);
@@ -129,7 +130,8 @@ uint32_t ssm_build_in_channels(const struct ssm_build *b);
 bool ssm_build_is_signal(const struct ssm_build *b);
 bool ssm_build_is_first(const struct ssm_build *b, const struct ssm_layer *l); /* first layer of the model */
 
-/* The bias "<layer name>.bias" (channels) padded with zeros to whole vectors of 16, or only zeros when `has` is false. */
+/* The bias "<layer name>.bias" (channels) padded with zeros to whole vectors of 16, or only zeros when `has` is
+ * false. */
 int ssm_bias_take(struct ssm_build *b, const struct ssm_layer *l, bool has, uint32_t channels, float **out);
 
 /* n zeroed, 64-byte aligned floats (free()), NULL when there is no memory; n = 0 gives one float. */

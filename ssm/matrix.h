@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A weight matrix packed for the batch-invariant product of ssm/cpu/linear.c: panels of 16 outputs, zero-padded, so that one
- * kernel serves every width and each output sums over its inputs in index order.
+ * A weight matrix packed for the batch-invariant product of ssm/cpu/linear.c: panels of 16 outputs, zero-padded, so
+ * that one kernel serves every width and each output sums over its inputs in index order.
  */
 #ifndef SSM_MATRIX_H
 #define SSM_MATRIX_H

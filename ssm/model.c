@@ -2,8 +2,8 @@
  *
  * Loading a model: the top of config.json (docs/MODELS.md), the graph, and what the two say about each other.
  *
- * The graph is the truth. What the configuration states besides it (output channels, rates) and what the caller knows about
- * the stream (the hint) must agree with it, and a message names both.
+ * The graph is the truth. What the configuration states besides it (output channels, rates) and what the caller knows
+ * about the stream (the hint) must agree with it, and a message names both.
  */
 #include <math.h>
 #include <stdio.h>
@@ -24,7 +24,7 @@ static const char *const OUTPUT_KEYS[] = {"kind", "channels", "sample_rate", "la
 static const char *const INPUT_KINDS[] = {"signal", "tokens", NULL};
 static const char *const OUTPUT_KINDS[] = {"signal", NULL};
 
-/* ---- the top of the configuration --------------------------------------------------------------------------------- */
+/* ---- the top of the configuration -------------------------------------------------------------------------------- */
 
 static int check_type(struct ssm_build *b, const json_t *config)
 {
@@ -139,8 +139,8 @@ static int check_output(struct ssm_build *b, const json_t *config, struct ssm_mo
     return SSM_OK;
 }
 
-/* Time of the whole graph: every kind of this version works frame by frame, causally, at its input's rate. A kind that does
- * not must say so here, in hop, lookahead and ratio. */
+/* Time of the whole graph: every kind of this version works frame by frame, causally, at its input's rate. A kind that
+ * does not must say so here, in hop, lookahead and ratio. */
 static void set_time(struct ssm_model_info *info)
 {
     info->ratio_num = info->ratio_den = 1;
@@ -196,7 +196,7 @@ int ssm_model_build(struct ssm_model **out, const json_t *config, const char *di
     return rc;
 }
 
-/* ---- loading ------------------------------------------------------------------------------------------------------ */
+/* ---- loading ----------------------------------------------------------------------------------------------------- */
 
 /* A stream of another rate or width cannot use the model. */
 static int check_hint(const struct ssm_model_info *info, const struct ssm_model_hint *hint, const char *spec,
@@ -271,7 +271,7 @@ const struct ssm_model_info *ssm_model_info(const struct ssm_model *model)
     return &model->info;
 }
 
-/* ---- input and output --------------------------------------------------------------------------------------------- */
+/* ---- input and output -------------------------------------------------------------------------------------------- */
 
 uint64_t ssm_out_frames_max(const struct ssm_model *model, uint64_t frames)
 {

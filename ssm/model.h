@@ -15,8 +15,8 @@ struct ssm_model {
     struct ssm_sequence graph;
 };
 
-/* Build a model from a parsed configuration; `dir` names the directory of its tensors, NULL when it has none (templates);
- * `file` is what messages call it. Does not keep `config`. */
+/* Build a model from a parsed configuration; `dir` names the directory of its tensors, NULL when it has none
+ * (templates); `file` is what messages call it. Does not keep `config`. */
 int ssm_model_build(struct ssm_model **out, const json_t *config, const char *dir, const char *file,
                     struct ssm_error *err);
 

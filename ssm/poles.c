@@ -2,9 +2,9 @@
  *
  * The spectral radius; see poles.h. Runs at load only.
  *
- * The powers of a matrix that feeds its coordinates forward only grow as m^(n-1) beside the poles' p^m: for a chain of 64 the
- * diagonal, where the pole is, underflows below the corner long before m = 2^40, and what is left looks nilpotent. So the
- * powers are taken of one feedback block at a time. */
+ * The powers of a matrix that feeds its coordinates forward only grow as m^(n-1) beside the poles' p^m: for a chain of
+ * 64 the diagonal, where the pole is, underflows below the corner long before m = 2^40, and what is left looks
+ * nilpotent. So the powers are taken of one feedback block at a time. */
 #include "ssm/poles.h"
 
 #include <float.h>

@@ -2,9 +2,9 @@
  *
  * The states of one program: slots in slabs that never move, named by index and generation.
  *
- * Threads: acquire, reset and release belong to one thread (the owner of the streams); find may run at the same time on another, for
- * slots that are neither being acquired, reset nor released. The table of slabs is allocated once, so that a growing pool
- * does not move under a running advance.
+ * Threads: acquire, reset and release belong to one thread (the owner of the streams); find may run at the same time on
+ * another, for slots that are neither being acquired, reset nor released. The table of slabs is allocated once, so that
+ * a growing pool does not move under a running advance.
  */
 #ifndef SSM_POOL_H
 #define SSM_POOL_H

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One safetensors file: 8 bytes of header length, a JSON header, the tensors' bytes. Directories are in safetensors_dir.c.
+ * One safetensors file: 8 bytes of header length, a JSON header, the tensors' bytes. Directories are in
+ * safetensors_dir.c.
  *
- * Everything is checked before a tensor can be found: the header fits, is one JSON object without a name twice, every shape
- * and its product fit in 64 bits, every tensor is exactly as long as its shape and dtype say, and the tensors cover
- * the rest of the file once: sorted by offset, each begins where the last one ended (so no overlap, no hole, no surplus).
+ * Everything is checked before a tensor can be found: the header fits, is one JSON object without a name twice, every
+ * shape and its product fit in 64 bits, every tensor is exactly as long as its shape and dtype say, and the tensors
+ * cover the rest of the file once: sorted by offset, each begins where the last one ended (so no overlap, no hole, no
+ * surplus).
  *
  * Threads: none; a set belongs to its caller.
  */
@@ -235,7 +237,7 @@ int ssm_tensors_parse(struct ssm_tensors **out, const unsigned char *bytes, size
     return SSM_OK;
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 static float from_bits(uint32_t bits)
 {

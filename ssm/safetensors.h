@@ -2,10 +2,10 @@
  *
  * Tensors of a model directory: model.safetensors, or the shards that model.safetensors.index.json names, through mmap.
  *
- * The files are hostile until checked: header length, JSON (jansson, depth-bounded), dtype, rank, the product of the shape (no
- * overflow), offsets inside the file, exactly as long as shape and dtype say, no overlap, no hole at the end, no name twice,
- * alignment not assumed. Shard names may not leave the directory. Values are copied out (widened), so that a file truncated
- * later cannot hurt a running model; the mapping lives only while loading.
+ * The files are hostile until checked: header length, JSON (jansson, depth-bounded), dtype, rank, the product of the
+ * shape (no overflow), offsets inside the file, exactly as long as shape and dtype say, no overlap, no hole at the end,
+ * no name twice, alignment not assumed. Shard names may not leave the directory. Values are copied out (widened), so
+ * that a file truncated later cannot hurt a running model; the mapping lives only while loading.
  *
  * Source: the safetensors format, https://github.com/huggingface/safetensors#format .
  */
@@ -43,8 +43,8 @@ struct ssm_tensor *ssm_tensors_at(struct ssm_tensors *set, size_t i);
  * *where its position. */
 SSM_MUST_CHECK int ssm_tensor_widen(const struct ssm_tensor *tensor, float *out, uint64_t *where);
 
-/* Check the bytes of one safetensors file already in memory (the loader's core, and the fuzzer's target): fills a new set whose
- * data point into `bytes`. */
+/* Check the bytes of one safetensors file already in memory (the loader's core, and the fuzzer's target): fills a new
+ * set whose data point into `bytes`. */
 SSM_MUST_CHECK int ssm_tensors_parse(struct ssm_tensors **out, const unsigned char *bytes, size_t size,
                                      const char *file, struct ssm_error *err);
 

@@ -2,9 +2,9 @@
  *
  * The tensor files of a model directory, mapped: model.safetensors, or else the shards of model.safetensors.index.json.
  *
- * The index is as hostile as the files. A shard's name is a plain file name (it cannot leave the directory, though the file
- * may be a symbolic link, as download caches make them); every tensor of the index must be in the shard that the index
- * says, and every tensor of a shard must be in the index.
+ * The index is as hostile as the files. A shard's name is a plain file name (it cannot leave the directory, though the
+ * file may be a symbolic link, as download caches make them); every tensor of the index must be in the shard that the
+ * index says, and every tensor of a shard must be in the index.
  */
 #include <errno.h>
 #include <fcntl.h>

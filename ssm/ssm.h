@@ -2,26 +2,26 @@
  *
  * libssm: state-space models advanced in constant time per sample.
  *
- * A linear state-space model is three things at once: discretised it is a recurrence (constant cost per sample), unrolled
- * it is a convolution, and because its update is associative it is a prefix scan over chunks. libssm holds one immutable
- * model and any number of states, and advances many states together whatever each of them brings:
+ * A linear state-space model is three things at once: discretised it is a recurrence (constant cost per sample),
+ * unrolled it is a convolution, and because its update is associative it is a prefix scan over chunks. libssm holds one
+ * immutable model and any number of states, and advances many states together whatever each of them brings:
  *
- *     struct ssm_model    what was loaded: layers, weights, discretised coefficients. Immutable; share it between threads.
+ *     struct ssm_model    what was loaded: layers, weights, discretised coefficients. Immutable; share it.
  *     struct ssm_engine   where it runs: a backend (today "cpu", one instruction set) and its worker threads, if any.
  *     struct ssm_program  a model compiled for an engine, with its pool of states ("slots").
  *     struct ssm_slot     one stream's state, named by index and generation; a stale name is refused.
  *     struct ssm_row      what one stream brings to one advance: T >= 1 frames in, its results out.
  *
  * One advance is a ragged batch of rows: T = 1 everywhere is the step, a long T is the scan, both mix. The output of a
- * stream is the same bits whoever shares its batch, however its input was cut (in the step view) and however many threads
- * the engine has.
+ * stream is the same bits whoever shares its batch, however its input was cut (in the step view) and however many
+ * threads the engine has.
  *
  * Words: a frame is one sample of every channel; hop and lookahead are counted in input frames (docs/MODELS.md).
  *
- * Threads: a model is safe everywhere. An engine, and everything of its programs, belongs to one thread at a time, with one
- * exception: slots may be acquired, reset and released by a second thread while ssm_advance runs on other slots.
- * Errors: functions return 0 or a negative status (ssm_status_text). The library never logs, exits or aborts on bad input,
- * and never reads the environment but once, in ssm_engine_new (SSMD_ISA).
+ * Threads: a model is safe everywhere. An engine, and everything of its programs, belongs to one thread at a time, with
+ * one exception: slots may be acquired, reset and released by a second thread while ssm_advance runs on other slots.
+ * Errors: functions return 0 or a negative status (ssm_status_text). The library never logs, exits or aborts on bad
+ * input, and never reads the environment but once, in ssm_engine_new (SSMD_ISA).
  * Memory: every _free and _release accepts what its _new or _acquire gave, and NULL.
  *
  * A complete program is in ssm/example.c.
@@ -76,7 +76,7 @@ struct ssm_error {
     char text[512];
 };
 
-/* ---- models ------------------------------------------------------------------------------------------------------- */
+/* ---- models ------------------------------------------------------------------------------------------------------ */
 
 enum ssm_input_kind { SSM_SIGNAL, SSM_TOKENS };
 
@@ -96,8 +96,8 @@ struct ssm_model_info {
     uint32_t layers; /* of all depths */
 };
 
-/* What the caller knows about the stream that the model will be used for; a template takes what its spec leaves open from
- * here, and what contradicts is refused. 0 is "not known". */
+/* What the caller knows about the stream that the model will be used for; a template takes what its spec leaves open
+ * from here, and what contradicts is refused. 0 is "not known". */
 struct ssm_model_hint {
     double rate; /* Hz */
     uint32_t channels;
@@ -122,7 +122,7 @@ SSM_API const struct ssm_model_info *ssm_model_info(const struct ssm_model *mode
 SSM_API const char *const *ssm_template_names(void);
 SSM_API int ssm_is_template(const char *spec);
 
-/* ---- engines ------------------------------------------------------------------------------------------------------ */
+/* ---- engines ----------------------------------------------------------------------------------------------------- */
 
 struct ssm_engine;
 struct ssm_program;
@@ -139,14 +139,14 @@ SSM_API SSM_MUST_CHECK int ssm_engine_new(struct ssm_engine **out, const struct 
 SSM_API void ssm_engine_free(struct ssm_engine *engine); /* after its programs */
 SSM_API const char *ssm_engine_isa(const struct ssm_engine *engine);
 
-/* Compile a model for the engine: takes a reference to the model, allocates the workspace, and a pool that grows by slabs up to
- * max_slots (states never move). */
+/* Compile a model for the engine: takes a reference to the model, allocates the workspace, and a pool that grows by
+ * slabs up to max_slots (states never move). */
 SSM_API SSM_MUST_CHECK int ssm_program_new(struct ssm_program **out, struct ssm_engine *engine, struct ssm_model *model,
                                            uint32_t max_slots, struct ssm_error *err);
 SSM_API void ssm_program_free(struct ssm_program *program);
 SSM_API const struct ssm_model *ssm_program_model(const struct ssm_program *program);
 
-/* ---- slots -------------------------------------------------------------------------------------------------------- */
+/* ---- slots ------------------------------------------------------------------------------------------------------- */
 
 struct ssm_slot {
     int32_t index; /* -1: none; a row with it is padding */
@@ -162,16 +162,16 @@ SSM_API void ssm_slot_release(struct ssm_program *program, struct ssm_slot slot)
 /* Input frames the state has consumed since it was fresh. */
 SSM_API SSM_MUST_CHECK int ssm_slot_frames(const struct ssm_program *program, struct ssm_slot slot, uint64_t *out);
 
-/* ---- advance ------------------------------------------------------------------------------------------------------ */
+/* ---- advance ----------------------------------------------------------------------------------------------------- */
 
 enum ssm_view {
     SSM_STEP, /* the recurrence, frame by frame: the same bits at any chunking */
-    SSM_SCAN /* the chunk form: whole blocks of the grid of absolute frame indices at once, the state carried in and out;
+    SSM_SCAN  /* the chunk form: whole blocks of the grid of absolute frame indices at once, state in and out;
                  equal to the step within the stated bound (docs/MODELS.md) */
 };
 
-/* The grid of absolute frame indices: a scan takes whole blocks of it at once and steps the rest. A stream whose scans all begin
- * and end on it (but for the last) gives the same bits at any chunking too. */
+/* The grid of absolute frame indices: a scan takes whole blocks of it at once and steps the rest. A stream whose scans
+ * all begin and end on it (but for the last) gives the same bits at any chunking too. */
 #define SSM_SCAN_BLOCK 16
 
 struct ssm_row {
@@ -192,7 +192,8 @@ SSM_API SSM_MUST_CHECK int ssm_advance(struct ssm_program *program, struct ssm_r
 /* The most output frames that `frames` input frames can complete. */
 SSM_API uint64_t ssm_out_frames_max(const struct ssm_model *model, uint64_t frames);
 
-/* SSM_OK, or SSM_NONFINITE (signals) or SSM_INVAL (a token outside the vocabulary) with the offending frame in *where. */
+/* SSM_OK, or SSM_NONFINITE (signals) or SSM_INVAL (a token outside the vocabulary) with the offending frame in
+ * *where. */
 SSM_API SSM_MUST_CHECK int ssm_input_check(const struct ssm_model *model, const void *in, uint64_t frames,
                                            uint64_t *where);
 

@@ -2,8 +2,9 @@
  *
  * A team of threads that share one piece of work: whoever has time takes the next part of it.
  *
- * The caller works too and does not wait for a worker that has not come by the time that nothing is left: on a busy machine, where
- * a worker of low priority may be late by milliseconds, the team is then no slower than the caller alone.
+ * The caller works too and does not wait for a worker that has not come by the time that nothing is left: on a busy
+ * machine, where a worker of low priority may be late by milliseconds, the team is then no slower than the caller
+ * alone.
  *
  * Threads: ssm_team_run belongs to one thread at a time. Between runs workers look out for the next one for some 20 us,
  * then sleep; they take no signals.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The least that speaks the protocol: one DEALER that sends what it is told as fast as the window allows and counts what comes
- * back. The benchmarks use it, and not libssmclient, so that they measure the daemon: it keeps nothing and resends nothing.
+ * The least that speaks the protocol: one DEALER that sends what it is told as fast as the window allows and counts
+ * what comes back. The benchmarks use it, and not libssmclient, so that they measure the daemon: it keeps nothing and
+ * resends nothing.
  *
  * Threads: one. Every failure ends the benchmark with a sentence.
  */

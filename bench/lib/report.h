@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One benchmark result is one JSON line: its name, the figures, and with them the machine, the commit and the instruction set, so that
- * a line can be compared years later.
+ * One benchmark result is one JSON line: its name, the figures, and with them the machine, the commit and the
+ * instruction set, so that a line can be compared years later.
  */
 #ifndef BENCH_REPORT_H
 #define BENCH_REPORT_H
@@ -11,7 +11,8 @@
 
 uint64_t bench_now_ns(void);
 
-/* Prints {"bench": name, figures..., "machine": ..., "cpus": ..., "commit": ...}; figures is JSON without braces, by format. */
+/* Prints {"bench": name, figures..., "machine": ..., "cpus": ..., "commit": ...}; figures is JSON without braces, by
+ * format. */
 void bench_report(const char *name, const char *figures, ...) __attribute__((format(printf, 2, 3)));
 
 /* Sorts v and returns its q-quantile (0..1), 0 for n = 0. */

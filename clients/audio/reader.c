@@ -113,7 +113,7 @@ int64_t signal_reader_frames(const struct signal_reader *reader)
     return reader->frames;
 }
 
-/* ---- blocks ------------------------------------------------------------------------------------------------------- */
+/* ---- blocks ------------------------------------------------------------------------------------------------------ */
 
 static void widen(enum signal_format format, const unsigned char *in, size_t n, float *out)
 {

@@ -2,16 +2,17 @@
  *
  * Signal files for the command-line programs: raw little-endian numbers, or whatever libsndfile reads and writes.
  *
- * Raw files are recognised by suffix (.f32 .f64 .s16 .s32, and .i32 for tokens) or by a format that the caller gives; they
- * know neither rate nor channels, so the caller says them. "-" is standard input or output, always raw (f32 unless a
- * format is given). Everything else is a sound file. Values are delivered block by block as float32, interleaved: integers
- * divided by 2^15 and 2^31, as the protocol does; tokens as int32.
+ * Raw files are recognised by suffix (.f32 .f64 .s16 .s32, and .i32 for tokens) or by a format that the caller gives;
+ * they know neither rate nor channels, so the caller says them. "-" is standard input or output, always raw (f32 unless
+ * a format is given). Everything else is a sound file. Values are delivered block by block as float32, interleaved:
+ * integers divided by 2^15 and 2^31, as the protocol does; tokens as int32.
  *
- * What is written is complete or an error: short writes, a full disk and errors that only show at the end are all reported.
+ * What is written is complete or an error: short writes, a full disk and errors that only show at the end are all
+ * reported.
  *
  * Words: a frame is one sample of every channel.
- * Threads: a reader or writer belongs to one thread at a time. Errors: 0 or a negative status, err->text naming the file
- * and the reason; err may be NULL.
+ * Threads: a reader or writer belongs to one thread at a time. Errors: 0 or a negative status, err->text naming the
+ * file and the reason; err may be NULL.
  */
 #ifndef CLIENTS_AUDIO_SIGNAL_H
 #define CLIENTS_AUDIO_SIGNAL_H
@@ -57,7 +58,7 @@ enum signal_format signal_format_find(const char *word);
 /* Whether both names lead to one regular file, which must not be written while it is read. */
 bool signal_is_same_file(const char *a, const char *b);
 
-/* ---- reading ------------------------------------------------------------------------------------------------------ */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 struct signal_reader;
 
@@ -69,19 +70,19 @@ void signal_reader_close(struct signal_reader *reader);
 const struct signal_spec *signal_reader_spec(const struct signal_reader *reader);
 /* Frames of the whole file; -1 when only the end will tell (a pipe). */
 int64_t signal_reader_frames(const struct signal_reader *reader);
-/* Up to `max` frames into `out` (float32, or int32 for SIGNAL_TOKENS); *got is less only at the end of the file. A raw file that ends
- * within a frame is SIGNAL_DATA. */
+/* Up to `max` frames into `out` (float32, or int32 for SIGNAL_TOKENS); *got is less only at the end of the file. A raw
+ * file that ends within a frame is SIGNAL_DATA. */
 int signal_reader_read(struct signal_reader *reader, void *out, size_t max, size_t *got, struct signal_error *err);
 /* The next frame to read; SIGNAL_USAGE where going back is not possible (a pipe). */
 int signal_reader_seek(struct signal_reader *reader, uint64_t frame, struct signal_error *err);
 
-/* ---- writing ------------------------------------------------------------------------------------------------------ */
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
 
 struct signal_writer;
 
 /* Creates or truncates. spec gives format, channels and rate (sound files need a whole number of Hz). Sound files keep
- * float32 where their kind can (.wav .w64 .rf64 .caf .aiff .au; .wav grows past 4 GiB as RF64); .flac has 24 bits and .ogg is lossy:
- * both clip at +-1. Raw output is SIGNAL_F32, or s16, s32, f64 (the integers clip). */
+ * float32 where their kind can (.wav .w64 .rf64 .caf .aiff .au; .wav grows past 4 GiB as RF64); .flac has 24 bits and
+ * .ogg is lossy: both clip at +-1. Raw output is SIGNAL_F32, or s16, s32, f64 (the integers clip). */
 int signal_writer_open(struct signal_writer **out, const char *path, const struct signal_spec *spec,
                        struct signal_error *err);
 /* `frames` frames of interleaved float32. */
@@ -92,7 +93,7 @@ int signal_writer_close(struct signal_writer *writer, struct signal_error *err);
 /* Gives up: removes the file if it is a regular one. NULL is legal. */
 void signal_writer_abort(struct signal_writer *writer);
 
-/* ---- between the files of this room ------------------------------------------------------------------------------- */
+/* ---- between the files of this room ------------------------------------------------------------------------------ */
 
 int signal_error_set(struct signal_error *err, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -2,8 +2,8 @@
  *
  * Writing signal files; see signal.h.
  *
- * libsndfile does not report every failed write (a header rewritten at close, for one), so it writes through our own functions,
- * which remember the first error: the file is complete only if none of them failed.
+ * libsndfile does not report every failed write (a header rewritten at close, for one), so it writes through our own
+ * functions, which remember the first error: the file is complete only if none of them failed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,7 +46,7 @@ static const char *shown(const struct signal_writer *w)
     return strcmp(w->path, "-") == 0 ? "standard output" : w->path;
 }
 
-/* ---- bytes -------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------------------------------- */
 
 static bool write_bytes(struct signal_writer *w, const void *in, size_t bytes)
 {
@@ -101,7 +101,7 @@ static sf_count_t vio_tell(void *user)
     return lseek(w->fd, 0, SEEK_CUR);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------ */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static int sound_format(const char *path)
 {
@@ -190,7 +190,7 @@ int signal_writer_open(struct signal_writer **out, const char *path, const struc
     return rc;
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 static double clip(double value, double limit)
 {
@@ -252,7 +252,7 @@ uint64_t signal_writer_frames(const struct signal_writer *writer)
     return writer->frames;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------------------ */
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
 
 int signal_writer_close(struct signal_writer *writer, struct signal_error *err)
 {

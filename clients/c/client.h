@@ -15,12 +15,12 @@
  *     handles.c     the daemon's handle of a stream to our stream
  *     kept.c, results.c, fifo.c   frames not durable yet; results not taken yet; the queue beneath
  *
- * The link: DOWN -> CONNECTING (socket made) -> HELLO (said) -> UP. Whatever goes wrong (the socket drops, the daemon is silent, it
- * forgot us, it says what we do not understand) ends in link_restart: a fresh socket with nothing in its queues, and every
- * stream opened again. One way back instead of many.
+ * The link: DOWN -> CONNECTING (socket made) -> HELLO (said) -> UP. Whatever goes wrong (the socket drops, the daemon
+ * is silent, it forgot us, it says what we do not understand) ends in link_restart: a fresh socket with nothing in its
+ * queues, and every stream opened again. One way back instead of many.
  *
- * Bounds: input kept per stream and in flight per connection by the daemon's windows; results by credit; requests by what
- * the caller has on its stack plus REOPEN_MAX; one message being built.
+ * Bounds: input kept per stream and in flight per connection by the daemon's windows; results by credit; requests by
+ * what the caller has on its stack plus REOPEN_MAX; one message being built.
  */
 #ifndef SSMD_CLIENTS_C_CLIENT_H
 #define SSMD_CLIENTS_C_CLIENT_H

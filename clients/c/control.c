@@ -2,16 +2,16 @@
  *
  * Drain, close and reset: calls that wait until the daemon has everything that was pushed.
  *
- * Close and Reset go out only when every frame is applied. So a broken connection never leaves the question whether the tail
- * went in before them, and each may simply be asked again. A call that times out may be repeated: it goes on waiting for
- * what is on its way.
+ * Close and Reset go out only when every frame is applied. So a broken connection never leaves the question whether the
+ * tail went in before them, and each may simply be asked again. A call that times out may be repeated: it goes on
+ * waiting for what is on its way.
  */
 #include "clients/c/client.h"
 
 #include <inttypes.h>
 
-/* The daemon stops taking a stream's input when its ring is full of results that were not taken here; waiting for it then
- * would wait for ever. */
+/* The daemon stops taking a stream's input when its ring is full of results that were not taken here; waiting for it
+ * then would wait for ever. */
 static int check_results(const struct ssmc_stream *s)
 {
     uint64_t ring = s->c->daemon.result_ring;

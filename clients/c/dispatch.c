@@ -2,9 +2,9 @@
  *
  * From a message to the stream that it is about.
  *
- * A message that cannot be decoded, or that cannot be true (results with a hole, an acknowledgement of frames that were never
- * pushed), restarts the link: what was lost with it comes again after the streams are reopened. The caller sees one
- * SSMC_PROTOCOL and may go on. What still comes for a stream that the caller freed is passed over.
+ * A message that cannot be decoded, or that cannot be true (results with a hole, an acknowledgement of frames that were
+ * never pushed), restarts the link: what was lost with it comes again after the streams are reopened. The caller sees
+ * one SSMC_PROTOCOL and may go on. What still comes for a stream that the caller freed is passed over.
  */
 #include "clients/c/client.h"
 
@@ -35,8 +35,8 @@ static int take_acks(struct ssmc *c, const Ssmd__Ack *ack)
     return 0;
 }
 
-/* A chunk was not taken. A gap is cured by sending again from where the daemon stands; what the stream cannot recover from
- * ends it. */
+/* A chunk was not taken. A gap is cured by sending again from where the daemon stands; what the stream cannot recover
+ * from ends it. */
 static int take_refusal(struct ssmc *c, const Ssmd__Refusal *refusal)
 {
     const Ssmd__Error *error = refusal->error;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * libssmclient by itself: opens a stream at the daemon, sends ten seconds of a tone, takes every result, closes the stream.
- * Not a part of the library.
+ * libssmclient by itself: opens a stream at the daemon, sends ten seconds of a tone, takes every result, closes the
+ * stream. Not a part of the library.
  *
  *     cc example.c $(pkg-config --cflags --libs ssmclient) -lm && ./a.out [ENDPOINT]
  */

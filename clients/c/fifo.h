@@ -21,8 +21,8 @@ struct fifo {
 
 /* An all-zero fifo is an empty one. */
 void fifo_fini(struct fifo *f);
-/* Room for n bytes at the end, to be filled by the caller: a pointer, or NULL without memory (nothing changed). Moves the
- * contents: earlier pointers die. */
+/* Room for n bytes at the end, to be filled by the caller: a pointer, or NULL without memory (nothing changed). Moves
+ * the contents: earlier pointers die. */
 void *fifo_append(struct fifo *f, size_t n);
 /* begin <= offset < end; what follows lies behind it up to `end`. */
 void *fifo_at(const struct fifo *f, uint64_t offset);

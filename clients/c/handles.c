@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The daemon's handle of a stream to our stream: a hash table with chains through the streams themselves, so that a stream
- * costs no node, and as many buckets as streams.
+ * The daemon's handle of a stream to our stream: a hash table with chains through the streams themselves, so that a
+ * stream costs no node, and as many buckets as streams.
  */
 #include "clients/c/client.h"
 

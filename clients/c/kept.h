@@ -7,9 +7,9 @@
  *        |--- kept ------|--- unsent -----|
  *     durable         (rewind moves it back)
  *
- * Chunks stay as they were pushed: their format, flags and time go out again unchanged after a reconnection, because the
- * view that advances the state is chosen by what the sender marked, never by what happened on the way (that is what makes
- * the output reproducible to the bit). A rewind into the middle of a chunk sends the rest of it.
+ * Chunks stay as they were pushed: their format, flags and time go out again unchanged after a reconnection, because
+ * the view that advances the state is chosen by what the sender marked, never by what happened on the way (that is what
+ * makes the output reproducible to the bit). A rewind into the middle of a chunk sends the rest of it.
  */
 #ifndef SSMD_CLIENTS_C_KEPT_H
 #define SSMD_CLIENTS_C_KEPT_H

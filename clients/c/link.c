@@ -2,13 +2,13 @@
  *
  * The link to the daemon: a DEALER socket with a monitor, hello, liveness, and coming back.
  *
- * A socket that dropped is not left to ZeroMQ to reconnect: it is closed and made anew, because what was in its queues may or
- * may not have been lost, and only the daemon's answer to open says which. The wait between attempts doubles from 0.1 to 5 s
- * and starts again at the bottom after every successful hello.
+ * A socket that dropped is not left to ZeroMQ to reconnect: it is closed and made anew, because what was in its queues
+ * may or may not have been lost, and only the daemon's answer to open says which. The wait between attempts doubles
+ * from 0.1 to 5 s and starts again at the bottom after every successful hello.
  *
- * Silence: after PING_MS without a word the daemon is pinged; unanswered for DEAD_MS it counts as gone, though its socket may
- * still be there. The clock of that runs only while the caller polls: the ping must have been sent, and the socket found
- * empty afterwards.
+ * Silence: after PING_MS without a word the daemon is pinged; unanswered for DEAD_MS it counts as gone, though its
+ * socket may still be there. The clock of that runs only while the caller polls: the ping must have been sent, and the
+ * socket found empty afterwards.
  */
 #include "clients/c/client.h"
 
@@ -38,8 +38,8 @@ int64_t deadline_ns(int timeout_ms)
     return timeout_ms < 0 ? INT64_MAX : now_ns() + timeout_ms * MS_NS;
 }
 
-/* Every default that hurts, set on purpose: bounded queues and messages, no lingering, heartbeats that notice a dead peer,
- * and nothing queued for a connection that is not there. */
+/* Every default that hurts, set on purpose: bounded queues and messages, no lingering, heartbeats that notice a dead
+ * peer, and nothing queued for a connection that is not there. */
 static int set_options(void *socket)
 {
     static const struct {

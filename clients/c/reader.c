@@ -2,10 +2,10 @@
  *
  * Reliable views of streams that others write.
  *
- * Each ssmc_read stands until the connection is freed. The daemon announces every stream it matches (READING), and again
- * after a reconnection: a stream known by its id goes on then, and the results between what had come and what the daemon
- * still keeps count as lost. A read of one id asks for exactly the next result first; only when that is gone for what there
- * is.
+ * Each ssmc_read stands until the connection is freed. The daemon announces every stream it matches (READING), and
+ * again after a reconnection: a stream known by its id goes on then, and the results between what had come and what the
+ * daemon still keeps count as lost. A read of one id asks for exactly the next result first; only when that is gone for
+ * what there is.
  */
 #include "clients/c/client.h"
 

@@ -2,8 +2,8 @@
  *
  * Request ids, and the calls that wait for a reply.
  *
- * A call whose link breaks is sent again on the next one: every request may be repeated. The one that may not be repeated
- * blindly, open with CREATE, is dealt with in stream.c.
+ * A call whose link breaks is sent again on the next one: every request may be repeated. The one that may not be
+ * repeated blindly, open with CREATE, is dealt with in stream.c.
  */
 #include "clients/c/client.h"
 

@@ -20,7 +20,8 @@ void results_fini(struct results *r)
     *r = (struct results){0};
 }
 
-/* realloc to at least `need` elements of `size` bytes, by doubling; the same pointer when there is room, NULL without memory. */
+/* realloc to at least `need` elements of `size` bytes, by doubling; the same pointer when there is room, NULL without
+ * memory. */
 static void *grown(void *data, size_t *capacity, size_t need, size_t size)
 {
     if (need <= *capacity)

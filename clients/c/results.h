@@ -2,9 +2,9 @@
  *
  * Results of one stream that arrived and were not yet taken.
  *
- * Two sides: chunks are appended to `in`, and taken from `out`; when `out` is used up the sides change places. So what was
- * handed to the caller never moves while more arrives. Credit bounds what both hold (client.h). Chunks that follow one
- * another without a time are merged, so that one-sample results do not cost a record each.
+ * Two sides: chunks are appended to `in`, and taken from `out`; when `out` is used up the sides change places. So what
+ * was handed to the caller never moves while more arrives. Credit bounds what both hold (client.h). Chunks that follow
+ * one another without a time are merged, so that one-sample results do not cost a record each.
  */
 #ifndef SSMD_CLIENTS_C_RESULTS_H
 #define SSMD_CLIENTS_C_RESULTS_H

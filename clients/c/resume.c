@@ -229,7 +229,7 @@ void resume_step(struct ssmc *c)
     }
 }
 
-/* ---- the first opening ---------------------------------------------------------------------------------------------- */
+/* ---- the first opening ------------------------------------------------------------------------------------------- */
 
 static int opened(struct ssmc *c, void *context, const Ssmd__Reply *reply)
 {

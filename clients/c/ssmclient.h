@@ -5,14 +5,14 @@
  *     struct ssmc          a connection: one ZeroMQ DEALER, many streams, one writer identity kept over reconnections
  *     struct ssmc_stream   a stream opened or read on it
  *
- * The library owns the bookkeeping that a careful client needs (proto/PROTOCOL.md): it keeps every frame until the daemon
- * has made it durable, sends no more than the window allows, grants credit as results are taken, and after a broken
- * connection says hello again, resumes every stream from the index that the daemon names and sends the rest once more.
- * Results reach the caller complete, in order and once.
+ * The library owns the bookkeeping that a careful client needs (proto/PROTOCOL.md): it keeps every frame until the
+ * daemon has made it durable, sends no more than the window allows, grants credit as results are taken, and after a
+ * broken connection says hello again, resumes every stream from the index that the daemon names and sends the rest once
+ * more. Results reach the caller complete, in order and once.
  *
  * Threads: a connection and its streams belong to one thread; there is no thread inside but ZeroMQ's own I/O thread.
- * Time: nothing blocks longer than its timeout. ssmc_poll drives everything: call it while waiting for anything, at least a
- * few times a second. timeout_ms: 0 looks once, -1 waits for ever.
+ * Time: nothing blocks longer than its timeout. ssmc_poll drives everything: call it while waiting for anything, at
+ * least a few times a second. timeout_ms: 0 looks once, -1 waits for ever.
  * Errors: 0 or a negative enum ssmc_status; ssmc_error_text(c) is the sentence, the daemon's own where it refused.
  * Memory: input is copied; result pointers live until the next call on the same stream.
  */
@@ -62,7 +62,7 @@ SSMC_API const char *ssmc_status_text(int status);
  * ipc:///run/ssmd/ssmd.sock. Points to static storage. */
 SSMC_API const char *ssmc_default_endpoint(void);
 
-/* ---- connection ----------------------------------------------------------------------------------------------------- */
+/* ---- connection -------------------------------------------------------------------------------------------------- */
 
 struct ssmc_options {
     const char *endpoint;  /* NULL: ssmc_default_endpoint() */
@@ -83,7 +83,8 @@ SSMC_API int ssmc_error_code(const struct ssmc *c);
 /* Receive, acknowledge, grant, resend, reconnect; waits up to timeout_ms for something to happen.
  * Returns 1 when something did, 0 on time-out, or a negative status. */
 SSMC_API SSMC_MUST_CHECK int ssmc_poll(struct ssmc *c, int timeout_ms);
-/* A descriptor that becomes readable when ssmc_poll has something to do (ZMQ_FD: edge-triggered, poll with timeouts). */
+/* A descriptor that becomes readable when ssmc_poll has something to do (ZMQ_FD: edge-triggered, poll with
+ * timeouts). */
 SSMC_API int ssmc_fd(struct ssmc *c);
 
 struct ssmc_daemon_info {
@@ -100,7 +101,7 @@ struct ssmc_daemon_info {
 };
 SSMC_API void ssmc_daemon_info(const struct ssmc *c, struct ssmc_daemon_info *out);
 
-/* ---- streams -------------------------------------------------------------------------------------------------------- */
+/* ---- streams ----------------------------------------------------------------------------------------------------- */
 
 enum ssmc_open_mode { SSMC_ANY = 0, SSMC_CREATE = 1, SSMC_RESUME = 2 };
 enum ssmc_format { SSMC_F32 = 1, SSMC_S16 = 2, SSMC_S32 = 3, SSMC_F64 = 4, SSMC_I32 = 5 };
@@ -116,8 +117,8 @@ struct ssmc_open_options {
     int results;           /* deliver results */
     uint64_t results_from; /* output index; SSMC_OLDEST: the oldest not received */
     size_t buffer_bytes;   /* results held here before credit stops; 0: 1 MiB */
-    int restart_lost; /* after a daemon crash begin again at 0 instead of failing with SSMC_LOST: the caller sees the index
-                              drop in ssmc_stream_info and pushes from there */
+    int restart_lost; /* after a daemon crash begin again at 0 instead of failing with SSMC_LOST: the caller sees the
+                              index drop in ssmc_stream_info and pushes from there */
 };
 #define SSMC_OLDEST UINT64_MAX
 
@@ -157,22 +158,22 @@ struct ssmc_result {
     int64_t time;
     uint64_t lost; /* readers: results missing just before `first` */
 };
-/* The next results, if any have come: 1 and *out, 0 when there are none now, or a negative status (SSMC_ENDED at the end of
- * a read stream). Never waits: poll first. */
+/* The next results, if any have come: 1 and *out, 0 when there are none now, or a negative status (SSMC_ENDED at the
+ * end of a read stream). Never waits: poll first. */
 SSMC_API SSMC_MUST_CHECK int ssmc_next(struct ssmc_stream *s, struct ssmc_result *out);
 
 /* Waits until every pushed frame is applied; the results may still be on their way. SSMC_FULL: take results first. */
 SSMC_API SSMC_MUST_CHECK int ssmc_drain(struct ssmc_stream *s, int timeout_ms);
-/* Ends the stream. SSMC_OK: every result has arrived and remains to be taken with ssmc_next until 0. SSMC_FULL: take results
- * with ssmc_next first, then call again. SSMC_TIMEOUT: call again to go on waiting. SSMC_LOST with restart_lost: the stream
- * began again, push from the index in ssmc_stream_info. */
+/* Ends the stream. SSMC_OK: every result has arrived and remains to be taken with ssmc_next until 0. SSMC_FULL: take
+ * results with ssmc_next first, then call again. SSMC_TIMEOUT: call again to go on waiting. SSMC_LOST with
+ * restart_lost: the stream began again, push from the index in ssmc_stream_info. */
 SSMC_API SSMC_MUST_CHECK int ssmc_close(struct ssmc_stream *s, int timeout_ms);
 /* Restart at index 0 in a new epoch, after what was pushed. SSMC_FULL and SSMC_TIMEOUT as for ssmc_close. */
 SSMC_API SSMC_MUST_CHECK int ssmc_reset(struct ssmc_stream *s, int timeout_ms);
 /* Free the client side; the daemon's stream goes on existing. */
 SSMC_API void ssmc_stream_free(struct ssmc_stream *s);
 
-/* ---- readers -------------------------------------------------------------------------------------------------------- */
+/* ---- readers ----------------------------------------------------------------------------------------------------- */
 
 /* Read one id or (prefix) every id that begins with it. Streams come through `found`, which may be called from
  * ssmc_read and ssmc_poll; take results with ssmc_next, free with ssmc_stream_free. */
@@ -180,7 +181,7 @@ typedef void ssmc_found_fn(void *context, struct ssmc_stream *stream);
 SSMC_API SSMC_MUST_CHECK int ssmc_read(struct ssmc *c, const char *id, size_t id_size, int prefix, uint64_t from,
                                        ssmc_found_fn *found, void *context, int timeout_ms);
 
-/* ---- queries -------------------------------------------------------------------------------------------------------- */
+/* ---- queries ----------------------------------------------------------------------------------------------------- */
 
 typedef void ssmc_stream_fn(void *context, const struct ssmc_stream_info *info);
 SSMC_API SSMC_MUST_CHECK int ssmc_list(struct ssmc *c, const char *prefix, size_t prefix_size, ssmc_stream_fn *each,

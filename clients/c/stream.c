@@ -104,7 +104,7 @@ void stream_kill(struct ssmc_stream *s, int status, const char *format, ...)
     stream_restart_input(s, s->kept.next, s->kept.next);
 }
 
-/* ---- input ---------------------------------------------------------------------------------------------------------- */
+/* ---- input ------------------------------------------------------------------------------------------------------- */
 
 uint64_t stream_window_bytes(const struct ssmc_stream *s, uint64_t frames)
 {
@@ -252,7 +252,7 @@ int ssmc_push(struct ssmc_stream *s, enum ssmc_format format, const void *sample
     return SSMC_OK;
 }
 
-/* ---- results -------------------------------------------------------------------------------------------------------- */
+/* ---- results ----------------------------------------------------------------------------------------------------- */
 
 void stream_restart_results(struct ssmc_stream *s, uint64_t epoch, uint64_t next)
 {
@@ -287,7 +287,7 @@ int ssmc_next(struct ssmc_stream *s, struct ssmc_result *out)
     return 1;
 }
 
-/* ---- end ------------------------------------------------------------------------------------------------------------ */
+/* ---- end --------------------------------------------------------------------------------------------------------- */
 
 static void free_now(struct ssmc_stream *s)
 {

@@ -3,11 +3,12 @@
  * What goes out: chunks of many streams in one message, and credit.
  *
  * Streams with something to send stand in a line. transmit_data walks it, fills a message up to the daemon's limit or
- * CHUNKS_MAX chunks, and sends; so a caller that pushes to a thousand streams and then polls sends a few messages and not a
- * thousand. Samples are copied once, from what is kept into the message.
+ * CHUNKS_MAX chunks, and sends; so a caller that pushes to a thousand streams and then polls sends a few messages and
+ * not a thousand. Samples are copied once, from what is kept into the message.
  *
- * Credit: `limit` lets the daemon send what the buffer has room for, `received` lets it forget what the caller has taken. A
- * grant goes out when it is worth a quarter of the buffer (or of the daemon's ring), and what is left over every 20 ms.
+ * Credit: `limit` lets the daemon send what the buffer has room for, `received` lets it forget what the caller has
+ * taken. A grant goes out when it is worth a quarter of the buffer (or of the daemon's ring), and what is left over
+ * every 20 ms.
  */
 #include "clients/c/client.h"
 
@@ -43,7 +44,7 @@ void transmit_free(struct ssmc *c)
     free(c->outbox);
 }
 
-/* ---- data ----------------------------------------------------------------------------------------------------------- */
+/* ---- data -------------------------------------------------------------------------------------------------------- */
 
 void transmit_mark(struct ssmc_stream *s)
 {
@@ -188,7 +189,7 @@ void transmit_data(struct ssmc *c)
         c->unsent_bytes = 0;
 }
 
-/* ---- credit --------------------------------------------------------------------------------------------------------- */
+/* ---- credit ------------------------------------------------------------------------------------------------------ */
 
 void transmit_credit_mark(struct ssmc_stream *s)
 {

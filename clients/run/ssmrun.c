@@ -2,8 +2,8 @@
  *
  * ssmrun: one model over one file, in this process. The way to try a model, and to see what the daemon would answer.
  *
- * The order of things: a sound file knows its rate and channels, which a built-in model takes over and any other must have;
- * raw input takes the model's. So a sound file is opened before the model is loaded, and raw input after.
+ * The order of things: a sound file knows its rate and channels, which a built-in model takes over and any other must
+ * have; raw input takes the model's. So a sound file is opened before the model is loaded, and raw input after.
  * The output is whole or there is none: a failed run removes it, says why and exits with a code of sysexits.h.
  */
 #include <stdio.h>
@@ -29,7 +29,7 @@ struct run {
     double seconds; /* in ssm_advance */
 };
 
-/* ---- errors ------------------------------------------------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------------------------------------------------ */
 
 static int exit_of_ssm(int status)
 {
@@ -79,7 +79,7 @@ static int fail_signal(int status, const struct signal_error *err)
     return exit_of_signal(status);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------ */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static int load_model(struct run *r)
 {
@@ -161,7 +161,7 @@ static int open_engine(struct run *r)
     return EX_OSERR;
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------ */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 static double now_s(void)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * conv1d, causal, stride 1. A row's window of past frames and its new ones are laid end to end, and each output is one row
- * of a matrix product over its taps, oldest first; the last frames become the window again. Chunks leave no seam because
- * every output sums the same numbers in the same order wherever the cut was. */
+ * conv1d, causal, stride 1. A row's window of past frames and its new ones are laid end to end, and each output is one
+ * row of a matrix product over its taps, oldest first; the last frames become the window again. Chunks leave no seam
+ * because every output sums the same numbers in the same order wherever the cut was. */
 #include <string.h>
 
 #include "ssm/cpu/matrix.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The graph on this instruction set: layers one after another, branches side by side, and the table from kind to kernel.
+ * The graph on this instruction set: layers one after another, branches side by side, and the table from kind to
+ * kernel.
  *
  * A sequence runs between two buffers of its widest layer, taken from the tile's scratch; what remains goes down to the
  * branches. ssm_cpu_scratch_floats (ssm/cpu_select.c) counts the same way: change both together. */

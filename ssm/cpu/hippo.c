@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * hippo: x <- x + (Abar - I) x + Bbar u for each channel; the output is the state, so every view steps: a chunk form would
- * have nothing to leave out.
+ * hippo: x <- x + (Abar - I) x + Bbar u for each channel; the output is the state, so every view steps: a chunk form
+ * would have nothing to leave out.
  *
- * legs with `scaled` is time-varying, and its A = -(D + strict lower part of R R'), D = diag(n+1), R_n = sqrt(2n+1), lets
- * every product and every solve run in O(order) with one running sum; float64 within the step.
+ * legs with `scaled` is time-varying, and its A = -(D + strict lower part of R R'), D = diag(n+1), R_n = sqrt(2n+1),
+ * lets every product and every solve run in O(order) with one running sum; float64 within the step.
  *
  *     t = 0      x = (u, 0, 0, ...)
- *     t >= 1     bilinear, forward, backward with A/t, B/t and step 1;  zoh: x' = A x + B u over a time of log(t+1) - log t
+ *     t >= 1     bilinear, forward, backward with A/t, B/t and step 1;  zoh: x' = A x + B u over a
+ *                time of log(t+1) - log t
  *
  * SHAPES   state and y (channels, order); u (channels). SOURCE Gu et al. 2020, "HiPPO", theorem 2 and appendix D. */
 #include <math.h>

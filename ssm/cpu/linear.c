@@ -4,7 +4,8 @@
  *
  * Ours and not a BLAS: their row 0 changes bits with the number of rows (measured for OpenBLAS and cuBLAS), and then a
  * stream's results would depend on who shares its batch. Here one output is one chain of fused products in index order,
- * whatever is computed beside it; speed comes from 16 outputs in a vector and several rows sharing each load of weights. */
+ * whatever is computed beside it; speed comes from 16 outputs in a vector and several rows sharing each load of
+ * weights. */
 #include <string.h>
 
 #include "ssm/cpu/matrix.h"

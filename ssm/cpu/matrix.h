@@ -6,7 +6,7 @@
 #include "ssm/cpu/ops.h"
 #include "ssm/matrix.h"
 
-/* For r in 0..rows-1:   y[r][o] = start[o] + sum over i of w[o][i] * x[r][i],   i in index order, one fused product each.
+/* For r in 0..rows-1:   y[r][o] = start[o] + sum over i of w[o][i] * x[r][i],   i in index order, fused.
  *
  * SHAPES   x: rows of `in` floats, x_stride floats apart; y: rows of `out`, y_stride apart.
  *          start: (out padded to 16), or NULL for zeros; with `add`, y's own values instead (start is ignored).

@@ -2,8 +2,8 @@
  *
  * layernorm, rmsnorm, batchnorm.
  *
- * Sums over channels run in 16 interleaved lanes folded in halves, so they are accurate for wide frames and the same bits
- * for any tile; the variance is taken about the mean in a second pass, which does not cancel. */
+ * Sums over channels run in 16 interleaved lanes folded in halves, so they are accurate for wide frames and the same
+ * bits for any tile; the variance is taken about the mean in a second pass, which does not cancel. */
 #include <math.h>
 #include <string.h>
 

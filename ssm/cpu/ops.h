@@ -2,16 +2,18 @@
  *
  * The CPU's kernels: one function for each layer kind, advancing a tile of rows through one layer.
  *
- * Every file of ssm/cpu is compiled once per instruction set (the Makefile's ISAS: ref is plain C for any processor) with
- * -DSSM_ISA=..., and SSM_CPU() gives each copy its own names. The body is written once; the bits of a result belong to the
- * pair (source, instruction set), so nothing here may depend on how rows were grouped into tiles, on alignment or on time:
+ * Every file of ssm/cpu is compiled once per instruction set (the Makefile's ISAS: ref is plain C for any processor)
+ * with
+ * -DSSM_ISA=..., and SSM_CPU() gives each copy its own names. The body is written once; the bits of a result belong to
+ * the pair (source, instruction set), so nothing here may depend on how rows were grouped into tiles, on alignment or
+ * on time:
  *
  *   - sums run in one fixed order (index order, or 16 interleaved lanes folded by v16_sum);
  *   - products are fused where SSM_FMA or v16_fma says so and nowhere else (-ffp-contract=off).
  *
  * A tile is at most SSM_TILE_FRAMES frames of one or many streams, small enough that the activations of a layer stay in
- * L1/L2 while the tile runs depth-first through the graph. Activations are (frames, channels), row major, the frames of all rows one after
- * another. x and y never overlap. Kernels allocate nothing; scratch comes from the tile.
+ * L1/L2 while the tile runs depth-first through the graph. Activations are (frames, channels), row major, the frames of
+ * all rows one after another. x and y never overlap. Kernels allocate nothing; scratch comes from the tile.
  *
  * Threads: a tile belongs to one thread; layers are shared and immutable.
  */
@@ -75,7 +77,7 @@ static inline uint32_t ssm_row_stretch(const struct ssm_tile_row *row, uint32_t 
 }
 #endif
 
-/* ---- what the engine sees ------------------------------------------------------------------------------------------- */
+/* ---- what the engine sees ---------------------------------------------------------------------------------------- */
 
 struct ssm_cpu {
     const char *isa;
@@ -87,7 +89,8 @@ extern const struct ssm_cpu ssm_cpu_table_avx2;
 extern const struct ssm_cpu ssm_cpu_table_avx512;
 #endif
 
-/* The table for that name ("ref", "avx2", "avx512"; NULL: the best here), or NULL when this processor or build lacks it. */
+/* The table for that name ("ref", "avx2", "avx512"; NULL: the best here), or NULL when this processor or build lacks
+ * it. */
 const struct ssm_cpu *ssm_cpu_select(const char *isa);
 /* Floats of scratch that a graph needs for one tile. */
 size_t ssm_cpu_scratch_floats(const struct ssm_sequence *graph);

@@ -2,8 +2,8 @@
  *
  * Layers that look at one frame only, and mean, which looks at all of them through its sum.
  *
- * activation takes each function where it is accurate: gelu as x/2 erfc(-x/sqrt 2), which does not cancel for negative x;
- * softplus(v) = v beyond 20, where exp would only overflow. */
+ * activation takes each function where it is accurate: gelu as x/2 erfc(-x/sqrt 2), which does not cancel for negative
+ * x; softplus(v) = v beyond 20, where exp would only overflow. */
 #include <math.h>
 #include <string.h>
 

@@ -17,7 +17,8 @@
 
 #define L SSM_SCAN_BLOCK
 
-/* One channel through `frames` frames; panels of 16 modes outside, time inside, so that state and coefficients stay in registers. */
+/* One channel through `frames` frames; panels of 16 modes outside, time inside, so that state and coefficients stay in
+ * registers. */
 static void channel_step(const struct ssm_s4d *p, size_t h, float *re, float *im, const float *u, float *y,
                          size_t stride, uint32_t frames)
 {

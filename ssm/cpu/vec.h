@@ -2,8 +2,8 @@
  *
  * Sixteen float32 lanes, the same on every instruction set, and the fused product where the processor has it.
  *
- * Lanes never mix but in v16_sum, which folds 16 -> 8 -> 4 -> 2 -> 1 in that order everywhere: two instruction sets differ
- * only by the rounding that fusing saves. Loads and stores need no alignment.
+ * Lanes never mix but in v16_sum, which folds 16 -> 8 -> 4 -> 2 -> 1 in that order everywhere: two instruction sets
+ * differ only by the rounding that fusing saves. Loads and stores need no alignment.
  */
 #ifndef SSM_CPU_VEC_H
 #define SSM_CPU_VEC_H

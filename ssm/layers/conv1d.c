@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * conv1d, causal, stride 1: y_t = b + sum over k of w_k x[t - (kernel-1-k) * dilation], x being 0 before the first sample.
- * The weights of a group become one matrix over its window, oldest tap first; a depthwise convolution keeps its taps. */
+ * conv1d, causal, stride 1: y_t = b + sum over k of w_k x[t - (kernel-1-k) * dilation], x being 0 before the first
+ * sample. The weights of a group become one matrix over its window, oldest tap first; a depthwise convolution keeps its
+ * taps. */
 #include <stdlib.h>
 
 #include "ssm/layers/params.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * hippo: a memory of each channel as coefficients of orthogonal functions; the output is the state, channel-major.
  *
- * x += (Abar - I) x + Bbar u. Only legs may be `scaled`: time-varying, x_0 = (u_0, 0, ...), then step t with A/t and B/t
- * (ssm/cpu/hippo.c computes it in O(order) from t). */
+ * x += (Abar - I) x + Bbar u. Only legs may be `scaled`: time-varying, x_0 = (u_0, 0, ...), then step t with A/t and
+ * B/t (ssm/cpu/hippo.c computes it in O(order) from t). */
 #include <stdlib.h>
 
 #include "ssm/discretize.h"

@@ -9,7 +9,8 @@
  * neither be 0 nor come from a denormal. */
 #define SSM_EPS_MIN 1e-37
 
-/* Allocates params, reads dim (which must be the input's) and eps, at least `eps_min`, takes weight and, when `bias`, bias. */
+/* Allocates params, reads dim (which must be the input's) and eps, at least `eps_min`, takes weight and, when `bias`,
+ * bias. */
 int ssm_norm_init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys, double eps_min, bool bias);
 void ssm_norm_fini(struct ssm_layer *l);
 

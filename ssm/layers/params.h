@@ -61,7 +61,8 @@ struct ssm_lti {
     struct ssm_matrix c; /* (out, n) */
     struct ssm_matrix d; /* (out, in) */
     /* The chunk form over L = SSM_SCAN_BLOCK frames, from the rounded coefficients; empty where it would cost more:
-     *     y[j] = sum over i <= j of K[j-i] u[i] + C Abar^(j+1) x,   x <- Abar^L x + sum over i of Abar^(L-1-i) Bbar u[i] */
+     *     y[j] = sum over i <= j of K[j-i] u[i] + C Abar^(j+1) x
+     *     x <- Abar^L x + sum over i of Abar^(L-1-i) Bbar u[i] */
     struct ssm_matrix block_y; /* (L*out, n + L*in) over (x, u[0..L)) */
     struct ssm_matrix block_x; /* (n, n + L*in): Abar^L - I beside the powers */
 };

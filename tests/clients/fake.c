@@ -31,7 +31,7 @@ void fake_unlock(struct fake *f)
     pthread_mutex_unlock(&f->mutex);
 }
 
-/* ---- sending -------------------------------------------------------------------------------------------------------- */
+/* ---- sending ----------------------------------------------------------------------------------------------------- */
 
 static void send_parts(struct fake *f, const void *head, size_t head_size, const void *body, size_t body_size)
 {
@@ -158,7 +158,7 @@ static void send_results(struct fake *f)
     f->sent_bytes += frames * sizeof(float);
 }
 
-/* ---- receiving ------------------------------------------------------------------------------------------------------ */
+/* ---- receiving --------------------------------------------------------------------------------------------------- */
 
 static void take_hello(struct fake *f)
 {
@@ -371,7 +371,7 @@ static void *run(void *context)
     return NULL;
 }
 
-/* ---- the test's side ------------------------------------------------------------------------------------------------ */
+/* ---- the test's side --------------------------------------------------------------------------------------------- */
 
 struct fake *fake_start(void)
 {

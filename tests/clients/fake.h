@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A daemon that can be told to misbehave: one stream of one float32 channel whose results are its samples, on a thread of the test
- * process. It speaks the protocol with the same codec and nothing else of the daemon's.
+ * A daemon that can be told to misbehave: one stream of one float32 channel whose results are its samples, on a thread
+ * of the test process. It speaks the protocol with the same codec and nothing else of the daemon's.
  *
- * Threads: the fields are the fake's and the test's; hold them with fake_lock. Everything a test changes takes effect on the
- * next message.
+ * Threads: the fields are the fake's and the test's; hold them with fake_lock. Everything a test changes takes effect
+ * on the next message.
  */
 #ifndef TESTS_CLIENTS_FAKE_H
 #define TESTS_CLIENTS_FAKE_H

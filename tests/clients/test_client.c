@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * libssmclient against a daemon that misbehaves (fake.h): whatever it does, results are complete, in order and once, or the
- * call says why not.
+ * libssmclient against a daemon that misbehaves (fake.h): whatever it does, results are complete, in order and once, or
+ * the call says why not.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -131,7 +131,7 @@ static void close_stream(struct bench *b)
         fake_unlock((b)->fake);                                                                                        \
     } while (0)
 
-/* ---- connecting ----------------------------------------------------------------------------------------------------- */
+/* ---- connecting -------------------------------------------------------------------------------------------------- */
 
 static void connect__nobody_there__names_the_socket(void **state)
 {
@@ -178,7 +178,7 @@ static void open__bad_id__is_invalid(void **state)
     assert_int_equal(SEEN(b, opens), 0);
 }
 
-/* ---- window and sending --------------------------------------------------------------------------------------------- */
+/* ---- window and sending ------------------------------------------------------------------------------------------ */
 
 static void stream__pushed_and_closed__every_result_once(void **state)
 {
@@ -306,7 +306,7 @@ static void acks__of_frames_never_sent__are_an_error_and_cured(void **state)
     assert_int_equal(SEEN(b, hellos), 2);
 }
 
-/* ---- results and credit --------------------------------------------------------------------------------------------- */
+/* ---- results and credit ------------------------------------------------------------------------------------------ */
 
 static void credit__results_not_taken__daemon_may_send_no_more_than_the_buffer(void **state)
 {
@@ -394,7 +394,7 @@ static void result__held_over_a_poll__stays_where_it_is(void **state)
     poll_until_taken(b, 2100);
 }
 
-/* ---- what breaks ---------------------------------------------------------------------------------------------------- */
+/* ---- what breaks ------------------------------------------------------------------------------------------------- */
 
 static void link__connection_forgotten__stream_goes_on_from_the_daemons_next(void **state)
 {

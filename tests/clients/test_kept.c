@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The queues of libssmclient by themselves: frames kept until they are durable, and results until they are taken. A model of
- * plain arrays says what must come out.
+ * The queues of libssmclient by themselves: frames kept until they are durable, and results until they are taken. A
+ * model of plain arrays says what must come out.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -142,7 +142,7 @@ static void kept__many_random_turns__loses_and_doubles_nothing(void **state)
     kept_fini(&k);
 }
 
-/* ---- results -------------------------------------------------------------------------------------------------------- */
+/* ---- results ----------------------------------------------------------------------------------------------------- */
 
 static void push_results(struct results *r, uint64_t first, uint32_t frames, int has_time)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ssmctl against the real daemon, with a model that only halves: whatever happens on the way, the output is x/2, bit for bit
- * and complete, or the command fails and says why.
+ * ssmctl against the real daemon, with a model that only halves: whatever happens on the way, the output is x/2, bit
+ * for bit and complete, or the command fails and says why.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -162,7 +162,7 @@ static void wait_until_beyond(const char *id, json_int_t frame)
     assert_true(stream_next(id) > frame);
 }
 
-/* ---- stream --------------------------------------------------------------------------------------------------------- */
+/* ---- stream ------------------------------------------------------------------------------------------------------ */
 
 static void stream__wav_through_scale__is_half_bit_for_bit(void **state)
 {
@@ -345,7 +345,7 @@ static void stream__owned_by_a_connected_client__needs_take_over(void **state)
     run_fini(&r);
 }
 
-/* ---- arguments ------------------------------------------------------------------------------------------------------ */
+/* ---- arguments --------------------------------------------------------------------------------------------------- */
 
 static void arguments__wrong__are_usage_errors(void **state)
 {
@@ -433,7 +433,7 @@ static void help__of_every_command__is_printed(void **state)
     expect(0, NULL, ARGS("--version"));
 }
 
-/* ---- queries -------------------------------------------------------------------------------------------------------- */
+/* ---- queries ----------------------------------------------------------------------------------------------------- */
 
 static void queries__json__can_be_parsed_and_is_true(void **state)
 {
@@ -479,7 +479,7 @@ static void queries__unknown_stream__is_no_input(void **state)
     expect(EX_NOINPUT, NULL, ARGS("read", "nobody"));
 }
 
-/* ---- read and watch ------------------------------------------------------------------------------------------------- */
+/* ---- read and watch ---------------------------------------------------------------------------------------------- */
 
 static void read__from_an_index__gives_the_results_from_there(void **state)
 {

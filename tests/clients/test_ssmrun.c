@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ssmrun as its users meet it: the program is started on golden cases and on WAV files; exit codes, messages and outputs.
+ * ssmrun as its users meet it: the program is started on golden cases and on WAV files; exit codes, messages and
+ * outputs.
  */
 #include <fcntl.h>
 #include <math.h>
@@ -55,7 +56,8 @@ static void redirect(int to, const char *path, int flags)
         _exit(99);
 }
 
-/* Runs ssmrun with these arguments (NULL at the end), standard input from `input`; its exit code, 128 + signal if killed. */
+/* Runs ssmrun with these arguments (NULL at the end), standard input from `input`; its exit code, 128 + signal if
+ * killed. */
 static int run_from(const char *input, const char *const *arguments)
 {
     const char *argv[32] = {"ssmrun"};
@@ -145,7 +147,7 @@ static double distance(const char *a, const char *b)
     return worst / scale;
 }
 
-/* ---- what works --------------------------------------------------------------------------------------------------- */
+/* ---- what works -------------------------------------------------------------------------------------------------- */
 
 static void ssmrun__golden_case__gives_the_expected_output_and_figures(void **state)
 {
@@ -222,7 +224,7 @@ static void ssmrun__empty_input__gives_empty_output(void **state)
     assert_int_equal(st.st_size, 0);
 }
 
-/* ---- what is refused: the output must not exist after ------------------------------------------------------------- */
+/* ---- what is refused: the output must not exist after ------------------------------------------------------------ */
 
 static void check_refused(int code, int expected, const char *says)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How batches form: a stream once in each (I1), live chunks merged, backfill cut on the grid whatever the load (I4), a full
- * ring stalling its own stream only, and every frame taken once, in order (I3, I7).
+ * How batches form: a stream once in each (I1), live chunks merged, backfill cut on the grid whatever the load (I4), a
+ * full ring stalling its own stream only, and every frame taken once, in order (I3, I7).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -210,8 +210,8 @@ static void batch__costly_model__is_cut_to_its_time_and_shared(void **state)
     finish();
 }
 
-/* The ends of scan rows that are not on the grid must be ends of chunks, and every such end of a chunk the end of a row:
- * then the rows between grid lines are the same whatever arrived together. */
+/* The ends of scan rows that are not on the grid must be ends of chunks, and every such end of a chunk the end of a
+ * row: then the rows between grid lines are the same whatever arrived together. */
 static void batch__backfill_under_any_load__is_cut_on_the_grid_or_at_chunks(void **state)
 {
     unsigned seed = 11;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The configuration: every key has a row, a default in its range, and a refusal beyond it; every error names where it is;
- * the files that people read say what the table says.
+ * The configuration: every key has a row, a default in its range, and a refusal beyond it; every error names where it
+ * is; the files that people read say what the table says.
  */
 #include "daemon/conf.h"
 #include "daemon/conf_key.h"

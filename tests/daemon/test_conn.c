@@ -165,7 +165,7 @@ static void input__limit__is_never_exceeded_and_sizes_do_not_hoard(void **state)
     assert_int_equal(input.bytes, 0);
 }
 
-/* ---- between threads --------------------------------------------------------------------------------------------------- */
+/* ---- between threads --------------------------------------------------------------------------------------------- */
 
 #define ITEMS 200000
 

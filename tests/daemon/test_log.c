@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The log: one line for each event whatever its values hold, priorities for the journal, and a limit for each call site.
+ * The log: one line for each event whatever its values hold, priorities for the journal, and a limit for each call
+ * site.
  */
 #include "daemon/log.h"
 

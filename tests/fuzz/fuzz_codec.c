@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Any bytes as a message part of the protocol: the first byte says which, the rest is the part. A data header's chunks are
- * laid over a payload as long as the part, and its samples decoded.
+ * Any bytes as a message part of the protocol: the first byte says which, the rest is the part. A data header's chunks
+ * are laid over a payload as long as the part, and its samples decoded.
  */
 #include <stdlib.h>
 

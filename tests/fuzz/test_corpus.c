@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Replays the fuzzers' corpora (tests/fuzz), whole and cut at every length, so that what a fuzzer once found stays found.
+ * Replays the fuzzers' corpora (tests/fuzz), whole and cut at every length, so that what a fuzzer once found stays
+ * found.
  */
 #include <dirent.h>
 #include <setjmp.h>

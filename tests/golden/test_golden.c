@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Golden cases: every directory with a case.json under tests/golden and under $GOLDEN is one test. Its input goes through
- * the library as steps and as scans, cut into chunks of several sizes; what comes out must match what somebody else's code
- * (case.json says whose) computed in float64, within the case's own tolerance, and in steps be the same bits at any size.
+ * Golden cases: every directory with a case.json under tests/golden and under $GOLDEN is one test. Its input goes
+ * through the library as steps and as scans, cut into chunks of several sizes; what comes out must match what somebody
+ * else's code (case.json says whose) computed in float64, within the case's own tolerance, and in steps be the same
+ * bits at any size.
  *
- * A case of $GOLDEN whose layers this version does not have is skipped, with the reason. The cases of tests/golden are all
- * of layers that exist, so none of them may be skipped.
+ * A case of $GOLDEN whose layers this version does not have is skipped, with the reason. The cases of tests/golden are
+ * all of layers that exist, so none of them may be skipped.
  */
 #include <dirent.h>
 #include <math.h>
@@ -37,7 +38,7 @@ struct golden {
     uint64_t out_frames;
 };
 
-/* ---- reading a case ----------------------------------------------------------------------------------------------- */
+/* ---- reading a case ---------------------------------------------------------------------------------------------- */
 
 static void *read_numbers(const char *dir, const char *name, uint64_t *count)
 {
@@ -93,7 +94,7 @@ static void free_case(struct golden *g)
     free(g->first);
 }
 
-/* ---- running it --------------------------------------------------------------------------------------------------- */
+/* ---- running it -------------------------------------------------------------------------------------------------- */
 
 /* max|out - expected| / max|expected|; not a number where out is not. */
 static double relative_error(const struct golden *g)
@@ -204,7 +205,7 @@ static void golden__in_steps_and_scans__matches_the_reference(void **state)
     free_case(g);
 }
 
-/* ---- the tolerances are tight ------------------------------------------------------------------------------------- */
+/* ---- the tolerances are tight ------------------------------------------------------------------------------------ */
 
 /* Sets `key` of the first layer of that type, at any depth. */
 static bool change_layer(json_t *layers, const char *type, const char *key, json_t *value)
@@ -267,7 +268,7 @@ static void golden__wrong_eps_gelu_or_rule__fails(void **state)
     check_change_shows("hippo-legt", "hippo", "discretization", json_string("zoh"));
 }
 
-/* ---- finding cases ------------------------------------------------------------------------------------------------ */
+/* ---- finding cases ----------------------------------------------------------------------------------------------- */
 
 static size_t find_cases(const char *root, bool may_skip, struct golden *cases, struct CMUnitTest *tests, size_t n)
 {

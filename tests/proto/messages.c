@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Fields are set by walking the descriptors, so that a field added to ssmd.proto is covered without a line here: numbers get odd
- * values, repeated fields three elements, submessages are filled in turn, and of a oneof each case makes a message.
+ * Fields are set by walking the descriptors, so that a field added to ssmd.proto is covered without a line here:
+ * numbers get odd values, repeated fields three elements, submessages are filled in turn, and of a oneof each case
+ * makes a message.
  */
 #include "tests/proto/messages.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The codec against strangers: every kind of message survives its round trip, and every truncation, every flipped byte and
- * random damage give an error or a message that holds together, never a crash (run under the address sanitizer too).
+ * The codec against strangers: every kind of message survives its round trip, and every truncation, every flipped byte
+ * and random damage give an error or a message that holds together, never a crash (run under the address sanitizer
+ * too).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,7 +30,8 @@ static int arena_teardown(void **state)
     return 0;
 }
 
-/* Decode as every kind of part there is. Bytes are copied to a block of just their size, so that reading beyond shows. */
+/* Decode as every kind of part there is. Bytes are copied to a block of just their size, so that reading beyond
+ * shows. */
 static int decode_as(enum messages_part part, const uint8_t *bytes, size_t size, ProtobufCMessage **out)
 {
     uint8_t *copy = malloc(size ? size : 1);
@@ -304,7 +306,7 @@ static void codec__unknown_flag__is_refused(void **state)
     assert_int_equal(proto_data_header_decode(&arena, bytes, proto_size(&h.base), &out), PROTO_UNKNOWN);
 }
 
-/* ---- chunks ----------------------------------------------------------------------------------------------------------- */
+/* ---- chunks ------------------------------------------------------------------------------------------------------ */
 
 static void chunk__time__is_meaningful_with_its_flag_or_without_flags(void **state)
 {

@@ -3,8 +3,8 @@
  * Every layer kind as docs/MODELS.md defines it, over a whole sequence at once, in plain float64 and for reading.
  *
  * Nothing here is shared with libssm: no packing, no blocks, no carried state; a recurrence is a loop over time, a
- * convolution is its sum, a matrix exponential its series. x and y are (T, channels), row major; weights are the tensors
- * as stored. rls has a file of its own.
+ * convolution is its sum, a matrix exponential its series. x and y are (T, channels), row major; weights are the
+ * tensors as stored. rls has a file of its own.
  */
 #ifndef TESTS_REFERENCE_LAYERS_H
 #define TESTS_REFERENCE_LAYERS_H

@@ -58,8 +58,8 @@ static void invert(double *M, size_t n, double *inverse)
     }
 }
 
-/* Abar = exp(dt A), F = integral from 0 to dt of exp(s A) ds: both series over dt / 2^k, where they fall fast, then k times
- * F <- F + exp F, exp <- exp exp. */
+/* Abar = exp(dt A), F = integral from 0 to dt of exp(s A) ds: both series over dt / 2^k, where they fall fast, then k
+ * times F <- F + exp F, exp <- exp exp. */
 static void flow(double dt, const double *A, size_t n, double *Abar, double *F)
 {
     size_t nn = n * n;

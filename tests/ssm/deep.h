@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A deep model that holds every kind of layer that a signal can pass, for tests of what must hold whatever the graph. */
+ * A deep model that holds every kind of layer that a signal can pass, for tests of what must hold whatever the
+ * graph. */
 #ifndef TESTS_SSM_DEEP_H
 #define TESTS_SSM_DEEP_H
 

@@ -22,8 +22,8 @@ enum { STREAMS = 9, FRAMES = 400, GRID = 16 };
 
 static const uint32_t thread_counts[] = {1, 2, 3, 5, 8};
 
-/* STREAMS signals and what each makes alone, in one row from a fresh state: bits to be met by everybody else. Streams with
- * an odd number scan. */
+/* STREAMS signals and what each makes alone, in one row from a fresh state: bits to be met by everybody else. Streams
+ * with an odd number scan. */
 struct alone {
     struct ssm_model *model;
     float in[STREAMS][FRAMES][DEEP_IN];
@@ -70,7 +70,7 @@ static int alone_close(void **state)
     return 0;
 }
 
-/* ---- chunking ------------------------------------------------------------------------------------------------------- */
+/* ---- chunking ---------------------------------------------------------------------------------------------------- */
 
 static void cuts_check(struct alone *a, const char *isa, uint32_t stream, uint32_t grid)
 {
@@ -133,8 +133,8 @@ static void scan__whole_blocks__is_the_chunk_form(void **state)
     running_close(&r);
 }
 
-/* The grid is of absolute indices: a scan that begins beside it steps to it, so that a cut there changes nothing, and one that
- * begins on it does not depend on the rows before. */
+/* The grid is of absolute indices: a scan that begins beside it steps to it, so that a cut there changes nothing, and
+ * one that begins on it does not depend on the rows before. */
 static void scan__row_beside_the_grid__steps_to_it(void **state)
 {
     struct alone *a = *state;
@@ -157,7 +157,7 @@ static void scan__row_beside_the_grid__steps_to_it(void **state)
     running_close(&r);
 }
 
-/* ---- batches -------------------------------------------------------------------------------------------------------- */
+/* ---- batches ----------------------------------------------------------------------------------------------------- */
 
 /* Where a stream is. */
 struct place {
@@ -240,8 +240,8 @@ static void batch__only_padding_or_nothing__is_legal(void **state)
     running_close(&r);
 }
 
-/* An impulse that dies away in silence ends in 0 or stays a normal number: denormals would make silence slow. The caller's own
- * arithmetic keeps them. */
+/* An impulse that dies away in silence ends in 0 or stays a normal number: denormals would make silence slow. The
+ * caller's own arithmetic keeps them. */
 static void silence__after_a_signal__leaves_no_denormals(void **state)
 {
     static float in[3000] = {1}, out[3000];
@@ -271,7 +271,7 @@ static void silence__after_a_signal__leaves_no_denormals(void **state)
     making_fini(&m);
 }
 
-/* ---- refusals ------------------------------------------------------------------------------------------------------- */
+/* ---- refusals ---------------------------------------------------------------------------------------------------- */
 
 enum { PART = 50 };
 
@@ -397,7 +397,7 @@ static void row__same_stream_twice__second_is_refused(void **state)
     running_close(&r);
 }
 
-/* ---- many lives ----------------------------------------------------------------------------------------------------- */
+/* ---- many lives -------------------------------------------------------------------------------------------------- */
 
 enum { SLOTS = 5, LIVES_MOST = 90 };
 

@@ -64,7 +64,7 @@ static void check_refusals(const struct refusal *refusals, size_t count)
 
 #define CHECK_REFUSALS(table) check_refusals((table), sizeof(table) / sizeof((table)[0]))
 
-/* ---- the top ------------------------------------------------------------------------------------------------------ */
+/* ---- the top ----------------------------------------------------------------------------------------------------- */
 
 static void build__legal_config__fills_info(void **state)
 {
@@ -159,7 +159,7 @@ static void build__wrong_input_or_output__is_refused_and_named(void **state)
     CHECK_REFUSALS(PORTS);
 }
 
-/* ---- layers ------------------------------------------------------------------------------------------------------- */
+/* ---- layers ------------------------------------------------------------------------------------------------------ */
 
 static const struct refusal LAYER[] = {
     {SIGNAL_MODEL("3"), SSM_CONFIG, "layer 0 (no type): must be an object"},
@@ -281,7 +281,7 @@ static void build__states__are_aligned_and_do_not_overlap(void **state)
     ssm_model_free(model);
 }
 
-/* ---- JSON --------------------------------------------------------------------------------------------------------- */
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 static void parse__words_of_python__are_strings_where_a_value_stands(void **state)
 {
@@ -345,7 +345,7 @@ static void error__control_characters__do_not_reach_the_message(void **state)
         assert_true((unsigned char)*c >= 0x20);
 }
 
-/* ---- directories -------------------------------------------------------------------------------------------------- */
+/* ---- directories ------------------------------------------------------------------------------------------------- */
 
 #define LINEAR                                                                                                         \
     "{" HEAD "\"name\":\"lin\",\"input\":{\"kind\":\"signal\",\"channels\":2,\"sample_rate\":100},"                    \
@@ -432,7 +432,7 @@ static void load__without_error_text__still_answers(void **state)
     assert_int_equal(ssm_model_load(&model, "/nowhere/model", NULL, NULL), SSM_NOENT);
 }
 
-/* ---- input -------------------------------------------------------------------------------------------------------- */
+/* ---- input ------------------------------------------------------------------------------------------------------- */
 
 static void input_check__bad_value__names_its_frame(void **state)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the layers' definitions refuse: shapes that do not fit, and poles outside the unit circle; each message names the
- * layer, and the tensor or the key that is to blame.
+ * What the layers' definitions refuse: shapes that do not fit, and poles outside the unit circle; each message names
+ * the layer, and the tensor or the key that is to blame.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -53,7 +53,7 @@ static struct making *plain(const char *layers)
     return &m;
 }
 
-/* ---- shapes --------------------------------------------------------------------------------------------------------- */
+/* ---- shapes ------------------------------------------------------------------------------------------------------ */
 
 static void slice__out_of_range__is_refused(void **state)
 {
@@ -185,7 +185,7 @@ static void s4d__odd_state__is_refused(void **state)
                    "layer 0 (s4d 's')", "even", NULL);
 }
 
-/* ---- poles ---------------------------------------------------------------------------------------------------------- */
+/* ---- poles ------------------------------------------------------------------------------------------------------- */
 
 /* lti of n states whose A is `diagonal` with `above` on the first superdiagonal, dt 1. */
 static struct making *lti(uint32_t n, float diagonal, float above, const char *how)
@@ -232,7 +232,8 @@ static void lti__pole_on_the_circle__loads(void **state)
     assert_loads(lti(64, 0, 1, "forward"), 1, 1);
 }
 
-/* One Jordan block: its powers grow like m^(n-1) before the pole shows, which must hide neither a bad pole nor a good one. */
+/* One Jordan block: its powers grow like m^(n-1) before the pole shows, which must hide neither a bad pole nor a good
+ * one. */
 static void lti__long_chain__is_judged_by_its_pole(void **state)
 {
     (void)state;

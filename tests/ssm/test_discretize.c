@@ -132,7 +132,8 @@ static void triangular__rational_rules__are_the_inverses(void **state)
     assert_all_near(Bbar, B, 2, CLOSE);
 }
 
-/* The pivot of the first column is not where it stands: A = [[1, 1], [1, 0]] / dt makes I - dt A = [[0, -1], [-1, 1]]. */
+/* The pivot of the first column is not where it stands: A = [[1, 1], [1, 0]] / dt makes I - dt A = [[0, -1], [-1,
+ * 1]]. */
 static void zero_pivot__backward__swaps_rows(void **state)
 {
     const double A[] = {1, 1, 1, 0}, B[] = {1, 2};
@@ -222,7 +223,7 @@ static void mode__pole_at_zero__integrates(void **state)
     assert_true(abar == 1 && bbar == 0.05);
 }
 
-/* ---- spectral radius ------------------------------------------------------------------------------------------------ */
+/* ---- spectral radius --------------------------------------------------------------------------------------------- */
 
 static double radius(const double *A, uint32_t n)
 {

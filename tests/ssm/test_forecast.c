@@ -24,7 +24,8 @@ enum { RATE = 360, SECONDS = 60, FRAMES = RATE * SECONDS, COLUMNS = 3 };
 static const double ventricular[] = {40.0, 41.8, 47.4, 49.2, 53.0, 56.5, 58.2};
 
 /* The R peaks of the normal beats from 5 s on: narrow (under 32 ms at half height after a 1 to 40 Hz band pass; the
- * ventricular ones have 34 to 106), none of them fused with another or within noise. scripts/forecast-figures finds them. */
+ * ventricular ones have 34 to 106), none of them fused with another or within noise. scripts/forecast-figures finds
+ * them. */
 static const double normal[] = {
     5.22,  5.74,  6.25,  6.75,  7.24,  7.72,  8.21,  8.68,  9.14,  9.60,  10.04, 10.49, 10.97, 11.47, 11.97, 12.45,
     12.92, 13.37, 13.84, 14.32, 14.79, 15.27, 16.80, 18.51, 19.60, 20.62, 21.13, 21.66, 22.15, 22.70, 23.26, 24.41,

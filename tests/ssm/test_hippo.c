@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * HiPPO: the matrices against values worked out by hand, and the memories against what they are defined to remember; and the
- * impulse responses of the linear layers against C Abar^k Bbar.
+ * HiPPO: the matrices against values worked out by hand, and the memories against what they are defined to remember;
+ * and the impulse responses of the linear layers against C Abar^k Bbar.
  */
 #include <complex.h>
 #include <math.h>
@@ -68,7 +68,7 @@ static void matrices__fout_of_4__by_hand(void **state)
     assert_matrices(SSM_FOUT, 4, A, (const double[]){1, 0, r2, 0});
 }
 
-/* ---- memories ------------------------------------------------------------------------------------------------------- */
+/* ---- memories ---------------------------------------------------------------------------------------------------- */
 
 /* The model of one layer, run over in (frames, 1) to out (frames, channels). */
 static void layer_run(struct making *m, enum ssm_view view, const float *in, uint32_t frames, float *out,
@@ -102,9 +102,9 @@ static double legendre(int n, double x)
     return now;
 }
 
-/* legt holds x_n, R_n times the mean over its window of f times P_n: f(now - s) = sum over n of x_n R_n P_n(1 - 2 s), s being the
- * fraction of the window. After the window has passed, a cubic is given back at every delay. The published matrices' window
- * is 2 long, not 1. */
+/* legt holds x_n, R_n times the mean over its window of f times P_n: f(now - s) = sum over n of x_n R_n P_n(1 - 2 s), s
+ * being the fraction of the window. After the window has passed, a cubic is given back at every delay. The published
+ * matrices' window is 2 long, not 1. */
 static void legt__cubic_signal__is_given_back_at_every_delay(void **state)
 {
     enum { N = 6, WINDOW = 400, FRAMES = 5 * WINDOW };
@@ -177,7 +177,7 @@ static void legs_scaled__any_signal__begins_with_its_mean(void **state)
     }
 }
 
-/* ---- impulse responses ---------------------------------------------------------------------------------------------- */
+/* ---- impulse responses ------------------------------------------------------------------------------------------- */
 
 enum { IMPULSE = 100 };
 
@@ -270,7 +270,8 @@ static void conv1d__impulse__is_the_taps_reversed(void **state)
         assert_true(out[t] == (t % 3 == 0 && t <= 9 ? taps[3 - t / 3] : 0));
 }
 
-/* What a plain float32 sum would lose: 2^24 + 1 = 2^24. Half of the frames are 1 and half 0.25, the mean goes from 1 to 0.625. */
+/* What a plain float32 sum would lose: 2^24 + 1 = 2^24. Half of the frames are 1 and half 0.25, the mean goes from 1 to
+ * 0.625. */
 static void mean__beyond_the_float32_integers__stays_exact(void **state)
 {
     enum { CHUNK = 1 << 16, CHUNKS = 320 }; /* 2.1e7 frames; 2^24 is 1.7e7 */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every layer kind on random shapes, weights and chunkings, in step and scan view and on every instruction set, against the
- * float64 reference of tests/reference. A bound is on max|got - want| / max|want| over a trial of up to 200 frames, of the
- * slow kinds 20,000.
+ * Every layer kind on random shapes, weights and chunkings, in step and scan view and on every instruction set, against
+ * the float64 reference of tests/reference. A bound is on max|got - want| / max|want| over a trial of up to 200 frames,
+ * of the slow kinds 20,000.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -136,7 +136,7 @@ static void trial_check(struct trial *t)
     ssm_model_free(model);
 }
 
-/* ---- pointwise ------------------------------------------------------------------------------------------------------ */
+/* ---- pointwise --------------------------------------------------------------------------------------------------- */
 
 static void linear(struct trial *t)
 {
@@ -265,7 +265,7 @@ static void slice(struct trial *t)
     reference_slice(in, from, to, t->wide, t->frames, t->want);
 }
 
-/* ---- joins: the branches hold layers whose reference is known ------------------------------------------------------- */
+/* ---- joins: the branches hold layers whose reference is known ---------------------------------------------------- */
 
 static void residual(struct trial *t)
 {
@@ -326,7 +326,7 @@ static void multiply(struct trial *t)
     join(t, true);
 }
 
-/* ---- memories ------------------------------------------------------------------------------------------------------- */
+/* ---- memories ---------------------------------------------------------------------------------------------------- */
 
 static void mean(struct trial *t)
 {
@@ -422,8 +422,8 @@ static void s4d(struct trial *t)
     reference_s4d(&s, t->wide, t->frames, t->want);
 }
 
-/* Modes that remember for thousands of frames, S4D's own from dt 0.01 down to 0.0001: Abar itself in float32 would be off by
- * 3e-5 here. */
+/* Modes that remember for thousands of frames, S4D's own from dt 0.01 down to 0.0001: Abar itself in float32 would be
+ * off by 3e-5 here. */
 static void s4d_slow(struct trial *t)
 {
     enum { H = 3, MODES = 17 };
@@ -500,7 +500,7 @@ static void hippo_scaled(struct trial *t)
     reference_hippo(&h, t->wide, t->frames, t->want);
 }
 
-/* ---- the table ------------------------------------------------------------------------------------------------------ */
+/* ---- the table --------------------------------------------------------------------------------------------------- */
 
 struct kind {
     const char *name;

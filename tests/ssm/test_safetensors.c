@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The tensor files are hostile: every truncation, every flipped byte and every lie in the header is an error or a valid set,
- * never a read beyond the bytes (run under the address sanitizer, which sees it).
+ * The tensor files are hostile: every truncation, every flipped byte and every lie in the header is an error or a valid
+ * set, never a read beyond the bytes (run under the address sanitizer, which sees it).
  */
 #include <math.h>
 #include <setjmp.h>
@@ -257,7 +257,7 @@ static void parse__metadata__is_ignored(void **state)
     free(bytes);
 }
 
-/* ---- directories -------------------------------------------------------------------------------------------------- */
+/* ---- directories ------------------------------------------------------------------------------------------------- */
 
 static const struct model_tensor FIRST[] = {{"x", NULL, 1, {2}, WEIGHT}};
 static const struct model_tensor SECOND[] = {{"y", "BF16", 1, {3}, HALVES}};

@@ -323,8 +323,8 @@ static void remember(const char *spec, float *last)
     memcpy(last, out + (SLOW_FRAMES - 1) * SLOW_ORDER, SLOW_ORDER * sizeof(*last));
 }
 
-/* The largest error of sum over n of x_n sqrt(2n+1) P_n(1 - 2 s / window) against the signal s seconds ago, for s from 0 to
- * `window`. */
+/* The largest error of sum over n of x_n sqrt(2n+1) P_n(1 - 2 s / window) against the signal s seconds ago, for s from
+ * 0 to `window`. */
 static double recall_error(const float *x, double window)
 {
     double worst = 0;

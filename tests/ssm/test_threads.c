@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Slots acquired, reset and released on one thread while another advances others, as the daemon does (also for the thread
- * sanitizer); teams that start and stop; and the product behind every dense layer, row by row and thread by thread.
+ * Slots acquired, reset and released on one thread while another advances others, as the daemon does (also for the
+ * thread sanitizer); teams that start and stop; and the product behind every dense layer, row by row and thread by
+ * thread.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -87,7 +88,7 @@ static void slots__come_and_go_during_advances__running_streams_keep_their_bits(
     ssm_model_free(model);
 }
 
-/* ---- teams ---------------------------------------------------------------------------------------------------------- */
+/* ---- teams ------------------------------------------------------------------------------------------------------- */
 
 enum { PARTS = 50 };
 
@@ -148,11 +149,12 @@ static void engine__impossible_options__are_refused(void **state)
     }
 }
 
-/* ---- the dense product ---------------------------------------------------------------------------------------------- */
+/* ---- the dense product ------------------------------------------------------------------------------------------- */
 
 enum { ROWS = 37 };
 
-/* One frame of each of ROWS streams through W (out, in): in one batch on some threads, in batches of a few, and alone. */
+/* One frame of each of ROWS streams through W (out, in): in one batch on some threads, in batches of a few, and
+ * alone. */
 static void product_check(const char *isa, uint32_t in, uint32_t out, uint32_t threads)
 {
     float *x = calloc((size_t)ROWS * in, sizeof(*x)), *y = calloc((size_t)ROWS * out, sizeof(*y));

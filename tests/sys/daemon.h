@@ -18,7 +18,8 @@
 struct sys_daemon;
 
 /* Write a configuration of `lines` (may be NULL) and, where these do not set them, endpoint and tap in the temporary
- * directory; start; wait until it is ready. '@' in lines stands for that directory. 0, or -1 with what went wrong (and the daemon's log) on standard error. */
+ * directory; start; wait until it is ready. '@' in lines stands for that directory. 0, or -1 with what went wrong (and
+ * the daemon's log) on standard error. */
 int sys_daemon_start(struct sys_daemon **out, const char *lines);
 /* Start it again in the same directory after it ended. */
 int sys_daemon_restart(struct sys_daemon *daemon);

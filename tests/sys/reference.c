@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Golden cases are read again here rather than shared with tests/golden, which judges the library by them; here they are
- * only material, and the library is the judge.
+ * Golden cases are read again here rather than shared with tests/golden, which judges the library by them; here they
+ * are only material, and the library is the judge.
  */
 #include "tests/sys/reference.h"
 #include "tests/ssm/model_dir.h"
@@ -131,7 +131,7 @@ void reference_free_all(struct reference *all, size_t n)
         reference_free(&all[i]);
 }
 
-/* ---- small models ----------------------------------------------------------------------------------------------------- */
+/* ---- small models ------------------------------------------------------------------------------------------------ */
 
 #define CONFIG(channels, layers)                                                                                       \
     "{\"model_type\":\"ssmd\",\"format_version\":1,\"name\":\"test\","                                                 \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a daemon's results are held against: libssm in this process, and the golden cases; and a directory of small models
- * for the daemon.
+ * What a daemon's results are held against: libssm in this process, and the golden cases; and a directory of small
+ * models for the daemon.
  *
  * Everything fails the running test when it cannot do what it says.
  */
@@ -37,8 +37,9 @@ void reference_step(struct reference *r, const void *in, uint32_t frames, float 
 size_t reference_load_all(struct reference *out, size_t most);
 void reference_free_all(struct reference *all, size_t n);
 
-/* A directory of models in a temporary place: `twice` (y = 2 x), `pair` (two channels, y = 2 x), `broken` (a tensor has the
- * wrong shape), `garbled` (config.json is no JSON), `slow` (takes most of a second to load), and the golden cases as `case-NAME`. What twice makes is known without a library. */
+/* A directory of models in a temporary place: `twice` (y = 2 x), `pair` (two channels, y = 2 x), `broken` (a tensor has
+ * the wrong shape), `garbled` (config.json is no JSON), `slow` (takes most of a second to load), and the golden cases
+ * as `case-NAME`. What twice makes is known without a library. */
 struct models_dir {
     char path[64];
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Many clients, many streams, and clients that die in the middle of a word: what the others get is complete, in order and
- * right, and the daemon grows by nothing that stays.
+ * Many clients, many streams, and clients that die in the middle of a word: what the others get is complete, in order
+ * and right, and the daemon grows by nothing that stays.
  */
 #include "tests/sys/daemon.h"
 #include "tests/sys/reference.h"
@@ -53,9 +53,10 @@ static float sample_at(uint64_t stream, uint64_t frame)
     return (float)((stream * 7919 + frame) % 65521);
 }
 
-/* ---- 50 clients ----------------------------------------------------------------------------------------------------------- */
+/* ---- 50 clients -------------------------------------------------------------------------------------------------- */
 
-/* One client, in a thread of its own, through libssmclient. It may not use cmocka: it says what went wrong in `text`. */
+/* One client, in a thread of its own, through libssmclient. It may not use cmocka: it says what went wrong in
+ * `text`. */
 struct client {
     pthread_t thread;
     const char *endpoint;
@@ -207,7 +208,7 @@ static void clients__50_at_once_with_several_streams__get_everything_in_order(vo
     daemon_stop(d);
 }
 
-/* ---- clients that are killed ------------------------------------------------------------------------------------------------ */
+/* ---- clients that are killed ------------------------------------------------------------------------------------- */
 
 /* In a child: hello and nothing but raw sends, then waits to be killed; without cmocka, which belongs to the parent. */
 static void victim_run(const char *endpoint, bool between_parts, int ready)
@@ -237,7 +238,8 @@ static void victim_run(const char *endpoint, bool between_parts, int ready)
     pause();
 }
 
-/* Made before there are threads, since a sanitizer's allocator does not outlive a fork beside them; begins when told. */
+/* Made before there are threads, since a sanitizer's allocator does not outlive a fork beside them; begins when
+ * told. */
 struct victim {
     pid_t pid;
     int go, ready;
@@ -321,7 +323,7 @@ static void clients__killed_in_the_middle__disturb_nobody(void **state)
     daemon_stop(d);
 }
 
-/* ---- many streams ----------------------------------------------------------------------------------------------------------- */
+/* ---- many streams ------------------------------------------------------------------------------------------------ */
 
 /* A sanitizer keeps what was freed; it looks for leaks itself, and then the daemon does not exit with 0. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Results on their way: credit, full rings, windows, readers that keep up and readers that do not, and the tap. The model is
- * y = 2 x, so that every result says which frame it is of.
+ * Results on their way: credit, full rings, windows, readers that keep up and readers that do not, and the tap. The
+ * model is y = 2 x, so that every result says which frame it is of.
  */
 #include "tests/sys/daemon.h"
 #include "tests/sys/reference.h"
@@ -66,7 +66,7 @@ static void numbers_check(const struct wire_stream *s, uint64_t at, uint64_t ind
             fail_msg("result %d is not of frame %d", (int)(at + i), (int)(index + i));
 }
 
-/* ---- credit ------------------------------------------------------------------------------------------------------------- */
+/* ---- credit ------------------------------------------------------------------------------------------------------ */
 
 static void credit__of_random_bytes__is_used_to_the_last_whole_frame_and_no_further(void **state)
 {
@@ -226,7 +226,7 @@ static void windows__overrun__refuse_once_and_take_the_frames_later(void **state
     daemon_stop(d);
 }
 
-/* ---- readers -------------------------------------------------------------------------------------------------------------- */
+/* ---- readers ----------------------------------------------------------------------------------------------------- */
 
 static void reader__of_an_id__gets_every_result_and_the_end(void **state)
 {
@@ -349,7 +349,7 @@ static void reader__of_a_stream_that_is_reset__begins_again_in_the_new_epoch(voi
     daemon_stop(d);
 }
 
-/* ---- the tap ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the tap ----------------------------------------------------------------------------------------------------- */
 
 struct tap {
     void *context, *socket;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Messages that are wrong: each gets its numbered error or loses its connection, and a healthy stream beside it misses
- * nothing. Every test feeds the healthy stream before and after, and its last act is to hold all of its results against the
- * library's.
+ * nothing. Every test feeds the healthy stream before and after, and its last act is to hold all of its results against
+ * the library's.
  */
 #include "tests/sys/daemon.h"
 #include "tests/sys/reference.h"
@@ -121,7 +121,7 @@ static void send2(struct pair *p, const void *a, size_t a_size, const void *b, s
     wire_send_parts(p->bad, 2, (const void *const[]){a, b}, (const size_t[]){a_size, b_size});
 }
 
-/* ---- form ------------------------------------------------------------------------------------------------------------- */
+/* ---- form -------------------------------------------------------------------------------------------------------- */
 
 static void requests__random_bytes__are_malformed(void **state)
 {
@@ -307,7 +307,7 @@ static void message__over_max_message__loses_its_connection_only(void **state)
     pair_fini(&p);
 }
 
-/* ---- contents --------------------------------------------------------------------------------------------------------- */
+/* ---- contents ---------------------------------------------------------------------------------------------------- */
 
 static void data__of_a_wrong_handle__is_refused(void **state)
 {
@@ -482,7 +482,7 @@ static void opens__that_cannot_be__get_their_number(void **state)
     pair_fini(&p);
 }
 
-/* ---- what is not ZeroMQ at all ------------------------------------------------------------------------------------------ */
+/* ---- what is not ZeroMQ at all ----------------------------------------------------------------------------------- */
 
 static int tcp_connect(void)
 {
@@ -552,7 +552,7 @@ static void tcp__with_bytes_that_are_not_zmtp__is_hung_up_on(void **state)
     pair_fini(&p);
 }
 
-/* ---- the daemon ----------------------------------------------------------------------------------------------------------- */
+/* ---- the daemon -------------------------------------------------------------------------------------------------- */
 
 static bool port_is_free(int port)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The daemon as its operator meets it: configurations that are wrong, endpoints that are taken, models that do not load,
- * SIGHUP and SIGTERM.
+ * The daemon as its operator meets it: configurations that are wrong, endpoints that are taken, models that do not
+ * load, SIGHUP and SIGTERM.
  */
 #include "tests/sys/daemon.h"
 #include "tests/sys/reference.h"
@@ -84,7 +84,7 @@ static void file_write(const char *path, const char *text, const char *mode)
     assert_int_equal(fclose(file), 0);
 }
 
-/* ---- configurations and endpoints --------------------------------------------------------------------------------------- */
+/* ---- configurations and endpoints -------------------------------------------------------------------------------- */
 
 static void check_config__of_wrong_files__names_file_line_and_key(void **state)
 {
@@ -178,7 +178,7 @@ static void endpoint__where_a_file_is__is_refused_and_the_file_stays(void **stat
     assert_int_equal(found.st_size, 8);
 }
 
-/* ---- models --------------------------------------------------------------------------------------------------------------- */
+/* ---- models ------------------------------------------------------------------------------------------------------ */
 
 static void models__that_cannot_be_loaded__are_refused_by_file_and_tensor(void **state)
 {
@@ -252,7 +252,7 @@ static void model__that_is_slow_to_load__holds_up_no_stream(void **state)
     daemon_stop(d);
 }
 
-/* ---- signals ---------------------------------------------------------------------------------------------------------------- */
+/* ---- signals ----------------------------------------------------------------------------------------------------- */
 
 static void sighup__with_a_changed_file__applies_what_it_can_and_names_the_rest(void **state)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What breaks and goes on: connections, writers, epochs, repeated and missing frames, and the daemon itself. The measure is
- * always the same: the results, put together, are the library's bits of the stream that never broke.
+ * What breaks and goes on: connections, writers, epochs, repeated and missing frames, and the daemon itself. The
+ * measure is always the same: the results, put together, are the library's bits of the stream that never broke.
  */
 #include "tests/sys/daemon.h"
 #include "tests/sys/reference.h"
@@ -55,7 +55,7 @@ static void bits_check(const struct wire_stream *s, uint64_t begin, uint64_t fra
     assert_memory_equal(s->out, step_at(begin), frames * golden.out_channels * sizeof(float));
 }
 
-/* ---- connections and writers -------------------------------------------------------------------------------------------- */
+/* ---- connections and writers ------------------------------------------------------------------------------------- */
 
 static void connection__broken__is_resumed_by_its_writer_in_the_same_epoch(void **state)
 {
@@ -207,7 +207,7 @@ static void connection__silent_for_idle_ms__is_forgotten_and_its_stream_is_not(v
     daemon_stop(d);
 }
 
-/* ---- frames twice, or not yet --------------------------------------------------------------------------------------------- */
+/* ---- frames twice, or not yet ------------------------------------------------------------------------------------ */
 
 static void frames__sent_again__are_acknowledged_and_change_nothing(void **state)
 {
@@ -292,7 +292,7 @@ static void gap__of_many_chunks__is_answered_once_until_it_is_filled(void **stat
     daemon_stop(d);
 }
 
-/* ---- reset and close -------------------------------------------------------------------------------------------------------- */
+/* ---- reset and close --------------------------------------------------------------------------------------------- */
 
 static void reset__behind_queued_frames__waits_its_turn_and_begins_a_new_epoch_at_0(void **state)
 {
@@ -424,7 +424,7 @@ static void closed_stream__never_received__goes_after_linger_ms(void **state)
     daemon_stop(d);
 }
 
-/* ---- the daemon dies, and the library --------------------------------------------------------------------------------------- */
+/* ---- the daemon dies, and the library ---------------------------------------------------------------------------- */
 
 static struct ssmc *library_connect(const struct sys_daemon *d)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What goes through the daemon is what libssm computes: bit for bit for live frames however they are cut, mixed and sent,
- * and within the case's tolerance of somebody else's answer for both views.
+ * What goes through the daemon is what libssm computes: bit for bit for live frames however they are cut, mixed and
+ * sent, and within the case's tolerance of somebody else's answer for both views.
  */
 #include "tests/sys/daemon.h"
 #include "tests/sys/reference.h"
@@ -177,7 +177,7 @@ static void golden__backfill_then_live_by_turns__is_within_tolerance(void **stat
     wire_free(w);
 }
 
-/* ---- formats ---------------------------------------------------------------------------------------------------------- */
+/* ---- formats ----------------------------------------------------------------------------------------------------- */
 
 /* The float that the daemon must make of a sample: PROTOCOL.md's division, rounded once. */
 static float sample_make(uint32_t format, uint32_t *seed, void *to)
@@ -247,7 +247,7 @@ static void formats__mixed_in_one_stream__give_the_floats_they_stand_for(void **
     free(raw);
 }
 
-/* ---- interleavings ---------------------------------------------------------------------------------------------------- */
+/* ---- interleavings ----------------------------------------------------------------------------------------------- */
 
 struct part {
     struct reference *of;

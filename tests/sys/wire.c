@@ -24,7 +24,7 @@ long wire_now_ms(void)
     return (long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* ---- connection ------------------------------------------------------------------------------------------------------- */
+/* ---- connection -------------------------------------------------------------------------------------------------- */
 
 struct wire *wire_connect(const char *endpoint, const char *writer)
 {
@@ -110,7 +110,7 @@ static struct wire_stream *stream_new(struct wire *w, uint32_t handle, const Ssm
     return s;
 }
 
-/* ---- what comes ------------------------------------------------------------------------------------------------------- */
+/* ---- what comes -------------------------------------------------------------------------------------------------- */
 
 static void ack_take(struct wire *w, const Ssmd__Ack *ack)
 {
@@ -315,7 +315,7 @@ bool wire_poll(struct wire *w, int timeout_ms)
     return true;
 }
 
-/* ---- what is sent ----------------------------------------------------------------------------------------------------- */
+/* ---- what is sent ------------------------------------------------------------------------------------------------ */
 
 void wire_send_parts(struct wire *w, size_t n, const void *const *parts, const size_t *sizes)
 {
@@ -572,7 +572,7 @@ void wire_push(struct wire *w, struct wire_stream *s, const float *samples, uint
     wire_send(w, &chunk, 1);
 }
 
-/* ---- looking up ------------------------------------------------------------------------------------------------------- */
+/* ---- looking up -------------------------------------------------------------------------------------------------- */
 
 struct wire_stream *wire_find(const struct wire *w, const char *id)
 {

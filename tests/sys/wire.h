@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A client for tests that speaks the protocol by hand, message by message: nothing is resent, granted or waited for unless
- * the test says so. Everything that the daemon must never do fails the running test as soon as it is seen: results out of
- * order, of another epoch, beyond the credit, or for input that was not sent.
+ * A client for tests that speaks the protocol by hand, message by message: nothing is resent, granted or waited for
+ * unless the test says so. Everything that the daemon must never do fails the running test as soon as it is seen:
+ * results out of order, of another epoch, beyond the credit, or for input that was not sent.
  *
  *     struct wire *w = wire_new(endpoint, "a");                           a connection that said hello as writer "a"
  *     struct wire_stream *s = wire_open(w, "id", "scale:...", WIRE_RESULTS);
@@ -86,7 +86,7 @@ struct wire *wire_new(const char *endpoint, const char *writer);
 /* Says nothing: the connection breaks. NULL is legal. */
 void wire_free(struct wire *w);
 
-/* ---- requests: each waits for its answer, which is in w->reply; the return value is its enum Code --------------------- */
+/* ---- requests: each waits for its answer, which is in w->reply; the return value is its enum Code ---------------- */
 
 int wire_hello(struct wire *w);
 int wire_request(struct wire *w, Ssmd__FromClient *message);
@@ -109,7 +109,7 @@ uint64_t wire_close_send(struct wire *w, const struct wire_stream *s);
 /* The stream's results below `received` may go, payload bytes up to `limit` may come. */
 void wire_credit(struct wire *w, struct wire_stream *s, uint64_t received, uint64_t limit);
 
-/* ---- data ------------------------------------------------------------------------------------------------------------- */
+/* ---- data -------------------------------------------------------------------------------------------------------- */
 
 struct wire_chunk {
     const struct wire_stream *stream;
@@ -126,7 +126,7 @@ void wire_push(struct wire *w, struct wire_stream *s, const float *samples, uint
 /* Any parts at all. */
 void wire_send_parts(struct wire *w, size_t n, const void *const *parts, const size_t *sizes);
 
-/* ---- waiting ---------------------------------------------------------------------------------------------------------- */
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
 
 /* Takes one message, waiting up to timeout_ms for it: whether one came. */
 bool wire_poll(struct wire *w, int timeout_ms);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening a stream that an earlier run left behind. Every run of ssmctl is another writer, so the daemon asks for take-over
- * even when nobody is connected any more. Then it is given; when somebody is, only if the user says so.
+ * Opening a stream that an earlier run left behind. Every run of ssmctl is another writer, so the daemon asks for
+ * take-over even when nobody is connected any more. Then it is given; when somebody is, only if the user says so.
  */
 #ifndef SSMD_CLIENTS_C_CTL_ATTACH_H
 #define SSMD_CLIENTS_C_CTL_ATTACH_H

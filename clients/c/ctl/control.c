@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * open, close and reset. Close and reset need a handle, which only open gives: so they resume the stream first, and take it
- * over when no client is connected to it, or when told to.
+ * open, close and reset. Close and reset need a handle, which only open gives: so they resume the stream first, and
+ * take it over when no client is connected to it, or when told to.
  */
 #include "clients/c/ctl/ctl.h"
 

@@ -42,7 +42,8 @@ struct job {
 
 /* 0, or an exit code. */
 int job_parse(const struct ctl *ctl, int argc, char **argv, struct job_options *out);
-/* Sends the source and takes every result; an exit code, EXIT_INTERRUPTED after Ctrl-C with everything that came written. */
+/* Sends the source and takes every result; an exit code, EXIT_INTERRUPTED after Ctrl-C with everything that came
+ * written. */
 int job_run(struct job *j);
 /* Says what went wrong with a file; the exit code for it. */
 int job_signal_fail(struct job *j, int status);

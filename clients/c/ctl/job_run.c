@@ -2,8 +2,8 @@
  *
  * The run of `ssmctl stream`: push what the window takes, poll, write what comes; then close or drain.
  *
- * The index is the only truth: `next` is compared with the library's after every poll. It drops when the daemon lost the
- * stream and it began again; then a file is taken up from there and the output rewritten.
+ * The index is the only truth: `next` is compared with the library's after every poll. It drops when the daemon lost
+ * the stream and it began again; then a file is taken up from there and the output rewritten.
  */
 #include "clients/c/ctl/job.h"
 
@@ -53,7 +53,7 @@ static int fail(struct job *j, int status)
     return ctl_fail(j->ctl, status, j->options.id);
 }
 
-/* ---- input ---------------------------------------------------------------------------------------------------------- */
+/* ---- input ------------------------------------------------------------------------------------------------------- */
 
 /* When the next chunk is due: its last sample has been recorded. */
 static int64_t due_ns(const struct job *j)
@@ -103,7 +103,7 @@ static int wait_ms(const struct job *j)
     return left_ms < 0 ? 0 : left_ms < WAIT_MS ? (int)left_ms : WAIT_MS;
 }
 
-/* ---- results -------------------------------------------------------------------------------------------------------- */
+/* ---- results ----------------------------------------------------------------------------------------------------- */
 
 static int take_results(struct job *j)
 {
@@ -130,7 +130,7 @@ static int take_results(struct job *j)
     return rc == 0 ? 0 : fail(j, rc);
 }
 
-/* ---- what may happen on the way ------------------------------------------------------------------------------------- */
+/* ---- what may happen on the way ---------------------------------------------------------------------------------- */
 
 /* The daemon lost the stream, and it began again: so does the file. */
 static int start_over(struct job *j, const struct ssmc_stream_info *info)
@@ -201,7 +201,7 @@ static int turn(struct job *j, int timeout_ms)
     return 0;
 }
 
-/* ---- the end -------------------------------------------------------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
 
 /* Closes: 0 when everything came, -1 when the stream began again, or an exit code. */
 static int finish_close(struct job *j)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Times in a histogram of fixed size: 64 steps for each doubling, so that a quantile is within 1.6 % whatever the number of
- * samples.
+ * Times in a histogram of fixed size: 64 steps for each doubling, so that a quantile is within 1.6 % whatever the
+ * number of samples.
  */
 #ifndef SSMD_CLIENTS_C_CTL_LATENCY_H
 #define SSMD_CLIENTS_C_CTL_LATENCY_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ssmctl: the command line of ssmd. Global options, the table of commands and their help; what a command does is in its own
- * file.
+ * ssmctl: the command line of ssmd. Global options, the table of commands and their help; what a command does is in its
+ * own file.
  */
 #include "clients/c/ctl/ctl.h"
 
@@ -162,7 +162,8 @@ static const struct option global_options[] = {
     {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
 };
 
-/* Takes the global options out of argv wherever they stand before "--"; what they mean is the same for every command. */
+/* Takes the global options out of argv wherever they stand before "--"; what they mean is the same for every
+ * command. */
 static int take_globals(struct ctl *ctl, int *argc, char **argv, bool *wants_help, bool *wants_version)
 {
     int kept = 1;

@@ -2,8 +2,8 @@
  *
  * The output of `ssmctl stream`: results in order, from an index, without a hole.
  *
- * A file from an earlier run is continued by copying it: sound files cannot be appended to by everybody who writes them, and
- * the old one stays under another name until the copy is there.
+ * A file from an earlier run is continued by copying it: sound files cannot be appended to by everybody who writes
+ * them, and the old one stays under another name until the copy is there.
  */
 #ifndef SSMD_CLIENTS_C_CTL_OUTPUT_H
 #define SSMD_CLIENTS_C_CTL_OUTPUT_H

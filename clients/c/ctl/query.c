@@ -27,7 +27,7 @@ static int take_argument(const struct ctl *ctl, int argc, char **argv, const cha
     return 0;
 }
 
-/* ---- list ----------------------------------------------------------------------------------------------------------- */
+/* ---- list -------------------------------------------------------------------------------------------------------- */
 
 static void add_stream(void *context, const struct ssmc_stream_info *info)
 {
@@ -65,7 +65,7 @@ int ctl_list(struct ctl *ctl, int argc, char **argv)
     return array ? ctl_print_json(array) : ctl_finish();
 }
 
-/* ---- info ----------------------------------------------------------------------------------------------------------- */
+/* ---- info -------------------------------------------------------------------------------------------------------- */
 
 static void print_info(const struct ssmc_stream_info *i)
 {
@@ -106,7 +106,7 @@ int ctl_info(struct ctl *ctl, int argc, char **argv)
     return ctl_finish();
 }
 
-/* ---- stats ---------------------------------------------------------------------------------------------------------- */
+/* ---- stats ------------------------------------------------------------------------------------------------------- */
 
 static void add_counter(void *context, const char *name, uint64_t value, const char *help)
 {
@@ -145,7 +145,7 @@ int ctl_stats(struct ctl *ctl, int argc, char **argv)
     return object ? ctl_print_json(object) : ctl_finish();
 }
 
-/* ---- models --------------------------------------------------------------------------------------------------------- */
+/* ---- models ------------------------------------------------------------------------------------------------------ */
 
 static void add_model(void *context, const struct ssmc_model_info *m)
 {
@@ -188,7 +188,7 @@ int ctl_models(struct ctl *ctl, int argc, char **argv)
     return array ? ctl_print_json(array) : ctl_finish();
 }
 
-/* ---- ping ----------------------------------------------------------------------------------------------------------- */
+/* ---- ping -------------------------------------------------------------------------------------------------------- */
 
 int ctl_ping(struct ctl *ctl, int argc, char **argv)
 {

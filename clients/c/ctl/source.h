@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What is streamed: a recording or standard input, at the model's rate. Resamples with libsamplerate when the recording has
- * another. The same file gives the same samples every time, so it can be taken up at any index: by seeking, or by resampling
- * again from the beginning.
+ * What is streamed: a recording or standard input, at the model's rate. Resamples with libsamplerate when the recording
+ * has another. The same file gives the same samples every time, so it can be taken up at any index: by seeking, or by
+ * resampling again from the beginning.
  */
 #ifndef SSMD_CLIENTS_C_CTL_SOURCE_H
 #define SSMD_CLIENTS_C_CTL_SOURCE_H

@@ -14,7 +14,7 @@
 #include "clients/c/ctl/attach.h"
 #include "proto/codec.h"
 
-/* ---- the stream ----------------------------------------------------------------------------------------------------- */
+/* ---- the stream -------------------------------------------------------------------------------------------------- */
 
 /* Opens the stream; on a refusal of the rate, at the model's own. */
 static int open_stream(struct job *j, uint64_t results_from)
@@ -82,7 +82,7 @@ static int go_to_next(struct job *j)
     return rc == 0 ? 0 : job_signal_fail(j, rc);
 }
 
-/* ---- the output ----------------------------------------------------------------------------------------------------- */
+/* ---- the output -------------------------------------------------------------------------------------------------- */
 
 /* How many results an earlier run left in the output file, when this one resumes. The stream is only looked at. */
 static int find_earlier(struct job *j, uint64_t *frames)
@@ -136,7 +136,7 @@ static int make_chunk(struct job *j)
     return EX_OSERR;
 }
 
-/* ---- the report ----------------------------------------------------------------------------------------------------- */
+/* ---- the report -------------------------------------------------------------------------------------------------- */
 
 static int report(const struct job *j)
 {
@@ -175,7 +175,7 @@ static int report(const struct job *j)
     return 0;
 }
 
-/* ---- the command ---------------------------------------------------------------------------------------------------- */
+/* ---- the command ------------------------------------------------------------------------------------------------- */
 
 static int begin(struct job *j)
 {

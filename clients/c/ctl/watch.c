@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * `ssmctl watch`: what the tap publishes. Its own SUB socket, its own bounds; a watcher that is too slow misses messages, and
- * sees it by the index.
+ * `ssmctl watch`: what the tap publishes. Its own SUB socket, its own bounds; a watcher that is too slow misses
+ * messages, and sees it by the index.
  */
 #include "clients/c/ctl/ctl.h"
 
