@@ -75,9 +75,10 @@ struct conn {
     STAILQ_HEAD(, parcel) outbox;
     uint32_t outbox_n;
     size_t outbox_bytes;
-    bool is_dirty;   /* on the list of those with something to send */
-    bool is_blocked; /* its queue was full */
-    bool is_gone;    /* to be forgotten at the end of the tick */
+    bool is_dirty;     /* on the list of those with something to send */
+    bool is_blocked;   /* its queue was full */
+    uint64_t retry_ns; /* then: not before */
+    bool is_gone;      /* to be forgotten at the end of the tick */
     TAILQ_ENTRY(conn) of_dirty;
     TAILQ_ENTRY(conn) of_all;
     char name[64]; /* for the log */

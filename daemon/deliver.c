@@ -10,9 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COLUMNS_MAX    4096       /* chunks of one result message, streams of one acknowledgement */
-#define RESULT_BYTES   (1u << 20) /* about the size of one result message */
-#define MESSAGES_FLUSH 16         /* result messages to one connection in one tick */
+#define COLUMNS_MAX    4096         /* chunks of one result message, streams of one acknowledgement */
+#define RESULT_BYTES   (256u << 10) /* about the size of one result message */
+#define RETRY_NS       5000000      /* between tries to send to a full queue: each builds a message anew */
+#define MESSAGES_FLUSH 16           /* result messages to one connection in one tick */
 
 struct deliver {
     uint32_t handle[COLUMNS_MAX], frames[COLUMNS_MAX], flags[COLUMNS_MAX];
@@ -58,9 +59,10 @@ static int conn_send(struct loop *loop, struct conn *conn, zmq_msg_t *parts, int
         conn->is_gone = true;
     if (sent <= 0)
         conn_touch(&loop->conns, conn);
-    if (sent == 0 && !conn->is_blocked) {
+    if (sent == 0) {
+        loop->counters.connections_blocked += !conn->is_blocked && loop->now_ns > conn->retry_ns + RETRY_NS;
         conn->is_blocked = true;
-        loop->counters.connections_blocked++;
+        conn->retry_ns = loop->now_ns + RETRY_NS;
     }
     return sent;
 }
@@ -438,9 +440,13 @@ void deliver_flush(struct loop *loop)
 
     loop->has_blocked = false;
     for (conn = TAILQ_FIRST(&loop->conns.dirty); conn; conn = next) {
-        bool is_end = conn == end, is_flushed;
+        bool is_flushed;
 
-        next = is_end ? NULL : TAILQ_NEXT(conn, of_dirty);
+        next = conn == end ? NULL : TAILQ_NEXT(conn, of_dirty);
+        if (conn->is_blocked && !conn->is_gone && loop->now_ns < conn->retry_ns) {
+            loop->has_blocked = true;
+            continue;
+        }
         is_flushed = conn_flush(loop, conn);
         if (conn->is_gone) {
             loop_conn_forget(loop, conn);

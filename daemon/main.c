@@ -8,7 +8,9 @@
 #include "daemon/log.h"
 
 #include <argp.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -95,12 +97,23 @@ static void report_log(struct conf_report *report)
     }
 }
 
+/* What was printed is on its way to a file, perhaps a full one: at every exit, argp's too. */
+static void stdout_close(void)
+{
+    if (fclose(stdout) != 0) {
+        fprintf(stderr, "ssmd: standard output: %s\n", strerror(errno));
+        _exit(EX_IOERR);
+    }
+}
+
 static int check(const struct options *options, const struct conf *conf)
 {
     const char *name = options->config ? options->config : "the built-in configuration";
 
     printf("%s: ok; input, results and messages take at most %" PRIu64 " MiB, states and weights come on top\n", name,
            conf_memory_bytes(conf) >> 20);
+    if (conf->models[0] && access(conf->models, R_OK | X_OK) != 0)
+        fprintf(stderr, "%s: warning: models = %s: %s\n", name, conf->models, strerror(errno));
     return EX_OK;
 }
 
@@ -122,6 +135,7 @@ int main(int argc, char **argv)
     struct conf_report report;
     struct conf conf;
 
+    atexit(stdout_close);
     argp_err_exit_status = EX_USAGE;
     argp_program_version_hook = version_print;
     argp_parse(&argp, argc, argv, 0, NULL, &options);

@@ -232,8 +232,12 @@ void reader_settle(struct loop *loop, struct outlet *outlet)
 {
     struct stream *stream = outlet->stream;
 
-    if (!stream->is_closed || outlet->next < stream->ring.hi || outlet->conn->is_blocked)
+    if (!stream->is_closed || outlet->next < stream->ring.hi)
         return;
+    if (outlet->conn->is_blocked) {
+        deliver_wake(loop, outlet); /* and again when there is room */
+        return;
+    }
     event_send(loop, outlet, SSMD__EVENT__KIND__ENDED, outlet->next, 0);
     reader_close(loop, outlet);
     loop_stream_settle(loop, stream);

@@ -16,7 +16,7 @@
 #include <zmq.h>
 
 #define ROUTER_RCVHWM     256  /* messages of one peer; with max_message the most that it can make us hold */
-#define ROUTER_SNDHWM     1000 /* credit bounds the results in them */
+#define ROUTER_SNDHWM     256  /* of 256 KiB results at most: what a peer that does not read costs */
 #define TAP_SNDHWM        2000 /* then a watcher loses */
 #define TAP_MESSAGE_BYTES 4096 /* of a subscription */
 #define LINGER_MS         1000 /* at exit */
