@@ -110,7 +110,7 @@ static void take_event(struct ssmc *c, const Ssmd__Event *event)
     case SSMD__EVENT__KIND__EPOCH:
         if (s->reader && event->has_epoch && event->epoch > s->result_epoch) {
             s->result_epoch = s->info.epoch = event->epoch;
-            s->result_next = 0;
+            s->result_next = event->has_first ? event->first : 0; /* a take-over goes on */
         }
         break;
     default:
