@@ -108,6 +108,11 @@ const struct signal_spec *signal_reader_spec(const struct signal_reader *reader)
     return &reader->spec;
 }
 
+int signal_reader_fd(const struct signal_reader *reader)
+{
+    return reader->fd;
+}
+
 int64_t signal_reader_frames(const struct signal_reader *reader)
 {
     return reader->frames;

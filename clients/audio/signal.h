@@ -68,6 +68,8 @@ int signal_reader_open(struct signal_reader **out, const char *path, const struc
 void signal_reader_close(struct signal_reader *reader);
 /* Format, channels and rate as they are: for a sound file, the file's own. */
 const struct signal_spec *signal_reader_spec(const struct signal_reader *reader);
+/* What poll(2) can wait on before a read: the descriptor of raw input, -1 for sound files. */
+int signal_reader_fd(const struct signal_reader *reader);
 /* Frames of the whole file; -1 when only the end will tell (a pipe). */
 int64_t signal_reader_frames(const struct signal_reader *reader);
 /* Up to `max` frames into `out` (float32, or int32 for SIGNAL_TOKENS); *got is less only at the end of the file. A raw

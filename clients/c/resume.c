@@ -289,7 +289,7 @@ int ssmc_open(struct ssmc *c, struct ssmc_stream **out, const struct ssmc_open_o
     open.mode = (Ssmd__OpenMode)options->mode;
     open.has_take_over = 1;
     open.take_over = options->take_over != 0;
-    open.has_results_from = s->wants_results && !s->from_oldest && options->results_from > 0;
+    open.has_results_from = s->wants_results && !s->from_oldest;
     open.results_from = options->results_from;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_OPEN;
     message.open = &open;

@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <jansson.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,6 +244,61 @@ static void stream__interrupted__keeps_what_came_and_resume_completes_it(void **
     check_half(at("i.f32"), (size_t)st.st_size / 4);
     expect(0, NULL, ARGS("stream", at("in.f32"), "--model", "half", "--stream", "i", "--out", at("i.f32"), "--resume"));
     check_half(at("i.f32"), FRAMES);
+}
+
+/* The daemon still keeps the results that the first run took. */
+static void stream__resumed_into_another_file__output_is_whole(void **state)
+{
+    (void)state;
+    struct run r;
+    run_start(&r, sys_daemon_endpoint(daemon_), NULL,
+              ARGS("stream", at("in.f32"), "--model", "half", "--stream", "o", "--out", at("o.f32"), "--realtime"));
+    wait_until_beyond("o", 1000);
+    kill(r.pid, SIGINT);
+    assert_int_equal(run_wait(&r), 130);
+    run_fini(&r);
+    expect(0, NULL,
+           ARGS("stream", at("in.f32"), "--model", "half", "--stream", "o", "--out", at("o2.f32"), "--resume"));
+    check_half(at("o2.f32"), FRAMES);
+}
+
+/* While the pipe is open and silent, the results of what came through it are written. */
+static void stream__live_pipe__results_do_not_wait_for_more_input(void **state)
+{
+    (void)state;
+    struct stat st = {0};
+    struct run r;
+    assert_int_equal(mkfifo(at("fifo"), 0600), 0);
+    int fd = open(at("fifo"), O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    run_start(&r, sys_daemon_endpoint(daemon_), at("fifo"),
+              ARGS("stream", "-", "--model", "half", "--stream", "live", "--out", at("live.f32")));
+    assert_int_equal(write(fd, samples, 8000 * sizeof(float)), 8000 * sizeof(float));
+    for (int i = 0; i < 2000 && st.st_size < (off_t)(8000 * sizeof(float)); i++) {
+        usleep(10000);
+        (void)!stat(at("live.f32"), &st);
+    }
+    assert_int_equal(st.st_size, 8000 * sizeof(float));
+    close(fd);
+    assert_int_equal(run_wait(&r), 0);
+    run_fini(&r);
+    check_half(at("live.f32"), 8000);
+}
+
+static void stream__not_a_number__names_file_and_frame(void **state)
+{
+    (void)state;
+    float wrong[300] = {0};
+    struct run r;
+    wrong[250] = NAN;
+    write_file(at("nan.f32"), wrong, sizeof(wrong));
+    assert_int_equal(
+        ssmctl(&r, NULL, ARGS("stream", at("nan.f32"), "--model", "half", "--stream", "nan", "--out", at("n.f32"))),
+        EX_DATAERR);
+    assert_non_null(strstr(r.err, "nan.f32: frame 250"));
+    assert_non_null(strstr(r.err, "ssmctl close nan"));
+    run_fini(&r);
+    expect(0, NULL, ARGS("close", "nan"));
 }
 
 static void stream__daemon_killed__file_is_sent_again_whole(void **state)
@@ -549,6 +606,9 @@ int main(void)
         cmocka_unit_test(stream__stdin_to_stdout__is_half_bit_for_bit),
         cmocka_unit_test(stream__json__is_one_object_with_the_numbers),
         cmocka_unit_test(stream__id_exists__is_refused_without_resume),
+        cmocka_unit_test(stream__resumed_into_another_file__output_is_whole),
+        cmocka_unit_test(stream__live_pipe__results_do_not_wait_for_more_input),
+        cmocka_unit_test(stream__not_a_number__names_file_and_frame),
         cmocka_unit_test(stream__kept_and_resumed_from_stdin__output_is_continued),
         cmocka_unit_test(stream__interrupted__keeps_what_came_and_resume_completes_it),
         cmocka_unit_test(stream__daemon_killed__file_is_sent_again_whole),

@@ -8,13 +8,15 @@
 #include "clients/c/ctl/job.h"
 
 #include <inttypes.h>
+#include <math.h>
+#include <poll.h>
 #include <string.h>
 #include <sysexits.h>
 #include <time.h>
 
 #include "proto/codec.h"
 
-enum { WAIT_MS = 50, TURN_CHUNKS = 256, AWAY_SAY_NS = 1000000000 };
+enum { WAIT_MS = 50, PIPE_MS = 10, TURN_CHUNKS = 256, AWAY_SAY_NS = 1000000000 };
 
 int64_t job_now_ns(void)
 {
@@ -67,12 +69,37 @@ static enum ssmc_format wire_format(const struct job *j)
     return j->info.tokens ? SSMC_I32 : SSMC_F32;
 }
 
+/* The daemon would refuse these; here the file is known. 0, or an exit code. */
+static int chunk_check(struct job *j)
+{
+    size_t n = j->chunk_frames * j->info.channels;
+    for (size_t i = 0; i < n; i++) {
+        bool is_good;
+        if (j->info.tokens) {
+            int32_t token = ((const int32_t *)(const void *)j->chunk)[i];
+            is_good = token >= 0 && (uint32_t)token < j->info.vocab;
+        } else {
+            is_good = isfinite(((const float *)(const void *)j->chunk)[i]);
+        }
+        if (is_good)
+            continue;
+        progress_clear(&j->progress);
+        ctl_say("%s: frame %" PRIu64 ": %s", j->options.input, j->next + i / j->info.channels,
+                j->info.tokens ? "a token is outside the vocabulary" : "a value is not finite");
+        j->chunk_frames = 0;
+        return EX_DATAERR;
+    }
+    return 0;
+}
+
 /* Pushes while there are frames, room and time. 0, or an exit code. */
 static int push_some(struct job *j)
 {
     unsigned flags = SSMC_HAS_TIME | (j->options.is_backfill ? SSMC_BACKFILL : 0);
     for (int i = 0; i < TURN_CHUNKS && !j->is_at_end; i++) {
         if (j->chunk_frames == 0) {
+            if (!source_is_ready(j->source))
+                break;
             int rc = source_read(j->source, j->chunk, j->chunk_max, &j->chunk_frames, &j->err);
             if (rc != 0)
                 return job_signal_fail(j, rc);
@@ -80,6 +107,8 @@ static int push_some(struct job *j)
                 j->is_at_end = true;
                 break;
             }
+            if ((rc = chunk_check(j)) != 0)
+                return rc;
         }
         int64_t now = job_now_ns();
         if (j->options.is_realtime && now < due_ns(j))
@@ -95,8 +124,24 @@ static int push_some(struct job *j)
     return 0;
 }
 
+/* Whether it is the pipe that must bring something before there is more to push. */
+static bool awaits_input(const struct job *j)
+{
+    return !j->is_at_end && j->chunk_frames == 0 && source_fd(j->source) >= 0;
+}
+
+/* Until the pipe or the connection has something. */
+static void input_wait(const struct job *j)
+{
+    struct pollfd wait[2] = {{.fd = source_fd(j->source), .events = POLLIN},
+                             {.fd = ssmc_fd(j->ctl->c), .events = POLLIN}};
+    (void)poll(wait, 2, PIPE_MS);
+}
+
 static int wait_ms(const struct job *j)
 {
+    if (awaits_input(j))
+        return 0; /* input_wait waits for both */
     if (!j->options.is_realtime || j->is_at_end || j->chunk_frames == 0)
         return WAIT_MS;
     int64_t left_ms = (due_ns(j) - job_now_ns()) / 1000000 + 1;
@@ -248,8 +293,8 @@ int job_run(struct job *j)
     for (;;) {
         int rc = 0;
         while (rc == 0 && !j->is_at_end && !ctl_is_interrupted)
-            if ((rc = push_some(j)) == 0)
-                rc = turn(j, wait_ms(j));
+            if ((rc = push_some(j)) == 0 && (rc = turn(j, wait_ms(j))) == 0 && awaits_input(j))
+                input_wait(j);
         if (rc == 0 && !ctl_is_interrupted)
             rc = j->options.keeps_open ? finish_keep(j) : finish_close(j);
         if (rc > 0)

@@ -5,6 +5,7 @@
 #include "clients/c/ctl/source.h"
 
 #include <math.h>
+#include <poll.h>
 #include <samplerate.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +64,17 @@ bool source_is_pipe(const struct source *s)
     return s->is_pipe;
 }
 
+int source_fd(const struct source *s)
+{
+    return s->is_pipe ? signal_reader_fd(s->reader) : -1;
+}
+
+bool source_is_ready(const struct source *s)
+{
+    struct pollfd wait = {.fd = source_fd(s), .events = POLLIN};
+    return wait.fd < 0 || s->block_at < s->block_frames || s->is_at_end || poll(&wait, 1, 0) != 0;
+}
+
 int source_set_rate(struct source *s, double rate, struct signal_error *err)
 {
     const struct signal_spec *spec = source_spec(s);
@@ -88,12 +100,15 @@ int64_t source_frames(const struct source *s)
     return frames < 0 || !s->resampler ? frames : (int64_t)llround((double)frames * s->ratio);
 }
 
-static int refill(struct source *s, struct signal_error *err)
+/* Reads ahead for the resampler; from a pipe no more than `frames` at the rate set take, since reading more would wait. */
+static int refill(struct source *s, size_t frames, struct signal_error *err)
 {
+    size_t most = s->is_pipe ? (size_t)ceil((double)frames / s->ratio) : BLOCK;
+
     if (s->is_at_end || s->block_at < s->block_frames)
         return SIGNAL_OK;
     s->block_at = 0;
-    int rc = signal_reader_read(s->reader, s->block, BLOCK, &s->block_frames, err);
+    int rc = signal_reader_read(s->reader, s->block, most < BLOCK ? most : BLOCK, &s->block_frames, err);
     s->is_at_end = rc == 0 && s->block_frames == 0;
     return rc;
 }
@@ -103,7 +118,7 @@ static int read_resampled(struct source *s, float *out, size_t max, size_t *got,
     const uint32_t channels = source_spec(s)->channels;
     size_t done = 0;
     while (done < max) {
-        int rc = refill(s, err);
+        int rc = refill(s, max - done, err);
         if (rc != 0)
             return rc;
         SRC_DATA data = {

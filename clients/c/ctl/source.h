@@ -20,6 +20,10 @@ int source_open(struct source **out, const char *path, const struct signal_spec 
 void source_close(struct source *s);
 const struct signal_spec *source_spec(const struct source *s);
 bool source_is_pipe(const struct source *s);
+/* Whether a read would find something at once (or the end); when not, poll(2) on source_fd waits for it. */
+bool source_is_ready(const struct source *s);
+/* -1 when reading never waits. */
+int source_fd(const struct source *s);
 /* Frames come at `rate` from now on; before the first read. */
 int source_set_rate(struct source *s, double rate, struct signal_error *err);
 /* Frames of the whole at the rate set, or -1 when only the end will tell. */

@@ -84,11 +84,13 @@ static int go_to_next(struct job *j)
 
 /* ---- the output -------------------------------------------------------------------------------------------------- */
 
-/* How many results an earlier run left in the output file, when this one resumes. The stream is only looked at. */
-static int find_earlier(struct job *j, uint64_t *frames)
+/* Where the results that this run needs begin: behind what an earlier run left in the output file, at 0 when nothing was
+ * left and the daemon still has all. The stream is only looked at. */
+static int find_earlier(struct job *j, uint64_t *from)
 {
     struct ssmc_stream_info info;
-    *frames = 0;
+    uint64_t frames;
+    *from = SSMC_OLDEST;
     if (!j->options.wants_resume)
         return 0;
     int rc = ssmc_info(j->ctl->c, j->options.id, 0, &info, j->ctl->timeout_ms);
@@ -96,26 +98,36 @@ static int find_earlier(struct job *j, uint64_t *frames)
         return 0;
     if (rc != 0)
         return ctl_fail(j->ctl, rc, j->options.id);
+    if (strcmp(j->options.out, "-") == 0)
+        return 0; /* whoever reads it knows what it has */
     struct signal_spec spec = {.channels = info.out_channels, .rate = info.out_rate};
-    rc = output_earlier(j->options.out, &spec, frames, &j->err);
+    rc = output_earlier(j->options.out, &spec, &frames, &j->err);
     if (rc != 0)
         return job_signal_fail(j, rc);
-    if (*frames > info.result_next) {
+    if (frames > info.result_next) {
         ctl_say("%s holds %" PRIu64 " results, the stream has computed %" PRIu64 ": it is not this stream's output",
-                j->options.out, *frames, info.result_next);
+                j->options.out, frames, info.result_next);
         return EX_DATAERR;
     }
+    if (frames < info.result_first) {
+        ctl_say("%s holds %" PRIu64 " results and the daemon keeps those from %" PRIu64
+                " on: the output would lack some. "
+                "Give the file that an earlier run wrote, or - for what comes from here; or `ssmctl close %s` and "
+                "begin again",
+                j->options.out, frames, info.result_first, j->options.id);
+        return EX_DATAERR;
+    }
+    *from = frames;
     return 0;
 }
 
-static int open_output(struct job *j, uint64_t earlier)
+static int open_output(struct job *j, uint64_t from)
 {
     struct signal_spec spec = {.channels = j->info.out_channels, .rate = j->info.out_rate};
-    bool is_known = j->info.created || earlier > 0;
-    if (!is_known)
+    uint64_t first = j->info.created ? 0 : from;
+    if (first == SSMC_OLDEST)
         return 0; /* the first result says where it begins */
-    int rc = output_open(&j->output, j->options.out, &spec, j->info.created ? 0 : earlier,
-                         j->info.created ? 0 : earlier, &j->err);
+    int rc = output_open(&j->output, j->options.out, &spec, first, first, &j->err);
     if (rc != 0)
         return job_signal_fail(j, rc);
     j->is_output_open = true;
@@ -179,14 +191,13 @@ static int report(const struct job *j)
 
 static int begin(struct job *j)
 {
-    uint64_t earlier;
+    uint64_t from;
     int rc = source_open(&j->source, j->options.input, &j->options.raw, &j->err);
     if (rc != 0)
         return job_signal_fail(j, rc);
-    if ((rc = ctl_connect(j->ctl)) != 0 || (rc = find_earlier(j, &earlier)) != 0 ||
-        (rc = open_stream(j, earlier > 0 ? earlier : SSMC_OLDEST)) != 0)
+    if ((rc = ctl_connect(j->ctl)) != 0 || (rc = find_earlier(j, &from)) != 0 || (rc = open_stream(j, from)) != 0)
         return rc;
-    if ((rc = fit_source(j)) != 0 || (rc = go_to_next(j)) != 0 || (rc = open_output(j, earlier)) != 0 ||
+    if ((rc = fit_source(j)) != 0 || (rc = go_to_next(j)) != 0 || (rc = open_output(j, from)) != 0 ||
         (rc = make_chunk(j)) != 0)
         return rc;
     progress_start(&j->progress, j->options.is_quiet);
@@ -216,6 +227,9 @@ static int end(struct job *j, int rc)
                 j->options.out);
     else if (rc == 0)
         rc = report(j);
+    else
+        ctl_say("stream %s is left open if the daemon is there: --resume goes on, `ssmctl close %s` ends it",
+                j->options.id, j->options.id);
     return rc;
 }
 
