@@ -5,11 +5,13 @@
  * beyond it.
  */
 #include "daemon/ring.h"
+#include "daemon/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define MARKS_MIN 16u
+#define HISTORY_BYTES (512u << 10) /* of rings that grow only for history, in one ms */
+#define MARKS_MIN     16u
 
 void ring_init(struct ring *ring, uint32_t channels)
 {
@@ -93,6 +95,20 @@ static int frames_grow(struct ring *ring, struct ring_budget *budget, uint32_t c
     return 0;
 }
 
+/* Growing only to keep what was received may wait: rings of streams that began together double together, and a hundred
+ * times 256 KiB of new memory stopped the loop for 25 ms. */
+static bool history_waits(struct ring_budget *budget, size_t bytes)
+{
+    uint64_t now_ns = clock_now_ns();
+
+    if (now_ns - budget->history_ns > CLOCK_MS) {
+        budget->history_ns = now_ns;
+        budget->history_bytes = 0;
+    }
+    budget->history_bytes += bytes;
+    return budget->history_bytes > HISTORY_BYTES && budget->history_bytes > bytes;
+}
+
 int ring_reserve(struct ring *ring, struct ring_budget *budget, uint64_t keep, uint32_t frames, uint32_t most,
                  uint32_t floor)
 {
@@ -114,7 +130,7 @@ int ring_reserve(struct ring *ring, struct ring_budget *budget, uint64_t keep, u
     if (capacity > floor && capacity > ring->capacity &&
         budget->bytes + (capacity - ring->capacity) * frame > budget->limit)
         return ring->capacity >= need ? 0 : -1;
-    if (capacity <= ring->capacity)
+    if (capacity <= ring->capacity || (ring->capacity >= need && history_waits(budget, capacity * frame)))
         return 0;
     return frames_grow(ring, budget, (uint32_t)capacity) == 0 || ring->capacity >= need ? 0 : -1;
 }

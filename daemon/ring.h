@@ -23,7 +23,9 @@
  * not up to its floor. */
 struct ring_budget {
     uint64_t limit;
-    uint64_t bytes; /* taken now */
+    uint64_t bytes;         /* taken now */
+    uint64_t history_ns;    /* since when history_bytes counts */
+    uint64_t history_bytes; /* by which rings have grown only to keep what was received */
 };
 
 /* The result frames below `end`, back to the mark before, belong to a chunk with this time. */

@@ -115,7 +115,8 @@ static int message_take(struct peer *peer, Ssmd__Reply **reply)
     return 1;
 }
 
-/* New credit for every stream that has used half of its own, or for all: it also says what was received. */
+/* New credit for every stream that has used a sixteenth of its own, or for all. It also says what was received: were that
+ * said late, rings would have to grow for it. */
 static void credit_grant(struct peer *peer, bool all)
 {
     Ssmd__FromClient request = SSMD__FROM_CLIENT__INIT;
@@ -126,7 +127,7 @@ static void credit_grant(struct peer *peer, bool all)
     for (uint32_t i = 0; i <= peer->streams; i++) {
         struct peer_stream *s = i < peer->streams ? &peer->stream[i] : NULL;
 
-        if (s && (all || s->bytes + peer->ring / 2 > s->granted)) {
+        if (s && (all || s->bytes + peer->ring - peer->ring / 16 > s->granted)) {
             s->granted = s->bytes + peer->ring;
             handle[n] = s->handle;
             received[n] = s->received;
