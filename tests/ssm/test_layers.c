@@ -5,160 +5,37 @@
  * of the slow kinds 20,000.
  */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "tests/reference/layers.h"
-#include "tests/ssm/making.h"
-#include "tests/ssm/running.h"
+#include "tests/ssm/trial.h"
 
-static const uint32_t lengths[] = {1, 2, 15, 16, 17, 48, 63, 64, 65, 127, 200};
-static const uint32_t sizes[] = {1, 2, 3, 5, 8, 13, 16, 17, 31, 32, 33, 64, 67};
 static const char *const hows[] = {"zoh", "bilinear", "forward", "backward"};
 static const char *const measures[] = {"legs", "legt", "lagt", "fout"};
-
-#define PICK(t, list) (list)[making_number(&(t)->seed, sizeof(list) / sizeof(*(list)))]
-
-/* One model of one layer, its input and what should come out. */
-struct trial {
-    const char *isa, *kind;
-    double bound;
-    uint32_t seed, number;
-    uint32_t in, out, frames;
-    struct making model;
-    float *x;     /* (frames, in) */
-    int *tokens;  /* (frames) */
-    double *wide; /* x in float64 */
-    double *want; /* (frames, out) */
-};
-
-static uint32_t size_any(struct trial *t)
-{
-    return PICK(t, sizes);
-}
-
-static uint32_t number_between(struct trial *t, uint32_t from, uint32_t to)
-{
-    return from + making_number(&t->seed, to - from + 1);
-}
-
-static bool coin(struct trial *t)
-{
-    return making_number(&t->seed, 2);
-}
-
-static const char *json_bool(bool value)
-{
-    return value ? "true" : "false";
-}
-
-static void *memory(size_t n, size_t size)
-{
-    void *p = calloc(n + 1, size);
-
-    assert_non_null(p);
-    return p;
-}
-
-/* The trial's input: frames of noise with a slow part, so that memories have something to remember. */
-static void input_make(struct trial *t, uint32_t in, uint32_t out, float loud)
-{
-    t->in = in;
-    t->out = out;
-    t->frames = t->frames ? t->frames : PICK(t, lengths);
-    t->x = memory((size_t)t->frames * in, sizeof(*t->x));
-    t->wide = memory((size_t)t->frames * in, sizeof(*t->wide));
-    t->want = memory((size_t)t->frames * out, sizeof(*t->want));
-    for (size_t i = 0; i < (size_t)t->frames * in; i++) {
-        t->x[i] = loud * (making_noise(&t->seed) + 0.5f * sinf(0.02f * (float)i));
-        t->wide[i] = t->x[i];
-    }
-}
-
-/* 20,000 frames that change slowly, for memories that are as slow: an error of their poles shows. */
-static void input_make_slow(struct trial *t, uint32_t in, uint32_t out)
-{
-    t->frames = 20000;
-    input_make(t, in, out, 1);
-    for (size_t i = 0; i < (size_t)t->frames * in; i++) {
-        t->x[i] = 0.2f * t->x[i] + sinf(0.0003f * (float)(i / in));
-        t->wide[i] = t->x[i];
-    }
-}
-
-static void trial_fini(struct trial *t)
-{
-    making_fini(&t->model);
-    free(t->x);
-    free(t->tokens);
-    free(t->wide);
-    free(t->want);
-    t->x = NULL;
-    t->tokens = NULL;
-    t->wide = t->want = NULL;
-}
-
-/* What the engine makes of the input in one view and some chunking, against the reference. */
-static void view_check(struct trial *t, struct running *r, enum ssm_view view, uint32_t most)
-{
-    float *got = memory((size_t)t->frames * t->out, sizeof(*got));
-    const void *in = t->tokens ? (const void *)t->tokens : t->x;
-    double error;
-
-    running_pass(r, view, in, t->frames, got, &t->seed, most, 1);
-    error = running_error(got, t->want, (size_t)t->frames * t->out);
-    if (!(error <= t->bound))
-        fail_msg("%s %s, trial %u, %s, %u frames in chunks of up to %u: error %.3g > %.3g\n  %.400s", t->kind, t->isa,
-                 t->number, view == SSM_SCAN ? "scan" : "step", t->frames, most, error, t->bound, t->model.layers);
-    free(got);
-}
-
-static void trial_check(struct trial *t)
-{
-    struct ssm_model *model = NULL;
-    struct ssm_error err = {""};
-    struct running r;
-
-    if (making_load(&t->model, &model, t->in, t->out, &err))
-        fail_msg("%s, trial %u: %s\n  %.400s", t->kind, t->number, err.text, t->model.layers);
-    running_open(&r, model, t->isa, 1, 1);
-    view_check(t, &r, SSM_STEP, t->frames);
-    view_check(t, &r, SSM_STEP, 7);
-    view_check(t, &r, SSM_SCAN, t->frames);
-    view_check(t, &r, SSM_SCAN, 40);
-    running_close(&r);
-    ssm_model_free(model);
-}
 
 /* ---- pointwise --------------------------------------------------------------------------------------------------- */
 
 static void linear(struct trial *t)
 {
-    uint32_t in = size_any(t), out = size_any(t);
-    bool bias = coin(t);
+    uint32_t in = trial_size(t), out = trial_size(t);
+    bool bias = trial_coin(t);
     const float *w = making_tensor(&t->model, 1, "l.weight", 2, out, in);
     const float *b = bias ? making_tensor(&t->model, 1, "l.bias", 1, out) : NULL;
 
-    making_layers(&t->model, "{'type':'linear','name':'l','in':%u,'out':%u,'bias':%s}", in, out, json_bool(bias));
-    input_make(t, in, out, 1);
+    making_layers(&t->model, "{'type':'linear','name':'l','in':%u,'out':%u,'bias':%s}", in, out, trial_bool(bias));
+    trial_input(t, in, out, 1);
     reference_linear(w, b, in, out, t->wide, t->frames, t->want);
 }
 
 static void embedding(struct trial *t)
 {
-    uint32_t vocab = size_any(t), dim = size_any(t);
+    uint32_t vocab = trial_size(t), dim = trial_size(t);
     const float *w = making_tensor(&t->model, 1, "e.weight", 2, vocab, dim);
 
     t->model.vocab = vocab;
     making_layers(&t->model, "{'type':'embedding','name':'e','vocab':%u,'dim':%u}", vocab, dim);
-    input_make(t, 1, dim, 1);
-    t->tokens = memory(t->frames, sizeof(*t->tokens));
+    trial_input(t, 1, dim, 1);
+    t->tokens = trial_memory(t->frames, sizeof(*t->tokens));
     for (uint32_t i = 0; i < t->frames; i++)
         t->tokens[i] = (int)making_number(&t->seed, vocab);
     reference_embedding(w, dim, t->tokens, t->frames, t->want);
@@ -182,36 +59,36 @@ static float loudness_any(struct trial *t)
 {
     static const float loud[] = {1, 0.01f, 100};
 
-    return PICK(t, loud);
+    return TRIAL_PICK(t, loud);
 }
 
 static void layernorm(struct trial *t)
 {
-    uint32_t H = size_any(t) + 1;
+    uint32_t H = trial_size(t) + 1;
     const float *w = making_tensor(&t->model, 1, "n.weight", 1, H), *b = making_tensor(&t->model, 0.1f, "n.bias", 1, H);
     const char *key;
     double eps = eps_any(t, &key);
 
     making_layers(&t->model, "{'type':'layernorm','name':'n','dim':%u%s}", H, key);
-    input_make(t, H, H, loudness_any(t));
+    trial_input(t, H, H, loudness_any(t));
     reference_layernorm(w, b, eps, H, t->wide, t->frames, t->want);
 }
 
 static void rmsnorm(struct trial *t)
 {
-    uint32_t H = size_any(t);
+    uint32_t H = trial_size(t);
     const float *w = making_tensor(&t->model, 1, "n.weight", 1, H);
     const char *key;
     double eps = eps_any(t, &key);
 
     making_layers(&t->model, "{'type':'rmsnorm','name':'n','dim':%u%s}", H, key);
-    input_make(t, H, H, loudness_any(t));
+    trial_input(t, H, H, loudness_any(t));
     reference_rmsnorm(w, eps, H, t->wide, t->frames, t->want);
 }
 
 static void batchnorm(struct trial *t)
 {
-    uint32_t H = size_any(t);
+    uint32_t H = trial_size(t);
     const float *w = making_tensor(&t->model, 1, "n.weight", 1, H), *b = making_tensor(&t->model, 1, "n.bias", 1, H);
     const float *mean = making_tensor(&t->model, 1, "n.running_mean", 1, H);
     float *var = making_tensor(&t->model, 1, "n.running_var", 1, H);
@@ -221,7 +98,7 @@ static void batchnorm(struct trial *t)
     for (uint32_t h = 0; h < H; h++)
         var[h] = h % 3 == 2 ? 1e-5f : 0.1f + fabsf(var[h]);
     making_layers(&t->model, "{'type':'batchnorm','name':'n','dim':%u%s}", H, key);
-    input_make(t, H, H, 1);
+    trial_input(t, H, H, 1);
     reference_batchnorm(w, b, mean, var, eps, H, t->wide, t->frames, t->want);
 }
 
@@ -229,39 +106,39 @@ static void activation(struct trial *t)
 {
     static const char *const fns[] = {"relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "softplus"};
     const char *fn = fns[t->number % 7];
-    uint32_t H = size_any(t);
+    uint32_t H = trial_size(t);
 
     making_layers(&t->model, "{'type':'activation','fn':'%s'}", fn);
-    input_make(t, H, H, t->number % 2 ? 4 : 40); /* 40: into saturation and past softplus' 20 */
+    trial_input(t, H, H, t->number % 2 ? 4 : 40); /* 40: into saturation and past softplus' 20 */
     reference_activation(fn, t->wide, (size_t)t->frames * H, t->want);
 }
 
 static void glu(struct trial *t)
 {
-    uint32_t H = size_any(t);
+    uint32_t H = trial_size(t);
 
     making_layers(&t->model, "{'type':'glu'}");
-    input_make(t, 2 * H, H, 4);
+    trial_input(t, 2 * H, H, 4);
     reference_glu(H, t->wide, t->frames, t->want);
 }
 
 static void scale(struct trial *t)
 {
-    uint32_t H = size_any(t);
+    uint32_t H = trial_size(t);
     double value = making_noise(&t->seed);
 
     making_layers(&t->model, "{'type':'scale','value':%.17g}", value);
-    input_make(t, H, H, 1);
+    trial_input(t, H, H, 1);
     for (size_t i = 0; i < (size_t)t->frames * H; i++)
         t->want[i] = value * t->wide[i];
 }
 
 static void slice(struct trial *t)
 {
-    uint32_t in = size_any(t), from = making_number(&t->seed, in), to = number_between(t, from + 1, in);
+    uint32_t in = trial_size(t), from = making_number(&t->seed, in), to = trial_between(t, from + 1, in);
 
     making_layers(&t->model, "{'type':'slice','from':%u,'to':%u}", from, to);
-    input_make(t, in, to - from, 1);
+    trial_input(t, in, to - from, 1);
     reference_slice(in, from, to, t->wide, t->frames, t->want);
 }
 
@@ -269,7 +146,7 @@ static void slice(struct trial *t)
 
 static void residual(struct trial *t)
 {
-    uint32_t H = size_any(t), inner = size_any(t);
+    uint32_t H = trial_size(t), inner = trial_size(t);
     const float *up = making_tensor(&t->model, 1, "up.weight", 2, inner, H);
     const float *down = making_tensor(&t->model, 1, "down.weight", 2, H, inner);
     double *hidden;
@@ -279,8 +156,8 @@ static void residual(struct trial *t)
                   "{'type':'linear','name':'up','in':%u,'out':%u,'bias':false},{'type':'activation','fn':'tanh'},"
                   "{'type':'linear','name':'down','in':%u,'out':%u,'bias':false}]}",
                   H, inner, inner, H);
-    input_make(t, H, H, 1);
-    hidden = memory((size_t)t->frames * inner, sizeof(*hidden));
+    trial_input(t, H, H, 1);
+    hidden = trial_memory((size_t)t->frames * inner, sizeof(*hidden));
     reference_linear(up, NULL, H, inner, t->wide, t->frames, hidden);
     reference_activation("tanh", hidden, (size_t)t->frames * inner, hidden);
     reference_linear(down, NULL, inner, H, hidden, t->frames, t->want);
@@ -293,7 +170,7 @@ static void residual(struct trial *t)
 static void join(struct trial *t, bool multiply)
 {
     const char *type = multiply ? "multiply" : "add";
-    uint32_t H = size_any(t);
+    uint32_t H = trial_size(t);
     const float *w = making_tensor(&t->model, 1, "w.weight", 2, H, H);
     double *mean, *wide;
 
@@ -302,9 +179,9 @@ static void join(struct trial *t, bool multiply)
                   "[{'type':'linear','name':'w','in':%u,'out':%u,'bias':false}],"
                   "[{'type':'%s','branches':[[{'type':'scale','value':0.5}],[]]}]]}",
                   type, H, H, type);
-    input_make(t, H, H, 1);
-    mean = memory((size_t)t->frames * H, sizeof(*mean));
-    wide = memory((size_t)t->frames * H, sizeof(*wide));
+    trial_input(t, H, H, 1);
+    mean = trial_memory((size_t)t->frames * H, sizeof(*mean));
+    wide = trial_memory((size_t)t->frames * H, sizeof(*wide));
     reference_mean(H, t->wide, t->frames, mean);
     reference_linear(w, NULL, H, H, t->wide, t->frames, wide);
     for (size_t i = 0; i < (size_t)t->frames * H; i++) {
@@ -330,34 +207,34 @@ static void multiply(struct trial *t)
 
 static void mean(struct trial *t)
 {
-    uint32_t H = size_any(t);
+    uint32_t H = trial_size(t);
 
     making_layers(&t->model, "{'type':'mean'}");
-    input_make(t, H, H, 1);
+    trial_input(t, H, H, 1);
     reference_mean(H, t->wide, t->frames, t->want);
 }
 
 /* By turns dense, depthwise, grouped, and depthwise that widens. */
 static void conv1d(struct trial *t)
 {
-    uint32_t shape = t->number % 4, H = size_any(t), g = shape == 2 ? number_between(t, 2, 5) : 1;
-    struct reference_conv1d c = {.in = g * H, .out = g * size_any(t), .groups = g};
-    bool bias = coin(t);
+    uint32_t shape = t->number % 4, H = trial_size(t), g = shape == 2 ? trial_between(t, 2, 5) : 1;
+    struct reference_conv1d c = {.in = g * H, .out = g * trial_size(t), .groups = g};
+    bool bias = trial_coin(t);
 
     if (shape == 1 || shape == 3) {
         c.groups = c.in;
         c.out = c.in * (shape == 3 ? 2 : 1);
     }
-    c.kernel = number_between(t, 1, 9);
-    c.dilation = coin(t) ? 1 : number_between(t, 2, 11);
+    c.kernel = trial_between(t, 1, 9);
+    c.dilation = trial_coin(t) ? 1 : trial_between(t, 2, 11);
     c.weight =
         making_tensor(&t->model, 1, "c.weight", 3, (uint32_t)c.out, (uint32_t)(c.in / c.groups), (uint32_t)c.kernel);
     c.bias = bias ? making_tensor(&t->model, 1, "c.bias", 1, (uint32_t)c.out) : NULL;
     making_layers(&t->model,
                   "{'type':'conv1d','name':'c','in':%zu,'out':%zu,'kernel':%zu,'groups':%zu,'dilation':%zu,'bias':%s,"
                   "'padding':'causal'}",
-                  c.in, c.out, c.kernel, c.groups, c.dilation, json_bool(bias));
-    input_make(t, (uint32_t)c.in, (uint32_t)c.out, 1);
+                  c.in, c.out, c.kernel, c.groups, c.dilation, trial_bool(bias));
+    trial_input(t, (uint32_t)c.in, (uint32_t)c.out, 1);
     reference_conv1d(&c, t->wide, t->frames, t->want);
 }
 
@@ -377,7 +254,8 @@ static void lti(struct trial *t)
 {
     static const uint32_t states[] = {1, 2, 3, 7, 16, 17, 32, 37};
     static const uint32_t widths[] = {1, 1, 2, 3, 5, 17};
-    struct reference_lti s = {.in = PICK(t, widths), .state = PICK(t, states), .out = PICK(t, widths), .dt = 0.02};
+    struct reference_lti s = {
+        .in = TRIAL_PICK(t, widths), .state = TRIAL_PICK(t, states), .out = TRIAL_PICK(t, widths), .dt = 0.02};
     uint32_t in = (uint32_t)s.in, n = (uint32_t)s.state, out = (uint32_t)s.out;
     float *A = making_tensor(&t->model, 1, "s.A", 2, n, n);
 
@@ -389,16 +267,16 @@ static void lti(struct trial *t)
     s.D = making_tensor(&t->model, 0.1f, "s.D", 2, out, in);
     making_layers(&t->model, "{'type':'lti','name':'s','in':%u,'state':%u,'out':%u,'dt':%.17g,'discretization':'%s'}",
                   in, n, out, s.dt, hows[s.how]);
-    input_make(t, in, out, 1);
+    trial_input(t, in, out, 1);
     reference_lti(&s, t->wide, t->frames, t->want);
 }
 
 static void s4d(struct trial *t)
 {
     static const uint32_t modes_of[] = {1, 2, 3, 8, 16, 17, 32, 33};
-    uint32_t H = size_any(t), modes = PICK(t, modes_of);
+    uint32_t H = trial_size(t), modes = TRIAL_PICK(t, modes_of);
     struct reference_s4d s = {.channels = H, .modes = modes, .how = (enum reference_how)(t->number % 4)};
-    bool input_matrix = coin(t), forward = s.how == REFERENCE_FORWARD;
+    bool input_matrix = trial_coin(t), forward = s.how == REFERENCE_FORWARD;
     float *log_dt = making_tensor(&t->model, 1, "s.log_dt", 1, H);
     float *real = making_tensor(&t->model, 0.5f, "s.log_A_real", 2, H, modes);
     float *imag = making_tensor(&t->model, 1, "s.A_imag", 2, H, modes);
@@ -417,8 +295,8 @@ static void s4d(struct trial *t)
     s.B = input_matrix ? making_tensor(&t->model, 1, "s.B", 3, H, modes, 2u) : NULL;
     making_layers(&t->model,
                   "{'type':'s4d','name':'s','channels':%u,'state':%u,'discretization':'%s','input_matrix':%s}", H,
-                  2 * modes, hows[s.how], json_bool(input_matrix));
-    input_make(t, H, H, 1);
+                  2 * modes, hows[s.how], trial_bool(input_matrix));
+    trial_input(t, H, H, 1);
     reference_s4d(&s, t->wide, t->frames, t->want);
 }
 
@@ -444,7 +322,7 @@ static void s4d_slow(struct trial *t)
     s.C = making_tensor(&t->model, 1, "s.C", 3, (uint32_t)H, (uint32_t)MODES, 2u);
     s.D = making_tensor(&t->model, 1, "s.D", 1, (uint32_t)H);
     making_layers(&t->model, "{'type':'s4d','name':'s','channels':3,'state':34,'discretization':'zoh'}");
-    input_make_slow(t, H, H);
+    trial_input_slow(t, H, H);
     reference_s4d(&s, t->wide, t->frames, t->want);
 }
 
@@ -456,7 +334,7 @@ static void legt_slow(struct trial *t)
 
     making_layers(&t->model,
                   "{'type':'hippo','measure':'legt','channels':1,'order':24,'dt':1e-4,'discretization':'bilinear'}");
-    input_make_slow(t, 1, 24);
+    trial_input_slow(t, 1, 24);
     reference_hippo(&h, t->wide, t->frames, t->want);
 }
 
@@ -467,8 +345,8 @@ static void hippo(struct trial *t)
     static const uint32_t widths[] = {1, 2, 3, 5, 17};
     struct reference_hippo h = {.measure = (enum reference_measure)(t->number % 4),
                                 .how = (enum reference_how)(t->number / 4 % 4),
-                                .channels = PICK(t, widths),
-                                .order = PICK(t, orders)};
+                                .channels = TRIAL_PICK(t, widths),
+                                .order = TRIAL_PICK(t, orders)};
 
     if (h.measure == REFERENCE_FOUT)
         h.order += h.order % 2;
@@ -476,7 +354,7 @@ static void hippo(struct trial *t)
     making_layers(&t->model,
                   "{'type':'hippo','measure':'%s','channels':%zu,'order':%zu,'dt':%.17g,'discretization':'%s'}",
                   measures[h.measure], h.channels, h.order, h.dt, hows[h.how]);
-    input_make(t, (uint32_t)h.channels, (uint32_t)(h.channels * h.order), 1);
+    trial_input(t, (uint32_t)h.channels, (uint32_t)(h.channels * h.order), 1);
     reference_hippo(&h, t->wide, t->frames, t->want);
 }
 
@@ -487,8 +365,8 @@ static void hippo_scaled(struct trial *t)
     static const uint32_t widths[] = {1, 2, 3};
     struct reference_hippo h = {.measure = REFERENCE_LEGS,
                                 .how = (enum reference_how)(t->number % 4),
-                                .channels = PICK(t, widths),
-                                .order = PICK(t, orders),
+                                .channels = TRIAL_PICK(t, widths),
+                                .order = TRIAL_PICK(t, orders),
                                 .scaled = true};
 
     if (h.how == REFERENCE_FORWARD && h.order > 4)
@@ -496,20 +374,13 @@ static void hippo_scaled(struct trial *t)
     making_layers(&t->model,
                   "{'type':'hippo','measure':'legs','channels':%zu,'order':%zu,'discretization':'%s','scaled':true}",
                   h.channels, h.order, hows[h.how]);
-    input_make(t, (uint32_t)h.channels, (uint32_t)(h.channels * h.order), 1);
+    trial_input(t, (uint32_t)h.channels, (uint32_t)(h.channels * h.order), 1);
     reference_hippo(&h, t->wide, t->frames, t->want);
 }
 
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
-struct kind {
-    const char *name;
-    void (*prepare)(struct trial *t); /* model, input and want */
-    uint32_t trials;
-    double bound;
-};
-
-static const struct kind kinds[] = {
+static const struct trial_kind kinds[] = {
     {"linear", linear, 40, 1e-6},
     {"embedding", embedding, 10, 0},
     {"layernorm", layernorm, 40, 1e-6},
@@ -532,46 +403,7 @@ static const struct kind kinds[] = {
     {"hippo_scaled", hippo_scaled, 40, 5e-7},
 };
 
-struct plan {
-    const struct kind *kind;
-    const char *isa;
-    char name[96];
-};
-
-static void kind__random_trials__match_float64(void **state)
-{
-    const struct plan *plan = *state;
-
-    if (!running_isa_here(plan->isa))
-        skip();
-    for (uint32_t i = 0; i < plan->kind->trials; i++) {
-        struct trial t = {
-            .isa = plan->isa, .kind = plan->kind->name, .bound = plan->kind->bound, .number = i, .seed = 77 + i};
-
-        making_init(&t.model, 1000 + i);
-        making_number(&t.seed, 2);
-        plan->kind->prepare(&t);
-        trial_check(&t);
-        trial_fini(&t);
-    }
-}
-
-#define COUNT(list) (sizeof(list) / sizeof(*(list)))
-
 int main(void)
 {
-    static struct plan plans[3 * COUNT(kinds)];
-    static struct CMUnitTest tests[3 * COUNT(kinds)];
-    size_t n = 0;
-
-    for (int i = 0; running_isas[i]; i++)
-        for (size_t k = 0; k < COUNT(kinds); k++, n++) {
-            plans[n].kind = &kinds[k];
-            plans[n].isa = running_isas[i];
-            snprintf(plans[n].name, sizeof(plans[n].name), "%s__random_trials_on_%s__match_float64", kinds[k].name,
-                     running_isas[i]);
-            tests[n] = (struct CMUnitTest){
-                .name = plans[n].name, .test_func = kind__random_trials__match_float64, .initial_state = &plans[n]};
-        }
-    return _cmocka_run_group_tests("layers", tests, n, NULL, NULL);
+    return trial_main("layers", kinds, sizeof(kinds) / sizeof(*kinds));
 }

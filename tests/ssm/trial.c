@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Random trials of layer kinds; see trial.h. */
+#include "tests/ssm/trial.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/ssm/running.h"
+
+#define PLANS_MAX 256
+
+static const uint32_t lengths[] = {1, 2, 15, 16, 17, 48, 63, 64, 65, 127, 200};
+static const uint32_t sizes[] = {1, 2, 3, 5, 8, 13, 16, 17, 31, 32, 33, 64, 67};
+uint32_t trial_size(struct trial *t)
+{
+    return TRIAL_PICK(t, sizes);
+}
+
+uint32_t trial_between(struct trial *t, uint32_t from, uint32_t to)
+{
+    return from + making_number(&t->seed, to - from + 1);
+}
+
+bool trial_coin(struct trial *t)
+{
+    return making_number(&t->seed, 2);
+}
+
+const char *trial_bool(bool value)
+{
+    return value ? "true" : "false";
+}
+
+void *trial_memory(size_t n, size_t size)
+{
+    void *p = calloc(n + 1, size);
+
+    assert_non_null(p);
+    return p;
+}
+
+/* The trial's input: frames of noise with a slow part, so that memories have something to remember. */
+void trial_input(struct trial *t, uint32_t in, uint32_t out, float loud)
+{
+    t->in = in;
+    t->out = out;
+    t->frames = t->frames ? t->frames : TRIAL_PICK(t, lengths);
+    t->x = trial_memory((size_t)t->frames * in, sizeof(*t->x));
+    t->wide = trial_memory((size_t)t->frames * in, sizeof(*t->wide));
+    t->want = trial_memory((size_t)t->frames * out, sizeof(*t->want));
+    for (size_t i = 0; i < (size_t)t->frames * in; i++) {
+        t->x[i] = loud * (making_noise(&t->seed) + 0.5f * sinf(0.02f * (float)i));
+        t->wide[i] = t->x[i];
+    }
+}
+
+/* 20,000 frames that change slowly, for memories that are as slow: an error of their poles shows. */
+void trial_input_slow(struct trial *t, uint32_t in, uint32_t out)
+{
+    t->frames = 20000;
+    trial_input(t, in, out, 1);
+    for (size_t i = 0; i < (size_t)t->frames * in; i++) {
+        t->x[i] = 0.2f * t->x[i] + sinf(0.0003f * (float)(i / in));
+        t->wide[i] = t->x[i];
+    }
+}
+
+static void trial_fini(struct trial *t)
+{
+    making_fini(&t->model);
+    free(t->x);
+    free(t->tokens);
+    free(t->wide);
+    free(t->want);
+    t->x = NULL;
+    t->tokens = NULL;
+    t->wide = t->want = NULL;
+}
+
+static const void *input_at(const struct trial *t, uint32_t frame)
+{
+    return t->tokens ? (const void *)(t->tokens + frame) : t->x + (size_t)frame * t->in;
+}
+
+/* A random length of at most `most`, and no more than what is left. */
+static uint32_t chunk_any(struct trial *t, uint32_t most, uint32_t at)
+{
+    uint32_t frames = 1 + making_number(&t->seed, most);
+
+    return frames < t->frames - at ? frames : t->frames - at;
+}
+
+/* What the engine makes of the input in one view, or in one for each chunk, and some chunking, against the reference.
+ * most 0: in one piece. `got` is (frames, out). */
+static void views_check(struct trial *t, struct running *r, const enum ssm_view *views, uint32_t n, uint32_t most,
+                        float *got)
+{
+    struct ssm_slot slot = running_acquire(r);
+    double error;
+
+    for (uint32_t at = 0, frames; at < t->frames; at += frames) {
+        frames = most ? chunk_any(t, most, at) : t->frames;
+        running_advance(r, slot, views[making_number(&t->seed, n)], input_at(t, at), frames, got + (size_t)at * t->out);
+    }
+    ssm_slot_release(r->program, slot);
+    error = running_error(got, t->want, (size_t)t->frames * t->out);
+    if (!(error <= t->bound))
+        fail_msg("%s %s, trial %u, %u view(s) from %d, %u frames in chunks of up to %u: error %.3g > %.3g\n  %.400s",
+                 t->kind, t->isa, t->number, n, (int)views[0], t->frames, most, error, t->bound, t->model.layers);
+}
+
+/* COMPANY streams of the same input, each at its own pace in shared batches: the bits of a stream alone, `want`. */
+static void company_check(struct trial *t, struct running *r, const float *want)
+{
+    enum { COMPANY = 5 };
+    struct ssm_slot slots[COMPANY];
+    uint32_t done[COMPANY] = {0}, n;
+    float *got = trial_memory((size_t)COMPANY * t->frames * t->out, sizeof(*got));
+
+    for (int i = 0; i < COMPANY; i++)
+        slots[i] = running_acquire(r);
+    do {
+        struct ssm_row rows[COMPANY];
+
+        n = 0;
+        for (int i = 0; i < COMPANY; i++) {
+            uint32_t frames = done[i] < t->frames ? chunk_any(t, i == 0 ? 1 : 9, done[i]) : 0;
+
+            if (frames == 0 || making_number(&t->seed, 4) == 0)
+                continue;
+            rows[n++] = (struct ssm_row){.slot = slots[i],
+                                         .view = SSM_STEP,
+                                         .frames = frames,
+                                         .in = input_at(t, done[i]),
+                                         .out = got + ((size_t)i * t->frames + done[i]) * t->out};
+            done[i] += frames;
+        }
+        assert_int_equal(ssm_advance(r->program, rows, n), SSM_OK);
+        n = 0;
+        for (int i = 0; i < COMPANY; i++)
+            n += done[i] < t->frames;
+    } while (n > 0);
+    for (int i = 0; i < COMPANY; i++) {
+        if (memcmp(got + (size_t)i * t->frames * t->out, want, (size_t)t->frames * t->out * sizeof(*want)) != 0)
+            fail_msg("%s %s, trial %u: stream %d of a shared batch has other bits than alone\n  %.400s", t->kind,
+                     t->isa, t->number, i, t->model.layers);
+        ssm_slot_release(r->program, slots[i]);
+    }
+    free(got);
+}
+
+static void trial_check(struct trial *t)
+{
+    static const enum ssm_view views[] = {SSM_STEP, SSM_SCAN};
+    struct ssm_model *model = NULL;
+    struct ssm_error err = {""};
+    struct running r;
+    size_t n = (size_t)t->frames * t->out;
+    float *got = trial_memory(n, sizeof(*got)), *again = trial_memory(n, sizeof(*again));
+
+    if (making_load(&t->model, &model, t->in, t->out, &err))
+        fail_msg("%s, trial %u: %s\n  %.400s", t->kind, t->number, err.text, t->model.layers);
+    running_open(&r, model, t->isa, 1, 8);
+    views_check(t, &r, &views[0], 1, 0, got);
+    views_check(t, &r, &views[0], 1, 7, again);
+    if (memcmp(got, again, n * sizeof(*got)) != 0)
+        fail_msg("%s %s, trial %u: steps in chunks have other bits\n  %.400s", t->kind, t->isa, t->number,
+                 t->model.layers);
+    company_check(t, &r, got);
+    views_check(t, &r, &views[1], 1, 0, got);
+    views_check(t, &r, &views[1], 1, 40, got);
+    views_check(t, &r, views, 2, 40, got); /* any change of view, from whatever state it finds */
+    running_close(&r);
+    ssm_model_free(model);
+    free(got);
+    free(again);
+}
+
+struct plan {
+    const struct trial_kind *kind;
+    const char *isa;
+    char name[96];
+};
+
+static void kind__random_trials__match_float64(void **state)
+{
+    const struct plan *plan = *state;
+
+    if (!running_isa_here(plan->isa))
+        skip();
+    for (uint32_t i = 0; i < plan->kind->trials; i++) {
+        struct trial t = {
+            .isa = plan->isa, .kind = plan->kind->name, .bound = plan->kind->bound, .number = i, .seed = 77 + i};
+
+        making_init(&t.model, 1000 + i);
+        making_number(&t.seed, 2);
+        plan->kind->prepare(&t);
+        trial_check(&t);
+        trial_fini(&t);
+    }
+}
+
+int trial_main(const char *group, const struct trial_kind *kinds, size_t count)
+{
+    static struct plan plans[PLANS_MAX];
+    static struct CMUnitTest tests[PLANS_MAX];
+    size_t n = 0;
+
+    for (int i = 0; running_isas[i]; i++)
+        for (size_t k = 0; k < count; k++, n++) {
+            assert(n < PLANS_MAX);
+            plans[n].kind = &kinds[k];
+            plans[n].isa = running_isas[i];
+            snprintf(plans[n].name, sizeof(plans[n].name), "%s__random_trials_on_%s__match_float64", kinds[k].name,
+                     running_isas[i]);
+            tests[n] = (struct CMUnitTest){
+                .name = plans[n].name, .test_func = kind__random_trials__match_float64, .initial_state = &plans[n]};
+        }
+    return _cmocka_run_group_tests(group, tests, n, NULL, NULL);
+}
