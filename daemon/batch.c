@@ -16,7 +16,7 @@ int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames, 
     batcher->row_frames = row_frames;
     batcher->frames = frames;
     batcher->threads = threads;
-    for (int i = 0; i < BATCHES; i++) {
+    for (int i = 0; i <= BATCH_LOOP; i++) {
         struct batch *b = &batcher->batch[i];
 
         b->rows = malloc(BATCH_ROWS * sizeof(*b->rows));
@@ -34,7 +34,7 @@ int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames, 
 
 void batcher_fini(struct batcher *batcher, struct input *input)
 {
-    for (int i = 0; i < BATCHES; i++) {
+    for (int i = 0; i <= BATCH_LOOP; i++) {
         struct batch *b = &batcher->batch[i];
 
         for (uint32_t row = 0; b->in_flight && row < b->n; row++) {
@@ -228,6 +228,22 @@ void batch_cost_learn(struct batch *batch)
     if (model->frame_ns > 0 && ns > 2 * model->frame_ns)
         ns = 2 * model->frame_ns;
     model->frame_ns = model->frame_ns > 0 ? model->frame_ns + (ns - model->frame_ns) / 8 : ns;
+}
+
+uint64_t batch_ready_ns(const struct model *model, uint64_t most)
+{
+    const struct stream *stream;
+    double ns = 0;
+
+    if (model->frame_ns <= 0)
+        return UINT64_MAX;
+    TAILQ_FOREACH(stream, &model->ready, of_place)
+        for (const struct chunk *chunk = stream->head; chunk; chunk = chunk->next) {
+            ns += (chunk->frames - chunk->used) * model->frame_ns;
+            if (ns > (double)most)
+                return UINT64_MAX;
+        }
+    return (uint64_t)ns;
 }
 
 /* Frames that take BATCH_NS; of a model that nobody has seen run yet, one piece of the grid. */

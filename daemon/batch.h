@@ -9,7 +9,9 @@
  * (BATCH_GRID, a multiple of the engine's blocks), so that load and timing never show in the output (I4).
  *
  * Two batches: one on the device while the other fills. They are formed when the engine has less than two and somebody
- * has input, so an idle daemon answers at once and a busy one in large batches.
+ * has input, so an idle daemon answers at once and a busy one in large batches. A third one is the loop's own: when all
+ * that a model has to do is less than handing it over costs, the loop does it itself, beside what the engine has. So a
+ * light model's live chunks wait for no heavy model's batches.
  *
  * A batch is short, BATCH_NS of the engine's time as the model's frames have cost so far: whoever comes next waits for
  * the two in flight, however much somebody else has queued. Cutting changes no bit (above).
@@ -31,7 +33,9 @@
 
 #define BATCH_GRID       64
 #define BATCHES          2
+#define BATCH_LOOP       BATCHES /* the loop's own, in batcher.batch */
 #define BATCH_NS         150000
+#define BATCH_LOOP_NS    40000 /* the most that the loop computes itself in one tick */
 #define BATCH_ROWS       4096
 #define BATCH_PIECES     8192
 #define BATCH_ROW_TIMES  64 /* timed pieces of one row */
@@ -66,7 +70,7 @@ struct batch {
 };
 
 struct batcher {
-    struct batch batch[BATCHES];
+    struct batch batch[BATCHES + 1];
     TAILQ_HEAD(, model) models;   /* with ready streams */
     TAILQ_HEAD(, stream) stalled; /* wait for room in their rings */
     uint32_t in_flight;
@@ -89,6 +93,10 @@ void batcher_retry(struct batcher *batcher);
  * counted in *stalled. `budget` is of the rings, `ring_limit` the bytes of one. */
 uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *model, struct ring_budget *budget,
                     uint64_t ring_limit, uint64_t *stalled);
+
+/* The engine's time for all that the model's ready streams have queued, as its frames have cost so far; UINT64_MAX when
+ * it is more than `most`, or nobody has seen the model run yet. */
+uint64_t batch_ready_ns(const struct model *model, uint64_t most);
 
 /* A batch is back: its model's cost per frame is known better. */
 void batch_cost_learn(struct batch *batch);

@@ -50,6 +50,8 @@ int engine_start(struct engine *engine, const struct ssm_engine_options *options
 void engine_stop(struct engine *engine);
 /* False when there are SPSC_SLOTS jobs in it. */
 bool engine_submit(struct engine *engine, struct job *job);
+/* Does an ADVANCE at once, on the caller's thread, beside what the engine has: of other slots. */
+void engine_run_beside(struct job *job);
 /* The next job that is done, or NULL. engine->done.fd becomes readable after spsc_sleep(&engine->done). */
 struct job *engine_take(struct engine *engine);
 

@@ -36,32 +36,61 @@ enum { ITEM_ROUTER, ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_TAP,
 
 /* ---- batches ----------------------------------------------------------------------------------------------------- */
 
-static void batches_form(struct loop *loop)
+/* Rows of the model into the batch; how many. The model leaves the list, or goes to its end: models take turns. */
+static uint32_t batch_form(struct loop *loop, struct batch *batch, struct model *model)
 {
     struct batcher *b = &loop->batcher;
-    struct model *model;
+    uint32_t n = batch_fill(b, batch, model, &loop->rings, loop->conf.result_ring, &loop->counters.rings_full);
 
-    for (int i = 0; i < BATCHES; i++) {
-        struct batch *batch = &b->batch[i];
-
-        if (batch->in_flight)
-            continue;
-        while ((model = TAILQ_FIRST(&b->models)) != NULL) {
-            uint32_t n = batch_fill(b, batch, model, &loop->rings, loop->conf.result_ring, &loop->counters.rings_full);
-
-            TAILQ_REMOVE(&b->models, model, of_batcher); /* models take turns */
-            model->in_batch = n > 0 && !TAILQ_EMPTY(&model->ready);
-            if (model->in_batch)
-                TAILQ_INSERT_TAIL(&b->models, model, of_batcher);
-            if (n > 0)
-                break;
-        }
-        if (!model)
-            return;
+    TAILQ_REMOVE(&b->models, model, of_batcher);
+    model->in_batch = n > 0 && !TAILQ_EMPTY(&model->ready);
+    if (model->in_batch)
+        TAILQ_INSERT_TAIL(&b->models, model, of_batcher);
+    if (n > 0) {
         batch->job = (struct job){
             .kind = JOB_ADVANCE, .program = model->program, .rows = batch->rows, .n = batch->n, .owner = batch};
         batch->in_flight = true;
         b->in_flight++;
+    }
+    return n;
+}
+
+/* The models that have less to do than handing it over costs, one after another, as long as there is time in the tick.
+ * Not while more input waits in the socket: then the loop has enough to do, and batches had better grow. */
+static void batches_run_here(struct loop *loop)
+{
+    struct batch *batch = &loop->batcher.batch[BATCH_LOOP];
+    uint64_t left = BATCH_LOOP_NS, ns;
+    struct model *model, *next;
+
+    if (loop->has_more)
+        return;
+    for (model = TAILQ_FIRST(&loop->batcher.models); model; model = next) {
+        next = TAILQ_NEXT(model, of_batcher);
+        ns = batch_ready_ns(model, left);
+        if (ns > left || batch_form(loop, batch, model) == 0)
+            continue;
+        left -= ns;
+        engine_run_beside(&batch->job);
+        loop_batch_finish(loop, batch);
+    }
+}
+
+static void batches_form(struct loop *loop)
+{
+    struct batcher *b = &loop->batcher;
+
+    batches_run_here(loop);
+    for (int i = 0; i < BATCHES; i++) {
+        struct batch *batch = &b->batch[i];
+        struct model *model = NULL;
+
+        if (batch->in_flight)
+            continue;
+        while ((model = TAILQ_FIRST(&b->models)) != NULL && batch_form(loop, batch, model) == 0)
+            continue;
+        if (!model)
+            return;
         (void)engine_submit(&loop->engine, &batch->job); /* never full: SPSC_SLOTS */
     }
 }

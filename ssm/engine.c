@@ -94,10 +94,12 @@ int ssm_program_new(struct ssm_program **out, struct ssm_engine *engine, struct 
         goto fail;
     program->engine = engine;
     program->frame_work = model->info.weight_bytes + model->info.state_bytes + 1;
-    program->workspace = calloc(engine->threads, sizeof(*program->workspace));
+    program->mark = 0;
+    program->mark_beside = 1;
+    program->workspace = calloc(engine->threads + 1, sizeof(*program->workspace));
     if (!program->workspace || (status = ssm_pool_init(&program->pool, model->info.state_bytes, max_slots)))
         goto fail;
-    for (uint32_t i = 0; i < engine->threads; i++)
+    for (uint32_t i = 0; i <= engine->threads; i++)
         if ((status = workspace_init(&program->workspace[i], model)))
             goto fail;
     program->model = ssm_model_ref(model);
@@ -113,7 +115,7 @@ void ssm_program_free(struct ssm_program *program)
 {
     if (!program)
         return;
-    for (uint32_t i = 0; program->workspace && i < program->engine->threads; i++)
+    for (uint32_t i = 0; program->workspace && i <= program->engine->threads; i++)
         workspace_fini(&program->workspace[i]);
     free(program->workspace);
     ssm_pool_fini(&program->pool);
@@ -269,7 +271,7 @@ static void member_run(void *context, uint32_t member)
 }
 
 /* Refuses what cannot run, before any state moves. A slot's mark tells whether this batch has it already. */
-static int row_admit(struct ssm_program *program, struct ssm_row *row)
+static int row_admit(struct ssm_program *program, struct ssm_row *row, uint64_t mark)
 {
     struct ssm_slot_head *head;
 
@@ -280,28 +282,47 @@ static int row_admit(struct ssm_program *program, struct ssm_row *row)
     if (!head)
         return SSM_STALE;
     if (row->frames == 0 || !row->in || !row->out || (row->view != SSM_STEP && row->view != SSM_SCAN) ||
-        head->batch == program->mark)
+        head->batch == mark)
         return SSM_INVAL;
-    head->batch = program->mark;
+    head->batch = mark;
     return SSM_OK;
+}
+
+/* Judges every row and counts the frames that will run; the first failure, or 0. */
+static int rows_admit(struct advance *a, uint64_t mark)
+{
+    int first = SSM_OK;
+
+    for (size_t i = 0; i < a->n; i++) {
+        struct ssm_row *row = &a->rows[i];
+
+        row->status = row_admit(a->program, row, mark);
+        if (row->status == SSM_OK && row->slot.index >= 0)
+            a->frames += row->frames;
+        else if (first == SSM_OK)
+            first = row->status;
+    }
+    return first;
 }
 
 int ssm_advance(struct ssm_program *program, struct ssm_row *rows, size_t n)
 {
     struct advance a = {.program = program, .rows = rows, .n = n};
-    int first = SSM_OK;
+    int first = rows_admit(&a, program->mark += 2);
 
-    program->mark++;
-    for (size_t i = 0; i < n; i++) {
-        rows[i].status = row_admit(program, &rows[i]);
-        if (rows[i].status == SSM_OK && rows[i].slot.index >= 0)
-            a.frames += rows[i].frames;
-        else if (first == SSM_OK)
-            first = rows[i].status;
-    }
     if (a.frames > 0 && n > 1 && a.frames * program->frame_work >= TEAM_WORK)
         ssm_team_run(program->engine->team, member_run, &a);
     else if (a.frames > 0)
         member_run(&a, 0);
+    return first;
+}
+
+int ssm_advance_beside(struct ssm_program *program, struct ssm_row *rows, size_t n)
+{
+    struct advance a = {.program = program, .rows = rows, .n = n};
+    int first = rows_admit(&a, program->mark_beside += 2);
+
+    if (a.frames > 0)
+        member_run(&a, program->engine->threads);
     return first;
 }

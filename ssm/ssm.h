@@ -19,7 +19,8 @@
  * Words: a frame is one sample of every channel; hop and lookahead are counted in input frames (docs/MODELS.md).
  *
  * Threads: a model is safe everywhere. An engine, and everything of its programs, belongs to one thread at a time, with
- * one exception: slots may be acquired, reset and released by a second thread while ssm_advance runs on other slots.
+ * one exception: while ssm_advance runs, a second thread may acquire, reset and release other slots, and advance them
+ * with ssm_advance_beside.
  * Errors: functions return 0 or a negative status (ssm_status_text). The library never logs, exits or aborts on bad
  * input, and never reads the environment but once, in ssm_engine_new (SSMD_ISA).
  * Memory: every _free and _release accepts what its _new or _acquire gave, and NULL.
@@ -188,6 +189,10 @@ struct ssm_row {
 /* Advance every row's stream by its frames. A slot may appear once per call. Rows fail one by one (row.status);
  * the return value is the first failure, or 0. Allocates nothing. */
 SSM_API SSM_MUST_CHECK int ssm_advance(struct ssm_program *program, struct ssm_row *rows, size_t n);
+
+/* The same on the calling thread alone, which may be a second one, beside an ssm_advance of other slots: for a little work
+ * that shall not wait for much. A slot in both at once is the caller's error. */
+SSM_API SSM_MUST_CHECK int ssm_advance_beside(struct ssm_program *program, struct ssm_row *rows, size_t n);
 
 /* The most output frames that `frames` input frames can complete. */
 SSM_API uint64_t ssm_out_frames_max(const struct ssm_model *model, uint64_t frames);

@@ -210,6 +210,29 @@ static void batch__costly_model__is_cut_to_its_time_and_shared(void **state)
     finish();
 }
 
+static void batch__ready_time__counts_what_is_queued_and_gives_up_beyond_the_limit(void **state)
+{
+    (void)state;
+    assert_int_equal(batch_ready_ns(model, 1000), 0);
+    push(streams.sorted[0], 100, false, false);
+    push(streams.sorted[0], 20, false, false);
+    push(streams.sorted[1], 3, true, false);
+    model->frame_ns = 2;
+    assert_int_equal(batch_ready_ns(model, 1000), 246);
+    assert_int_equal(batch_ready_ns(model, 246), 246);
+    assert_true(batch_ready_ns(model, 245) == UINT64_MAX);
+    batcher.row_frames = 64;
+    assert_int_equal(fill(), 2);
+    assert_int_equal(batch_ready_ns(model, 1000), 0); /* nobody is ready: the rest waits for this batch */
+    finish();
+    assert_int_equal(batch_ready_ns(model, 1000), 112);
+    model->frame_ns = 0; /* nobody knows */
+    assert_true(batch_ready_ns(model, 1000) == UINT64_MAX);
+    model->frame_ns = 1;
+    while (fill() > 0)
+        finish();
+}
+
 /* The ends of scan rows that are not on the grid must be ends of chunks, and every such end of a chunk the end of a
  * row: then the rows between grid lines are the same whatever arrived together. */
 static void batch__backfill_under_any_load__is_cut_on_the_grid_or_at_chunks(void **state)
@@ -319,6 +342,7 @@ int main(void)
         TEST(batch__live_chunks__merge_into_one_row),
         TEST(batch__live_and_backfill__are_never_one_row),
         TEST(batch__long_input__is_bounded_by_row_and_batch),
+        TEST(batch__ready_time__counts_what_is_queued_and_gives_up_beyond_the_limit),
         TEST(batch__costly_model__is_cut_to_its_time_and_shared),
         TEST(batch__backfill_under_any_load__is_cut_on_the_grid_or_at_chunks),
         TEST(batch__full_ring__stalls_its_own_stream_only),

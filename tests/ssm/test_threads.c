@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Slots acquired, reset and released on one thread while another advances others, as the daemon does (also for the
- * thread sanitizer); teams that start and stop; and the product behind every dense layer, row by row and thread by
+ * Slots acquired, reset, released and advanced on one thread while another advances others, as the daemon does (also for
+ * the thread sanitizer); teams that start and stop; and the product behind every dense layer, row by row and thread by
  * thread.
  */
 #include <pthread.h>
@@ -28,8 +28,28 @@ struct mover {
     struct running *r;
     atomic_bool *stop;
     uint32_t rounds;
-    int failed; /* calls that did not do what they should; asserted by the main thread */
+    const float *in, *want; /* of the stream that it advances itself */
+    int failed;             /* calls that did not do what they should; asserted by the main thread */
 };
+
+/* A stream that is advanced beside all this, a frame at a time, over its whole input: whether its bits are `want`. */
+static int beside_run(struct running *r, const float *in, const float *want)
+{
+    static float out[FRAMES][DEEP_OUT];
+    struct ssm_row rows[2] = {{.slot = {.index = -1}}};
+    int failed = ssm_slot_acquire(r->program, &rows[0].slot) != SSM_OK;
+
+    for (int t = 0; t < FRAMES; t++) {
+        rows[0] = (struct ssm_row){.slot = rows[0].slot, .frames = 1, .in = in + t * DEEP_IN, .out = out[t]};
+        failed += ssm_advance_beside(r->program, rows, 1) != SSM_OK;
+    }
+    failed += memcmp(out, want, sizeof(out)) != 0;
+    rows[1] = rows[0];
+    failed += ssm_advance_beside(r->program, rows, 2) != SSM_INVAL || rows[1].status != SSM_INVAL;
+    ssm_slot_release(r->program, rows[0].slot);
+    failed += ssm_advance_beside(r->program, rows, 1) != SSM_STALE;
+    return failed;
+}
 
 /* Fills the pool over several slabs and empties it again, until told to stop, three times at least. */
 static void *mover_run(void *argument)
@@ -47,18 +67,19 @@ static void *mover_run(void *argument)
             m->failed += ssm_slot_frames(m->r->program, slot[i], &frames) != SSM_OK || frames != 0;
             ssm_slot_release(m->r->program, slot[i]);
         }
+        m->failed += beside_run(m->r, m->in, m->want);
     }
     return NULL;
 }
 
-static void slots__come_and_go_during_advances__running_streams_keep_their_bits(void **state)
+static void slots__come_go_and_advance_during_advances__streams_keep_their_bits(void **state)
 {
     static float in[STREAMS][FRAMES][DEEP_IN], alone[STREAMS][FRAMES][DEEP_OUT], out[STREAMS][FRAMES][DEEP_OUT];
     struct ssm_model *model = deep_new();
     struct ssm_slot slot[STREAMS];
     atomic_bool stop = false;
     struct running r;
-    struct mover mover = {.r = &r, .stop = &stop};
+    struct mover mover = {.r = &r, .stop = &stop, .in = in[0][0], .want = alone[0][0]};
     uint32_t seed = 11;
     pthread_t thread;
 
@@ -217,7 +238,7 @@ static void linear__rows_and_threads__change_no_bit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(slots__come_and_go_during_advances__running_streams_keep_their_bits),
+        cmocka_unit_test(slots__come_go_and_advance_during_advances__streams_keep_their_bits),
         cmocka_unit_test(team__many_runs__do_every_part_once),
         cmocka_unit_test(engine__impossible_options__are_refused),
         cmocka_unit_test(linear__rows_and_threads__change_no_bit),
