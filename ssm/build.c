@@ -247,6 +247,7 @@ static int place_state(struct ssm_build *b, struct ssm_layer *l)
 static int build_layer(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
 {
     const char *type = json_string_value(json_object_get(keys, "type"));
+    size_t state_before = b->state_bytes;
     set_where(b, l, type ? type : "no type");
     if (++b->layers > SSM_LAYERS_MAX)
         return ssm_fail(b, l, SSM_LIMIT, "the model has more than %u layers", SSM_LAYERS_MAX);
@@ -261,6 +262,7 @@ static int build_layer(struct ssm_build *b, struct ssm_layer *l, const json_t *k
         rc = l->kind->init(b, l, keys);
     if (!rc)
         rc = place_state(b, l);
+    l->keeps_state = b->state_bytes > state_before;
     return rc;
 }
 

@@ -6,6 +6,9 @@
  * SSM_TILE_FRAMES frames (several short rows in one tile, one long row over many) and runs each tile depth-first
  * through the graph. No kernel's bits depend on what else is in a tile, so neither do a stream's results.
  *
+ * When there are fewer rows than members, a row of several tiles is shared by all of them: they claim its tiles in order
+ * and follow one another through the layers (ssm/cpu/graph.c).
+ *
  * A scanning row is cut on the grid of absolute indices, so that every whole block of the grid inside the row lies
  * inside one tile, whoever shares it. */
 #include "ssm/engine.h"
@@ -97,7 +100,9 @@ int ssm_program_new(struct ssm_program **out, struct ssm_engine *engine, struct 
     program->mark = 0;
     program->mark_beside = 1;
     program->workspace = calloc(engine->threads + 1, sizeof(*program->workspace));
-    if (!program->workspace || (status = ssm_pool_init(&program->pool, model->info.state_bytes, max_slots)))
+    program->passed = calloc(model->graph.count + 1, sizeof(*program->passed));
+    if (!program->workspace || !program->passed ||
+        (status = ssm_pool_init(&program->pool, model->info.state_bytes, max_slots)))
         goto fail;
     for (uint32_t i = 0; i <= engine->threads; i++)
         if ((status = workspace_init(&program->workspace[i], model)))
@@ -118,6 +123,7 @@ void ssm_program_free(struct ssm_program *program)
     for (uint32_t i = 0; program->workspace && i <= program->engine->threads; i++)
         workspace_fini(&program->workspace[i]);
     free(program->workspace);
+    free(program->passed);
     ssm_pool_fini(&program->pool);
     ssm_model_free(program->model);
     free(program);
@@ -162,6 +168,7 @@ struct advance {
     size_t n;
     uint64_t frames;    /* of all rows that run */
     atomic_size_t next; /* row that nobody has claimed */
+    bool together;      /* long rows are the whole team's */
 };
 
 /* A tile being filled: pieces of rows, with where their input comes from and their output goes. */
@@ -171,9 +178,9 @@ struct filling {
     struct ssm_tile tile;
 };
 
-static void tile_run(const struct advance *a, struct filling *f)
+static void tile_run(const struct ssm_program *program, struct filling *f)
 {
-    const struct ssm_model *model = a->program->model;
+    const struct ssm_model *model = program->model;
     struct ssm_workspace *w = f->space;
     size_t in = model->info.in_channels, out = model->info.out_channels;
     bool tokens = model->info.input == SSM_TOKENS, alone = f->tile.count == 1;
@@ -188,7 +195,7 @@ static void tile_run(const struct advance *a, struct filling *f)
         memcpy(staging + w->row[i].first * frame_bytes, f->source[i], w->row[i].frames * frame_bytes);
     f->tile.tokens = tokens ? input : NULL;
     f->tile.signal = tokens ? NULL : input;
-    a->program->engine->cpu->sequence(&model->graph, &f->tile, f->tile.signal, y);
+    program->engine->cpu->sequence(&model->graph, &f->tile, f->tile.signal, y);
     for (uint32_t i = 0; !alone && i < f->tile.count; i++)
         memcpy(w->target[i], y + w->row[i].first * out, w->row[i].frames * out * sizeof(*y));
     f->tile.count = 0;
@@ -209,35 +216,90 @@ static uint32_t piece_frames(enum ssm_view view, uint64_t from, uint32_t left, u
     return space;
 }
 
-static void row_run(const struct advance *a, struct filling *f, struct ssm_row *row)
+/* Adds `frames` frames of the row, from its frame `at` on, to the tile. The state's own count stands at the row's begin. */
+static void piece_add(const struct ssm_program *program, struct filling *f, const struct ssm_row *row,
+                      struct ssm_slot_head *head, uint32_t at, uint32_t frames)
 {
-    const struct ssm_model_info *info = &a->program->model->info;
-    struct ssm_slot_head *head = ssm_pool_find(&a->program->pool, row->slot);
+    const struct ssm_model_info *info = &program->model->info;
     size_t frame_bytes = info->input == SSM_TOKENS ? sizeof(int32_t) : info->in_channels * sizeof(float);
-    uint32_t done = 0;
+    uint32_t i = f->tile.count++;
 
-    while (done < row->frames) {
-        uint32_t at = f->tile.count,
-                 taken = piece_frames(row->view, head->frames, row->frames - done, SSM_TILE_FRAMES - f->tile.frames);
+    f->space->row[i] = (struct ssm_tile_row){.state = ssm_slot_states(head),
+                                             .index = head->frames + at,
+                                             .first = f->tile.frames,
+                                             .frames = frames,
+                                             .view = row->view};
+    f->source[i] = (const unsigned char *)row->in + at * frame_bytes;
+    f->space->target[i] = row->out + (size_t)at * info->out_channels;
+    f->tile.frames += frames;
+}
 
-        if (taken > 0) {
-            f->space->row[at] = (struct ssm_tile_row){.state = ssm_slot_states(head),
-                                                      .index = head->frames,
-                                                      .first = f->tile.frames,
-                                                      .frames = taken,
-                                                      .view = row->view};
-            f->source[at] = (const unsigned char *)row->in + done * frame_bytes;
-            f->space->target[at] = row->out + (size_t)done * info->out_channels;
-            f->tile.count++;
-            f->tile.frames += taken;
-            done += taken;
-            head->frames += taken;
-        }
-        if (done < row->frames || f->tile.frames == SSM_TILE_FRAMES)
-            tile_run(a, f);
+static void row_run(const struct ssm_program *program, struct filling *f, struct ssm_row *row)
+{
+    struct ssm_slot_head *head = ssm_pool_find(&program->pool, row->slot);
+    uint32_t done = 0, taken;
+
+    for (; done < row->frames; done += taken) {
+        taken = piece_frames(row->view, head->frames + done, row->frames - done, SSM_TILE_FRAMES - f->tile.frames);
+        if (taken > 0)
+            piece_add(program, f, row, head, done, taken);
+        if (done + taken < row->frames || f->tile.frames == SSM_TILE_FRAMES)
+            tile_run(program, f);
     }
+    head->frames += row->frames;
     row->out_frames = row->frames;
 }
+
+/* ---- a row that the team shares ---------------------------------------------------------------------------------- */
+
+struct sharing {
+    struct ssm_program *program;
+    struct ssm_row *row;
+    struct ssm_slot_head *head;
+    uint32_t first; /* frames of the first tile; the others are full */
+    struct ssm_turns turns;
+    atomic_uint next; /* tile that nobody has claimed */
+};
+
+static void sharing_run(void *context, uint32_t member)
+{
+    struct sharing *s = context;
+    struct ssm_workspace *space = &s->program->workspace[member];
+    struct filling f = {.space = space, .tile = {.rows = space->row, .scratch = space->scratch, .turns = &s->turns}};
+    unsigned mode = ssm_cpu_floats_flush();
+
+    for (;;) {
+        unsigned turn = f.tile.turn = atomic_fetch_add(&s->next, 1);
+        uint64_t at = turn == 0 ? 0 : s->first + (uint64_t)(turn - 1) * SSM_TILE_FRAMES;
+
+        if (at >= s->row->frames)
+            break;
+        piece_add(s->program, &f, s->row, s->head, (uint32_t)at,
+                  piece_frames(s->row->view, s->head->frames + at, (uint32_t)(s->row->frames - at), SSM_TILE_FRAMES));
+        tile_run(s->program, &f);
+    }
+    ssm_cpu_floats_restore(mode);
+}
+
+static bool row_is_long(const struct ssm_row *row)
+{
+    return row->status == SSM_OK && row->slot.index >= 0 && row->frames > SSM_TILE_FRAMES;
+}
+
+static void row_share(struct ssm_program *program, struct ssm_row *row)
+{
+    struct ssm_slot_head *head = ssm_pool_find(&program->pool, row->slot);
+    struct sharing s = {.program = program, .row = row, .head = head, .turns = {.passed = program->passed}};
+
+    s.first = piece_frames(row->view, head->frames, row->frames, SSM_TILE_FRAMES);
+    for (uint32_t i = 0; i < program->model->graph.count; i++)
+        atomic_store_explicit(&program->passed[i], 0, memory_order_relaxed);
+    ssm_team_run(program->engine->team, sharing_run, &s);
+    head->frames += row->frames;
+    row->out_frames = row->frames;
+}
+
+/* ---- rows by streams --------------------------------------------------------------------------------------------- */
 
 /* Claims the next rows, about a tile of them: *from to the value returned; equal when none are left. */
 static size_t rows_claim(struct advance *a, size_t *from)
@@ -264,9 +326,9 @@ static void member_run(void *context, uint32_t member)
 
     while ((to = rows_claim(a, &from)) > from)
         for (size_t i = from; i < to; i++)
-            if (a->rows[i].status == SSM_OK && a->rows[i].slot.index >= 0)
-                row_run(a, &f, &a->rows[i]);
-    tile_run(a, &f);
+            if (a->rows[i].status == SSM_OK && a->rows[i].slot.index >= 0 && !(a->together && row_is_long(&a->rows[i])))
+                row_run(a->program, &f, &a->rows[i]);
+    tile_run(a->program, &f);
     ssm_cpu_floats_restore(mode);
 }
 
@@ -309,10 +371,17 @@ int ssm_advance(struct ssm_program *program, struct ssm_row *rows, size_t n)
 {
     struct advance a = {.program = program, .rows = rows, .n = n};
     int first = rows_admit(&a, program->mark += 2);
+    bool team = a.frames * program->frame_work >= TEAM_WORK;
 
-    if (a.frames > 0 && n > 1 && a.frames * program->frame_work >= TEAM_WORK)
+    if (a.frames == 0)
+        return first;
+    a.together = team && n < program->engine->threads;
+    for (size_t i = 0; a.together && i < n; i++)
+        if (row_is_long(&rows[i]))
+            row_share(program, &rows[i]);
+    if (team && n > 1)
         ssm_team_run(program->engine->team, member_run, &a);
-    else if (a.frames > 0)
+    else
         member_run(&a, 0);
     return first;
 }

@@ -32,6 +32,7 @@ struct ssm_program {
     struct ssm_engine *engine;
     struct ssm_model *model;
     struct ssm_pool pool;
+    atomic_uint *passed;             /* (graph.count) of the row that the team shares */
     struct ssm_workspace *workspace; /* one per thread, and the last one for ssm_advance_beside */
     uint64_t mark, mark_beside;      /* of the running advance: of one kind odd, of the other even, from 2 on */
     uint64_t frame_work;             /* bytes that one frame passes, roughly what it costs */

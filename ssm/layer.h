@@ -70,6 +70,7 @@ struct ssm_layer {
     uint32_t in, out;            /* channels */
     uint32_t state_bytes;        /* of one stream; 0 for pointwise layers */
     uint32_t state_offset;       /* within the slot, multiple of 64 */
+    bool keeps_state;            /* it or a layer inside it: frames must pass in order */
     uint32_t scratch_floats;     /* that its kernel needs for one tile, besides activations */
     void *params;                /* the kind's own struct (ssm/layers/params.h), owned */
     struct ssm_sequence *branch; /* of residual, add, multiply */

@@ -4,7 +4,12 @@
  * kernel.
  *
  * A sequence runs between two buffers of its widest layer, taken from the tile's scratch; what remains goes down to the
- * branches. ssm_cpu_scratch_floats (ssm/cpu_select.c) counts the same way: change both together. */
+ * branches. ssm_cpu_scratch_floats (ssm/cpu_select.c) counts the same way: change both together.
+ *
+ * Several threads may run the tiles of one long row: a thread takes a tile through all layers, and at each layer of the
+ * graph that keeps state waits for the tile before it. After a short start every thread is busy, at another depth; no
+ * number is computed twice or in another order, so the bits are those of one thread. */
+#include <sched.h>
 #include <string.h>
 
 #include "ssm/cpu/ops.h"
@@ -24,6 +29,23 @@ static uint32_t widest(const struct ssm_sequence *s)
     return width;
 }
 
+/* Looks before the core is given to somebody else, some 20 us. */
+#define LOOKS 1000
+
+/* Until the tile before this one is through the layer. Whoever has it is running: tiles are claimed in order. */
+static void turn_wait(const struct ssm_tile *tile, uint32_t layer)
+{
+    atomic_uint *passed = &tile->turns->passed[layer];
+
+    for (uint32_t looks = 0; atomic_load_explicit(passed, memory_order_acquire) < tile->turn; looks++) {
+        if (looks >= LOOKS)
+            sched_yield();
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+}
+
 void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct ssm_tile *tile, const float *x,
                                float *y)
 {
@@ -32,13 +54,18 @@ void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct
     struct ssm_tile rest = *tile;
 
     rest.scratch += 2 * buffer;
+    rest.turns = NULL;
     if (sequence->count == 0)
         memcpy(y, x, (size_t)tile->frames * sequence->in * sizeof(*y));
     for (uint32_t i = 0; i < sequence->count; i++) {
         const struct ssm_layer *layer = &sequence->layers[i];
         float *to = i + 1 == sequence->count ? y : i % 2 ? pong : ping;
 
+        if (tile->turns && layer->keeps_state)
+            turn_wait(tile, i);
         ops[layer->kind->id](layer, &rest, x, to);
+        if (tile->turns && layer->keeps_state)
+            atomic_store_explicit(&tile->turns->passed[i], tile->turn + 1, memory_order_release);
         x = to;
     }
 }

@@ -20,6 +20,8 @@
 #ifndef SSM_CPU_OPS_H
 #define SSM_CPU_OPS_H
 
+#include <stdatomic.h>
+
 #include "ssm/layer.h"
 
 struct ssm_tile_row {
@@ -30,13 +32,20 @@ struct ssm_tile_row {
     enum ssm_view view;   /* SSM_SCAN: frames from `index` on; whole blocks of the grid may take the chunk form */
 };
 
+/* Tiles of one row that several threads run: the layers of the graph take them in order, tile after tile. */
+struct ssm_turns {
+    atomic_uint *passed; /* per layer of the graph: the tiles that are through it */
+};
+
 struct ssm_tile {
     const struct ssm_tile_row *rows;
     uint32_t count;
-    uint32_t frames;       /* sum over rows */
-    const float *signal;   /* the model's input (frames, in_channels), NULL for tokens */
-    const int32_t *tokens; /* (frames), NULL for signals */
-    float *scratch;        /* ssm_cpu_scratch_floats() floats for the whole graph, handed down the recursion */
+    uint32_t frames;         /* sum over rows */
+    const float *signal;     /* the model's input (frames, in_channels), NULL for tokens */
+    const int32_t *tokens;   /* (frames), NULL for signals */
+    struct ssm_turns *turns; /* NULL: the row is this thread's alone, or the layers are not the graph's own */
+    unsigned turn;           /* which of the row's tiles this is */
+    float *scratch;          /* ssm_cpu_scratch_floats() floats for the whole graph, handed down the recursion */
 };
 
 typedef void ssm_cpu_op(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y);

@@ -109,6 +109,54 @@ static void slots__come_go_and_advance_during_advances__streams_keep_their_bits(
     ssm_model_free(model);
 }
 
+enum { CUTS = 6 };
+
+/* Two streams through `in`: one in rows of the lengths of `cuts`, and beside every second of them a short row. */
+static void rows_long_run(struct ssm_model *model, uint32_t threads, enum ssm_view view, float (*in)[DEEP_IN],
+                          const uint32_t cuts[CUTS], float (*out)[FRAMES][DEEP_OUT])
+{
+    struct ssm_slot slot[2];
+    struct running r;
+    uint32_t at = 0;
+
+    running_open(&r, model, NULL, threads, 2);
+    slot[0] = running_acquire(&r);
+    slot[1] = running_acquire(&r);
+    for (uint32_t i = 0; i < CUTS; at += cuts[i++]) {
+        struct ssm_row rows[2] = {
+            {.slot = slot[0], .view = view, .frames = cuts[i], .in = in[at], .out = out[0][at]},
+            {.slot = slot[1], .view = view, .frames = 3, .in = in[at], .out = out[1][at]},
+        };
+
+        assert_int_equal(ssm_advance(r.program, rows, 1 + i % 2), SSM_OK);
+        assert_int_equal(rows[0].out_frames, cuts[i]);
+    }
+    running_close(&r);
+}
+
+/* Rows longer than a tile, also from a frame off the grid, in both views: whoever shares them, the bits of one thread. */
+static void advance__long_rows_shared_by_threads__have_the_bits_of_one(void **state)
+{
+    static const uint32_t cuts[CUTS] = {5, 1000, 64, 65, 700, FRAMES - 1834};
+    static float in[FRAMES][DEEP_IN], out[2][FRAMES][DEEP_OUT], want[2][FRAMES][DEEP_OUT];
+    struct ssm_model *model = deep_new();
+    uint32_t seed = 5;
+
+    (void)state;
+    for (int t = 0; t < FRAMES; t++)
+        for (int c = 0; c < DEEP_IN; c++)
+            in[t][c] = making_noise(&seed);
+    for (int view = 0; view < 2; view++) {
+        rows_long_run(model, 1, view ? SSM_SCAN : SSM_STEP, in, cuts, want);
+        for (uint32_t threads = 2; threads <= 5; threads++) {
+            rows_long_run(model, threads, view ? SSM_SCAN : SSM_STEP, in, cuts, out);
+            if (memcmp(out, want, sizeof(out)) != 0)
+                fail_msg("%u threads, view %d: other bits than one thread", threads, view);
+        }
+    }
+    ssm_model_free(model);
+}
+
 /* ---- teams ------------------------------------------------------------------------------------------------------- */
 
 enum { PARTS = 50 };
@@ -239,6 +287,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slots__come_go_and_advance_during_advances__streams_keep_their_bits),
+        cmocka_unit_test(advance__long_rows_shared_by_threads__have_the_bits_of_one),
         cmocka_unit_test(team__many_runs__do_every_part_once),
         cmocka_unit_test(engine__impossible_options__are_refused),
         cmocka_unit_test(linear__rows_and_threads__change_no_bit),
