@@ -12,14 +12,14 @@
 
 #include "ssm/cpu/vec.h"
 
-/* BITS  three fused products and one sum for each part, in this order everywhere.
+/* BITS  the whole change is summed first, in this order, and added to x once: nothing else is rounded at the size of x.
  * COST  8 flops a mode. */
 static inline void diagonal_step(v16 a_re, v16 a_im, v16 b_re, v16 b_im, v16 *x_re, v16 *x_im)
 {
     v16 old_re = *x_re;
 
-    *x_re = v16_add(v16_fma(a_re, *x_re, *x_re), v16_fnma(a_im, *x_im, b_re));
-    *x_im = v16_add(v16_fma(a_re, *x_im, *x_im), v16_fma(a_im, old_re, b_im));
+    *x_re = v16_add(*x_re, v16_fma(a_re, *x_re, v16_fnma(a_im, *x_im, b_re)));
+    *x_im = v16_add(*x_im, v16_fma(a_re, *x_im, v16_fma(a_im, old_re, b_im)));
 }
 
 #endif
