@@ -39,6 +39,8 @@
     X(conv1d)                                                                                                          \
     X(lti)                                                                                                             \
     X(s4d)                                                                                                             \
+    X(s4)                                                                                                              \
+    X(s5)                                                                                                              \
     X(hippo)                                                                                                           \
     X(rls)
 

@@ -11,8 +11,8 @@
  * BITS     the step sums modes in 16 lanes, panel by panel, folded once: the same whatever the number of frames.
  * COST     step 14*M flops per frame and channel; block 8*M + 2*L.
  * SOURCE   Gu et al. 2022, "On the Parameterization and Initialization of Diagonal State Space Models". */
+#include "ssm/cpu/diagonal.h"
 #include "ssm/cpu/ops.h"
-#include "ssm/cpu/vec.h"
 #include "ssm/layers/params.h"
 
 #define L SSM_SCAN_BLOCK
@@ -33,10 +33,9 @@ static void channel_step(const struct ssm_s4d *p, size_t h, float *re, float *im
         v16 x_re = v16_load(re + n), x_im = v16_load(im + n);
 
         for (uint32_t t = 0; t < frames; t++) {
-            v16 input = v16_set(u[t * stride]), old_re = x_re;
+            v16 input = v16_set(u[t * stride]);
 
-            x_re = v16_add(v16_fma(a_re, x_re, x_re), v16_fnma(a_im, x_im, v16_mul(b_re, input)));
-            x_im = v16_add(v16_fma(a_re, x_im, x_im), v16_fma(a_im, old_re, v16_mul(b_im, input)));
+            diagonal_step(a_re, a_im, v16_mul(b_re, input), v16_mul(b_im, input), &x_re, &x_im);
             sums[t] = v16_fma(c_re, x_re, v16_fnma(c_im, x_im, sums[t]));
         }
         v16_store(re + n, x_re);

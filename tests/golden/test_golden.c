@@ -264,6 +264,8 @@ static void golden__wrong_eps_gelu_or_rule__fails(void **state)
     check_change_shows("widths", "rmsnorm", "eps", json_real(1e-5));
     check_change_shows("widths", "batchnorm", "eps", json_real(1e-5));
     check_change_shows("s4d-legs", "s4d", "discretization", json_string("bilinear"));
+    check_change_shows("s5-zoh", "s5", "discretization", json_string("bilinear"));
+    check_change_shows("s5-conj", "s5", "conjugate_symmetry", json_false());
     check_change_shows("lti-zoh", "lti", "discretization", json_string("bilinear"));
     check_change_shows("hippo-legt", "hippo", "discretization", json_string("zoh"));
 }

@@ -59,7 +59,7 @@ float *making_tensor(struct making *m, float spread, const char *name, uint32_t 
     struct making_tensor *t = &m->tensor[m->tensors];
     va_list dims;
 
-    assert_true(m->tensors < MAKING_TENSORS_MAX && rank <= 3);
+    assert_true(m->tensors < MAKING_TENSORS_MAX && rank <= sizeof(t->dims) / sizeof(*t->dims));
     m->tensors++;
     snprintf(t->name, sizeof(t->name), "%s", name);
     t->rank = rank;

@@ -22,7 +22,7 @@ enum { MAKING_TENSORS_MAX = 64, MAKING_LAYERS_MAX = 16384 };
 struct making_tensor {
     char name[64];
     uint32_t rank;
-    uint32_t dims[3];
+    uint32_t dims[4];
     float *values;
 };
 
