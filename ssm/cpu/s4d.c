@@ -8,7 +8,9 @@
  *             x[n] <- a[n]^L x[n] + sum over i of a[n]^(L-1-i) b[n] u[i],   L = SSM_SCAN_BLOCK frames of the grid
  *
  * SHAPES   state (H, 2, M+16); u, y (frames, H).
- * BITS     the step sums modes in 16 lanes, panel by panel, folded once: the same whatever the number of frames.
+ * BITS     the step sums modes in 16 lanes, panel by panel, folded once: the same whatever the number of frames. A block
+ *          is first gathered from zero, then joined to the state before it in index order (the fixed time blocks of
+ *          ssm/scan.h): the same however many blocks are taken together.
  * COST     step 14*M flops per frame and channel; block 8*M + 2*L.
  * SOURCE   Gu et al. 2022, "On the Parameterization and Initialization of Diagonal State Space Models". */
 #include "ssm/cpu/diagonal.h"
@@ -45,41 +47,99 @@ static void channel_step(const struct ssm_s4d *p, size_t h, float *re, float *im
         y[t * stride] = SSM_FMAF(p->d[h], u[t * stride], v16_sum(sums[t]));
 }
 
-/* One channel through one block of the grid: 16 frames are the lanes of the output, 16 modes those of the state. */
-static void channel_scan(const struct ssm_s4d *p, size_t h, float *re, float *im, const float *u, float *y,
-                         size_t stride)
+/* ---- blocks of the grid ------------------------------------------------------------------------------------------ */
+
+#define BLOCKS (SSM_TILE_FRAMES / L) /* taken together, at most: each load of a table serves all of them */
+
+/* What the frames of each block leave in 16 modes: 16 frames after one another, from zero. */
+static inline __attribute__((always_inline)) void blocks_gather(const float *in_re, const float *in_im, size_t stride,
+                                                                const float *u, int blocks, v16 *re, v16 *im)
 {
-    const float *kernel = p->kernel + h * 2 * L, *out_re = p->out_re + h * p->modes * L;
-    const float *out_im = p->out_im + h * p->modes * L;
-    size_t lane = h * p->padded;
-    v16 sum = v16_set(0);
-    float lanes[V16];
+    for (int b = 0; b < blocks; b++)
+        re[b] = im[b] = v16_set(0);
+    for (uint32_t i = 0; i < L; i++, in_re += stride, in_im += stride) {
+        v16 to_re = v16_load(in_re), to_im = v16_load(in_im);
 
-    for (uint32_t i = 0; i < L; i++)
-        sum = v16_fma(v16_set(u[i * stride]), v16_load(kernel + L - i), sum);
-    for (uint32_t n = 0; n < p->modes; n++) {
-        sum = v16_fma(v16_set(re[n]), v16_load(out_re + (size_t)n * L), sum);
-        sum = v16_fnma(v16_set(im[n]), v16_load(out_im + (size_t)n * L), sum);
-    }
-    for (uint32_t n = 0; n < p->padded; n += V16, lane += V16) {
-        v16 jump_re = v16_load(p->jump_re + lane), jump_im = v16_load(p->jump_im + lane);
-        v16 old_re = v16_load(re + n), old_im = v16_load(im + n);
-        v16 x_re = v16_fnma(jump_im, old_im, v16_fma(jump_re, old_re, old_re));
-        v16 x_im = v16_fma(jump_im, old_re, v16_fma(jump_re, old_im, old_im));
+        for (int b = 0; b < blocks; b++) {
+            v16 input = v16_set(u[b * L + i]);
 
-        for (uint32_t i = 0; i < L; i++) {
-            size_t in = (h * L + i) * p->padded + n;
-            v16 input = v16_set(u[i * stride]);
-
-            x_re = v16_fma(input, v16_load(p->in_re + in), x_re);
-            x_im = v16_fma(input, v16_load(p->in_im + in), x_im);
+            re[b] = v16_fma(input, to_re, re[b]);
+            im[b] = v16_fma(input, to_im, im[b]);
         }
+    }
+}
+
+/* What enters each block from 16 modes: the states between blocks, in index order; x is the first and becomes the
+ * last. */
+static inline __attribute__((always_inline)) void blocks_combine(v16 jump_re, v16 jump_im, const v16 *re, const v16 *im,
+                                                                 int blocks, v16 *x_re, v16 *x_im, float *enters)
+{
+    for (int b = 0; b < blocks; b++, enters += 2 * V16) {
+        v16_store(enters, *x_re);
+        v16_store(enters + V16, *x_im);
+        diagonal_step(jump_re, jump_im, re[b], im[b], x_re, x_im);
+    }
+}
+
+/* One channel through `blocks` (a constant after inlining) whole blocks: 16 frames are the lanes of the output, 16 modes
+ * those of the state. */
+static inline __attribute__((always_inline)) void channel_blocks(const struct ssm_s4d *p, size_t h, float *re,
+                                                                 float *im, const float *u, float *y, int blocks)
+{
+    const float *kernel = p->kernel + h * 2 * L;
+    v16 sum[BLOCKS], local_re[BLOCKS], local_im[BLOCKS];
+    float enters[BLOCKS * 2 * V16];
+
+    for (int b = 0; b < blocks; b++)
+        sum[b] = v16_set(0);
+    for (uint32_t i = 0; i < L; i++) {
+        v16 shifted = v16_load(kernel + L - i);
+
+        for (int b = 0; b < blocks; b++)
+            sum[b] = v16_fma(v16_set(u[b * L + i]), shifted, sum[b]);
+    }
+    for (uint32_t n = 0; n < p->padded; n += V16) {
+        const float *out_re = p->out_re + (h * p->modes + n) * L, *out_im = p->out_im + (h * p->modes + n) * L;
+        size_t lane = h * p->padded + n, in = h * L * p->padded + n;
+        uint32_t modes = p->modes - n < V16 ? p->modes - n : V16;
+        v16 x_re = v16_load(re + n), x_im = v16_load(im + n);
+
+        blocks_gather(p->in_re + in, p->in_im + in, p->padded, u, blocks, local_re, local_im);
+        blocks_combine(v16_load(p->jump_re + lane), v16_load(p->jump_im + lane), local_re, local_im, blocks, &x_re,
+                       &x_im, enters);
         v16_store(re + n, x_re);
         v16_store(im + n, x_im);
+        for (uint32_t m = 0; m < modes; m++) {
+            v16 to_re = v16_load(out_re + (size_t)m * L), to_im = v16_load(out_im + (size_t)m * L);
+
+            for (int b = 0; b < blocks; b++) {
+                sum[b] = v16_fma(v16_set(enters[b * 2 * V16 + m]), to_re, sum[b]);
+                sum[b] = v16_fnma(v16_set(enters[b * 2 * V16 + V16 + m]), to_im, sum[b]);
+            }
+        }
     }
-    v16_store(lanes, sum);
-    for (uint32_t j = 0; j < L; j++)
-        y[j * stride] = lanes[j];
+    for (int b = 0; b < blocks; b++)
+        v16_store(y + b * L, sum[b]);
+}
+
+/* One channel through as many whole blocks as lie together; how many does not show. Returns the frames. */
+static uint32_t channel_scan(const struct ssm_s4d *p, size_t h, float *re, float *im, const float *u, float *y,
+                             size_t stride, uint32_t frames)
+{
+    float in[SSM_TILE_FRAMES], out[SSM_TILE_FRAMES];
+    uint32_t taken = frames >= 4 * L ? 4 * L : frames >= 2 * L ? 2 * L : L;
+
+    for (uint32_t t = 0; t < taken; t++)
+        in[t] = u[t * stride];
+    if (taken == 4 * L)
+        channel_blocks(p, h, re, im, in, out, 4);
+    else if (taken == 2 * L)
+        channel_blocks(p, h, re, im, in, out, 2);
+    else
+        channel_blocks(p, h, re, im, in, out, 1);
+    for (uint32_t t = 0; t < taken; t++)
+        y[t * stride] = out[t];
+    return taken;
 }
 
 void SSM_CPU(ssm_cpu_s4d)(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y)
@@ -96,13 +156,12 @@ void SSM_CPU(ssm_cpu_s4d)(const struct ssm_layer *layer, const struct ssm_tile *
             float *re = state + h * 2 * p->padded, *im = re + p->padded;
 
             for (uint32_t t = 0, taken; t < row->frames; t += taken) {
-                bool block = ssm_row_block(row, t);
-
-                taken = block ? L : ssm_row_stretch(row, t);
-                if (block)
-                    channel_scan(p, h, re, im, u + t * H + h, out + t * H + h, H);
-                else
+                if (ssm_row_block(row, t)) {
+                    taken = channel_scan(p, h, re, im, u + t * H + h, out + t * H + h, H, row->frames - t);
+                } else {
+                    taken = ssm_row_stretch(row, t);
                     channel_step(p, h, re, im, u + t * H + h, out + t * H + h, H, taken);
+                }
             }
         }
     }
