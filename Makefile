@@ -51,7 +51,7 @@ PROGRAMS := $(addprefix $(BUILD)/bin/,ssmd ssmctl ssmrun)
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/ssm/test_*.c tests/proto/test_*.c tests/daemon/test_*.c \
               tests/clients/test_*.c tests/fuzz/test_*.c tests/golden/test_*.c tests/sys/test_*.c))
 TEST_HELP := $(call obj,$(filter-out $(wildcard tests/*/test_*.c),$(wildcard tests/*/*.c)))
-BENCH_HELP := $(call obj,$(wildcard bench/lib/*.c))
+BENCH_HELP := $(call obj,$(wildcard bench/lib/*.c) tests/ssm/making.c tests/ssm/model_dir.c)
 FUZZERS  := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_SECONDS ?= 60
 BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
@@ -125,7 +125,7 @@ $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/bin/%,$(FUZZERS)): $(BUILD)/bin/%: tests
 	$(call say,FUZZ)$(CC) $(ALLC) -Dfuzz_$*=LLVMFuzzerTestOneInput -fsanitize=fuzzer $^ $(ALLLD) $(PROTO_LIBS) $(SSM_LIBS) -o $@
 $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_HELP) $(LIBPROTO) $(LIBSSM)
 	@mkdir -p $(@D)
-	$(call say,LD)$(CC) $(ALLLD) $^ $(CLIENT_LIBS) $(SSM_LIBS) -o $@
+	$(call say,LD)$(CC) $(ALLLD) $^ $(CLIENT_LIBS) $(SSM_LIBS) -lcmocka -o $@
 
 # ---- what is run ------------------------------------------------------------------------------------------------------
 deps: ## install the Debian packages that are missing
@@ -159,8 +159,8 @@ fuzz: ## look for inputs that break a decoder; FUZZ_SECONDS for each
 	  -artifact_prefix=$(BUILD)/fuzz/$$f- $(BUILD)/fuzz/found/$$f tests/fuzz/corpus/$$f || exit 1; done
 .PHONY: fuzzers
 fuzzers: $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/bin/%,$(FUZZERS))
-bench: ## measure; JSON lines with machine and commit
-	@scripts/deps check
+bench: ## measure: JSON lines, tables, pictures in $(BUILD)/results
+	@scripts/deps bench
 	@$(MAKE) --no-print-directory programs $(BENCHES)
 	@BUILD=$(BUILD) COMMIT=$(COMMIT) scripts/run-bench
 fmt: ## format the C sources
