@@ -40,7 +40,10 @@
     X(lti)                                                                                                             \
     X(s4d)                                                                                                             \
     X(hippo)                                                                                                           \
-    X(rls)
+    X(rls)                                                                                                             \
+    X(rnn)                                                                                                             \
+    X(gru)                                                                                                             \
+    X(lstm)
 
 enum ssm_kind_id {
 #define X(name) SSM_KIND_##name,
