@@ -43,7 +43,8 @@
     X(rls)                                                                                                             \
     X(rnn)                                                                                                             \
     X(gru)                                                                                                             \
-    X(lstm)
+    X(lstm)                                                                                                            \
+    X(attention)
 
 enum ssm_kind_id {
 #define X(name) SSM_KIND_##name,
