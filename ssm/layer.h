@@ -42,7 +42,11 @@
     X(s4)                                                                                                              \
     X(s5)                                                                                                              \
     X(hippo)                                                                                                           \
-    X(rls)
+    X(rls)                                                                                                             \
+    X(rnn)                                                                                                             \
+    X(gru)                                                                                                             \
+    X(lstm)                                                                                                            \
+    X(attention)
 
 enum ssm_kind_id {
 #define X(name) SSM_KIND_##name,

@@ -268,6 +268,10 @@ static void golden__wrong_eps_gelu_or_rule__fails(void **state)
     check_change_shows("s5-conj", "s5", "conjugate_symmetry", json_false());
     check_change_shows("lti-zoh", "lti", "discretization", json_string("bilinear"));
     check_change_shows("hippo-legt", "hippo", "discretization", json_string("zoh"));
+    check_change_shows("attention", "attention", "rope_theta", json_real(20000));
+    check_change_shows("attention", "attention", "window", json_integer(13));
+    check_change_shows("attention", "attention", "sinks", json_integer(3));
+    check_change_shows("attention-nope", "attention", "rope_theta", json_real(10000));
 }
 
 /* ---- finding cases ----------------------------------------------------------------------------------------------- */
