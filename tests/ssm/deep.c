@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -56,6 +57,51 @@ static void first_half(struct making *m)
         var[i] += 0.5f;
 }
 
+/* Residual blocks of what else keeps a state: s4, s5, the recurrent cells, attention. */
+static void middle(struct making *m)
+{
+    static const char *const cells[] = {"rnn", "gru", "lstm"};
+    static const char *const projections[] = {"att.q_proj.weight", "att.k_proj.weight", "att.v_proj.weight",
+                                              "att.o_proj.weight"};
+    static const uint32_t shapes[][2] = {{12, 12}, {4, 12}, {4, 12}, {12, 12}};
+    float *A;
+
+    making_layers(m, "{'type':'residual','layers':[{'type':'s4','name':'s4','channels':12,'state':6,'rank':1,"
+                     "'discretization':'bilinear'},{'type':'s5','name':'s5','channels':12,'state':7,'discretization':"
+                     "'zoh','conjugate_symmetry':true}]}");
+    making_tensor(m, 1, "s4.log_dt", 1, 12u);
+    A = making_tensor(m, 1, "s4.A", 3, 12u, 3u, 2u);
+    for (int i = 0; i < 36; i++)
+        A[2 * i] = -0.5f - fabsf(A[2 * i]);
+    making_tensor(m, 1, "s4.B", 3, 12u, 3u, 2u);
+    making_tensor(m, 0.2f, "s4.C", 3, 12u, 3u, 2u);
+    making_tensor(m, 0.5f, "s4.P", 4, 1u, 12u, 3u, 2u);
+    making_tensor(m, 1, "s4.D", 1, 12u);
+    A = making_tensor(m, 2, "s5.Lambda", 2, 7u, 2u);
+    for (int i = 0; i < 7; i++)
+        A[2 * i] = -0.1f - fabsf(A[2 * i]);
+    making_tensor(m, 0.3f, "s5.B", 3, 7u, 12u, 2u);
+    making_tensor(m, 0.3f, "s5.C", 3, 12u, 7u, 2u);
+    making_tensor(m, 1, "s5.D", 1, 12u);
+    making_tensor(m, 1, "s5.log_step", 1, 7u);
+    for (uint32_t i = 0; i < 3; i++) {
+        char name[32];
+
+        making_layers(m, "{'type':'residual','layers':[{'type':'%s','name':'%s','in':12,'hidden':12}]}", cells[i],
+                      cells[i]);
+        for (int part = 0; part < 4; part++) {
+            uint32_t gates = 12 * (i == 0 ? 1 : i + 2);
+
+            snprintf(name, sizeof(name), "%s.%s_%s", cells[i], part < 2 ? "weight" : "bias", part % 2 ? "hh" : "ih");
+            making_tensor(m, 0.3f, name, part < 2 ? 2 : 1, gates, 12u);
+        }
+    }
+    making_layers(m, "{'type':'residual','layers':[{'type':'attention','name':'att','dim':12,'heads':3,'kv_heads':1,"
+                     "'head_dim':4,'window':5,'sinks':2,'rope_theta':100}]}");
+    for (int i = 0; i < 4; i++)
+        making_tensor(m, 0.5f, projections[i], 2, shapes[i][0], shapes[i][1]);
+}
+
 /* Branches with lti and mean; a product; hippo in both forms; rls beside a head. */
 static void second_half(struct making *m)
 {
@@ -91,6 +137,7 @@ struct ssm_model *deep_new(void)
 
     making_init(&m, 31);
     first_half(&m);
+    middle(&m);
     second_half(&m);
     if (making_load(&m, &model, DEEP_IN, DEEP_OUT, &err))
         fail_msg("the deep model: %s", err.text);

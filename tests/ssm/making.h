@@ -17,7 +17,7 @@
 
 #include "ssm/ssm.h"
 
-enum { MAKING_TENSORS_MAX = 64, MAKING_LAYERS_MAX = 16384 };
+enum { MAKING_TENSORS_MAX = 128, MAKING_LAYERS_MAX = 16384 };
 
 struct making_tensor {
     char name[64];
