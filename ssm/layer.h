@@ -39,6 +39,8 @@
     X(conv1d)                                                                                                          \
     X(lti)                                                                                                             \
     X(s4d)                                                                                                             \
+    X(mamba)                                                                                                           \
+    X(mamba2)                                                                                                          \
     X(hippo)                                                                                                           \
     X(rls)
 
