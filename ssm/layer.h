@@ -41,6 +41,8 @@
     X(s4d)                                                                                                             \
     X(s4)                                                                                                              \
     X(s5)                                                                                                              \
+    X(mamba)                                                                                                           \
+    X(mamba2)                                                                                                          \
     X(hippo)                                                                                                           \
     X(rls)                                                                                                             \
     X(rnn)                                                                                                             \

@@ -12,6 +12,7 @@
 
 #include "ssm/build.h"
 #include "ssm/config.h"
+#include "ssm/huggingface.h"
 #include "ssm/model.h"
 
 #define FORMAT_VERSION 1u
@@ -31,12 +32,8 @@ static int check_type(struct ssm_build *b, const json_t *config)
     char text[48];
     const json_t *type = json_object_get(config, "model_type");
     const char *word = json_string_value(type);
-    if (word && (strcmp(word, "mamba") == 0 || strcmp(word, "mamba2") == 0))
-        return ssm_fail(b, NULL, SSM_UNSUPPORTED,
-                        "model_type '%s': published checkpoints are not read by this version, only model_type 'ssmd'",
-                        word);
     if (!word || strcmp(word, "ssmd") != 0)
-        return ssm_fail(b, NULL, SSM_CONFIG, "key 'model_type' must be \"ssmd\", not %s",
+        return ssm_fail(b, NULL, SSM_CONFIG, "key 'model_type' must be \"ssmd\", \"mamba\" or \"mamba2\", not %s",
                         ssm_key_text(type, text, sizeof(text)));
     const json_t *version = json_object_get(config, "format_version");
     if (!json_is_integer(version) || json_integer_value(version) < 1)
@@ -177,6 +174,7 @@ int ssm_model_build(struct ssm_model **out, const json_t *config, const char *di
 {
     struct ssm_build b = {.file = file, .dir = dir, .err = err, .names = json_object()};
     struct ssm_model *model = calloc(1, sizeof(*model));
+    json_t *translated = NULL;
     int rc = SSM_OK;
     *out = NULL;
     if (!model || !b.names)
@@ -185,10 +183,13 @@ int ssm_model_build(struct ssm_model **out, const json_t *config, const char *di
         atomic_init(&model->references, 1);
     if (!rc && dir)
         rc = ssm_tensors_open(&b.tensors, dir, err);
+    if (!rc && ssm_is_huggingface(config))
+        rc = ssm_huggingface_translate(&b, config, &translated);
     if (!rc)
-        rc = build_model(&b, model, config);
+        rc = build_model(&b, model, translated ? translated : config);
     ssm_tensors_close(b.tensors);
     json_decref(b.names);
+    json_decref(translated);
     if (rc)
         ssm_model_free(model);
     else

@@ -37,6 +37,9 @@ SSM_MUST_CHECK int ssm_tensors_open(struct ssm_tensors **out, const char *dir, s
 void ssm_tensors_close(struct ssm_tensors *set);
 /* NULL when there is none. */
 struct ssm_tensor *ssm_tensors_find(struct ssm_tensors *set, const char *name);
+/* From now on `name` is what `of` is, as a tensor of its own; a tensor that had the name is gone. SSM_TENSOR when there
+ * is no `of`; pointers into the set are stale afterwards. */
+SSM_MUST_CHECK int ssm_tensors_alias(struct ssm_tensors *set, const char *name, const char *of, struct ssm_error *err);
 size_t ssm_tensors_count(const struct ssm_tensors *set);
 struct ssm_tensor *ssm_tensors_at(struct ssm_tensors *set, size_t i);
 /* Widen all elements into out (elements floats). Only F32, F16 and BF16. SSM_NONFINITE when a value is NaN or Inf, and

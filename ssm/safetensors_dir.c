@@ -217,6 +217,30 @@ struct ssm_tensor *ssm_tensors_find(struct ssm_tensors *set, const char *name)
     return set->count ? bsearch(&key, set->tensors, set->count, sizeof(key), compare_names) : NULL;
 }
 
+int ssm_tensors_alias(struct ssm_tensors *set, const char *name, const char *of, struct ssm_error *err)
+{
+    const struct ssm_tensor *original = ssm_tensors_find(set, of);
+    struct ssm_tensor *old = ssm_tensors_find(set, name), alias;
+    if (!original)
+        return ssm_error_set(err, SSM_TENSOR, "tensor '%s', which '%s' stands for, is missing", of, name);
+    alias = *original;
+    if (old) {
+        alias.name = old->name;
+        *old = alias;
+        return SSM_OK;
+    }
+    struct ssm_tensor *grown = realloc(set->tensors, (set->count + 1) * sizeof(*grown));
+    if (grown)
+        set->tensors = grown;
+    alias.name = strdup(name);
+    if (!grown || !alias.name) {
+        free((char *)alias.name);
+        return ssm_error_set(err, SSM_NOMEM, "out of memory");
+    }
+    set->tensors[set->count++] = alias;
+    return ssm_tensors_sort(set, err);
+}
+
 size_t ssm_tensors_count(const struct ssm_tensors *set)
 {
     return set->count;

@@ -2,38 +2,56 @@
  *
  * Layers that look at one frame only, and mean, which looks at all of them through its sum.
  *
- * activation takes each function where it is accurate: gelu as x/2 erfc(-x/sqrt 2), which does not cancel for negative
- * x; softplus(v) = v beyond 20, where exp would only overflow. */
+ * activation takes each function where it is accurate: gelu as x/2 erfc(-x/sqrt 2) and gelu_tanh as x sigmoid(2 ...),
+ * which do not cancel for negative x. All but gelu run in sixteen lanes; what is left at the end is padded to as many,
+ * so that a value's bits do not depend on its place. */
 #include <math.h>
 #include <string.h>
 
 #include "ssm/cpu/ops.h"
+#include "ssm/cpu/vmath.h"
 #include "ssm/layers/params.h"
 
-static float sigmoid(float v)
+static inline v16 relu(v16 v)
 {
-    return 1 / (1 + expf(-v));
+    return v16_max(v16_set(0), v);
 }
 
-static float activate(enum ssm_activation_fn fn, float v)
+/* x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)) */
+static inline v16 gelu_tanh(v16 v)
 {
-    switch (fn) {
-    case SSM_RELU:
-        return v > 0 ? v : 0;
-    case SSM_GELU:
-        return 0.5f * v * erfcf(v * -0.70710678118654752f);
-    case SSM_GELU_TANH:
-        return 0.5f * v * (1 + tanhf(0.79788456080286536f * (v + 0.044715f * v * v * v)));
-    case SSM_SILU:
-        return v / (1 + expf(-v));
-    case SSM_TANH:
-        return tanhf(v);
-    case SSM_SIGMOID:
-        return sigmoid(v);
-    case SSM_SOFTPLUS:
-        return v > 20 ? v : log1pf(expf(v));
+    v16 cube = v16_mul(v16_mul(v, v), v), inner = v16_fma(cube, v16_set(0.044715f), v);
+
+    return v16_div(v, v16_add(v16_set(1), v16_exp(v16_mul(inner, v16_set(-1.5957691216057308f)))));
+}
+
+static inline v16 gelu(v16 v)
+{
+    float lanes[V16];
+
+    v16_store(lanes, v);
+    for (int i = 0; i < V16; i++)
+        lanes[i] = 0.5f * lanes[i] * erfcf(lanes[i] * -0.70710678118654752f);
+    return v16_load(lanes);
+}
+
+/* y = fn(x), or fn(x) * factor, over n values. */
+static inline __attribute__((always_inline)) void map(v16 (*fn)(v16), const float *x, const float *factor, float *y,
+                                                      size_t n)
+{
+    size_t i = 0;
+
+    for (; i + V16 <= n; i += V16)
+        v16_store(y + i, factor ? v16_mul(v16_load(factor + i), fn(v16_load(x + i))) : fn(v16_load(x + i)));
+    if (i < n) {
+        float lanes[V16] = {0}, factors[V16] = {0};
+
+        memcpy(lanes, x + i, (n - i) * sizeof(*x));
+        if (factor)
+            memcpy(factors, factor + i, (n - i) * sizeof(*x));
+        v16_store(lanes, factor ? v16_mul(v16_load(factors), fn(v16_load(lanes))) : fn(v16_load(lanes)));
+        memcpy(y + i, lanes, (n - i) * sizeof(*y));
     }
-    return v;
 }
 
 void SSM_CPU(ssm_cpu_activation)(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y)
@@ -41,18 +59,35 @@ void SSM_CPU(ssm_cpu_activation)(const struct ssm_layer *layer, const struct ssm
     const struct ssm_activation *p = layer->params;
     size_t n = (size_t)tile->frames * layer->out;
 
-    for (size_t i = 0; i < n; i++)
-        y[i] = activate(p->fn, x[i]);
+    switch (p->fn) {
+    case SSM_RELU:
+        map(relu, x, NULL, y, n);
+        break;
+    case SSM_GELU:
+        map(gelu, x, NULL, y, n);
+        break;
+    case SSM_GELU_TANH:
+        map(gelu_tanh, x, NULL, y, n);
+        break;
+    case SSM_SILU:
+        map(v16_silu, x, NULL, y, n);
+        break;
+    case SSM_TANH:
+        map(v16_tanh, x, NULL, y, n);
+        break;
+    case SSM_SIGMOID:
+        map(v16_sigmoid, x, NULL, y, n);
+        break;
+    case SSM_SOFTPLUS:
+        map(v16_softplus, x, NULL, y, n);
+        break;
+    }
 }
 
 void SSM_CPU(ssm_cpu_glu)(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y)
 {
-    for (size_t t = 0; t < tile->frames; t++) {
-        const float *from = x + t * layer->in;
-
-        for (size_t h = 0; h < layer->out; h++)
-            y[t * layer->out + h] = from[h] * sigmoid(from[layer->out + h]);
-    }
+    for (size_t t = 0; t < tile->frames; t++, x += layer->in, y += layer->out)
+        map(v16_sigmoid, x + layer->out, x, y, layer->out);
 }
 
 void SSM_CPU(ssm_cpu_scale)(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y)

@@ -3,7 +3,9 @@
  * Sixteen float32 lanes, the same on every instruction set, and the fused product where the processor has it.
  *
  * Lanes never mix but in v16_sum, which folds 16 -> 8 -> 4 -> 2 -> 1 in that order everywhere: two instruction sets
- * differ only by the rounding that fusing saves. Loads and stores need no alignment.
+ * differ only by the rounding that fusing saves. Loads and stores need no alignment. v16_max and v16_min give b where
+ * either is NaN. v16_power2 reads the low byte of each lane's bits as the exponent of a power of two: 2^(byte - 127),
+ * 0 for byte 0, infinity for byte 255. Functions built on these are in ssm/cpu/vmath.h.
  */
 #ifndef SSM_CPU_VEC_H
 #define SSM_CPU_VEC_H
@@ -40,6 +42,26 @@ static inline v16 v16_mul(v16 a, v16 b)
 static inline v16 v16_add(v16 a, v16 b)
 {
     return _mm512_add_ps(a, b);
+}
+static inline v16 v16_sub(v16 a, v16 b)
+{
+    return _mm512_sub_ps(a, b);
+}
+static inline v16 v16_div(v16 a, v16 b)
+{
+    return _mm512_div_ps(a, b);
+}
+static inline v16 v16_max(v16 a, v16 b)
+{
+    return _mm512_max_ps(a, b);
+}
+static inline v16 v16_min(v16 a, v16 b)
+{
+    return _mm512_min_ps(a, b);
+}
+static inline v16 v16_power2(v16 a)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23));
 }
 /* a*b + c */
 static inline v16 v16_fma(v16 a, v16 b, v16 c)
@@ -81,6 +103,27 @@ static inline v16 v16_add(v16 a, v16 b)
 {
     return (v16){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
 }
+static inline v16 v16_sub(v16 a, v16 b)
+{
+    return (v16){_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
+}
+static inline v16 v16_div(v16 a, v16 b)
+{
+    return (v16){_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
+}
+static inline v16 v16_max(v16 a, v16 b)
+{
+    return (v16){_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
+}
+static inline v16 v16_min(v16 a, v16 b)
+{
+    return (v16){_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
+}
+static inline v16 v16_power2(v16 a)
+{
+    return (v16){_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.lo), 23)),
+                 _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.hi), 23))};
+}
 static inline v16 v16_fma(v16 a, v16 b, v16 c)
 {
     return (v16){_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
@@ -94,6 +137,7 @@ static inline __m256 v16_fold(v16 a)
     return _mm256_add_ps(a.lo, a.hi);
 }
 #else
+#include <stdint.h>
 typedef struct {
     float lane[V16];
 } v16;
@@ -122,6 +166,37 @@ static inline v16 v16_mul(v16 a, v16 b)
 static inline v16 v16_add(v16 a, v16 b)
 {
     V16_EACH(a.lane[i] + b.lane[i]);
+}
+static inline v16 v16_sub(v16 a, v16 b)
+{
+    V16_EACH(a.lane[i] - b.lane[i]);
+}
+static inline v16 v16_div(v16 a, v16 b)
+{
+    V16_EACH(a.lane[i] / b.lane[i]);
+}
+static inline v16 v16_max(v16 a, v16 b)
+{
+    V16_EACH(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]);
+}
+static inline v16 v16_min(v16 a, v16 b)
+{
+    V16_EACH(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]);
+}
+static inline v16 v16_power2(v16 a)
+{
+    union {
+        float value;
+        uint32_t bits;
+    } lane;
+    v16 r;
+
+    for (int i = 0; i < V16; i++) {
+        lane.value = a.lane[i];
+        lane.bits <<= 23;
+        r.lane[i] = lane.value;
+    }
+    return r;
 }
 static inline v16 v16_fma(v16 a, v16 b, v16 c)
 {

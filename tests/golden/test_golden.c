@@ -266,6 +266,9 @@ static void golden__wrong_eps_gelu_or_rule__fails(void **state)
     check_change_shows("s4d-legs", "s4d", "discretization", json_string("bilinear"));
     check_change_shows("s5-zoh", "s5", "discretization", json_string("bilinear"));
     check_change_shows("s5-conj", "s5", "conjugate_symmetry", json_false());
+    check_change_shows("mamba2-groups", "mamba2", "dt_limit", json_pack("[f,n]", 0.0));
+    check_change_shows("mamba2-groups", "mamba2", "norm_before_gate", json_true());
+    check_change_shows("mamba2-signal", "mamba2", "eps", json_real(1e-3));
     check_change_shows("lti-zoh", "lti", "discretization", json_string("bilinear"));
     check_change_shows("hippo-legt", "hippo", "discretization", json_string("zoh"));
     check_change_shows("attention", "attention", "rope_theta", json_real(20000));
