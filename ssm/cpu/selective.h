@@ -9,7 +9,7 @@
 #include "ssm/cpu/vmath.h"
 #include "ssm/layers/selective.h"
 
-static inline void selective_project(const struct ssm_projection *p, const float *x, size_t x_stride, float *y,
+static inline void selective_project(const struct ssm_linear *p, const float *x, size_t x_stride, float *y,
                                      size_t y_stride, uint32_t frames)
 {
     SSM_CPU(ssm_cpu_matrix)(&p->weight, p->bias, false, x, x_stride, y, y_stride, frames);

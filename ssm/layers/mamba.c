@@ -76,13 +76,13 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
 
     if ((status = ssm_selective_size(b, l, past * L + L * p->state,
                                      SSM_TILE_FRAMES * (3 * L + mixed) + (past + SSM_TILE_FRAMES) * L)) ||
-        (status = ssm_projection_take(b, l, "in_proj", both, outside, SSM_BIAS_IF_PRESENT, &p->in_proj)) ||
+        (status = ssm_projection_spread(b, l, "in_proj", both, outside, SSM_BIAS_IF_PRESENT, &p->in_proj)) ||
         (status = ssm_window_take(b, l, inside, &p->window)) ||
-        (status = ssm_projection_take(b, l, "x_proj", selective, inside, SSM_BIAS_NONE, &p->x_proj)) ||
-        (status = ssm_projection_take(b, l, "dt_proj", inside, rank, SSM_BIAS_REQUIRED, &p->dt_proj)) ||
+        (status = ssm_projection_spread(b, l, "x_proj", selective, inside, SSM_BIAS_NONE, &p->x_proj)) ||
+        (status = ssm_projection_spread(b, l, "dt_proj", inside, rank, SSM_BIAS_REQUIRED, &p->dt_proj)) ||
         (status = rates_take(b, l, inner)) || (status = ssm_spread_take(b, l, "D", inside, &p->d)))
         return status;
-    return ssm_projection_take(b, l, "out_proj", outside, inside, SSM_BIAS_IF_PRESENT, &p->out_proj);
+    return ssm_projection_spread(b, l, "out_proj", outside, inside, SSM_BIAS_IF_PRESENT, &p->out_proj);
 }
 
 static void fini(struct ssm_layer *l)

@@ -14,14 +14,14 @@
 #include "ssm/layers/selective.h"
 
 struct ssm_mamba {
-    uint32_t lanes, state, rank;    /* L, N, R */
-    struct ssm_projection in_proj;  /* (2L, dim): x, z */
-    struct ssm_window window;       /* over L */
-    struct ssm_projection x_proj;   /* (R + 2N, L): dt, B, C */
-    struct ssm_projection dt_proj;  /* (L, R) */
-    struct ssm_projection out_proj; /* (dim, L) */
-    float *rate;                    /* (L/16, N, 16): -exp(A_log) log2(e) */
-    float *d;                       /* (L) */
+    uint32_t lanes, state, rank; /* L, N, R */
+    struct ssm_linear in_proj;   /* (2L, dim): x, z */
+    struct ssm_window window;    /* over L */
+    struct ssm_linear x_proj;    /* (R + 2N, L): dt, B, C */
+    struct ssm_linear dt_proj;   /* (L, R) */
+    struct ssm_linear out_proj;  /* (dim, L) */
+    float *rate;                 /* (L/16, N, 16): -exp(A_log) log2(e) */
+    float *d;                    /* (L) */
 };
 
 #endif

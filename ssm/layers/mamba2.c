@@ -138,11 +138,11 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
     const struct ssm_spread mixed[] = {inside[0], {2 * p->groups, p->state, p->state_lanes}, {0}};
     const struct ssm_spread all[] = {inside[0], mixed[0], mixed[1], heads[0], {0}};
 
-    if ((status = ssm_projection_take(b, l, "in_proj", all, outside, SSM_BIAS_IF_PRESENT, &p->in_proj)) ||
+    if ((status = ssm_projection_spread(b, l, "in_proj", all, outside, SSM_BIAS_IF_PRESENT, &p->in_proj)) ||
         (status = ssm_window_take(b, l, mixed, &p->window)) || (status = heads_take(b, l, heads)) ||
         (p->rms_norm && (status = ssm_spread_take(b, l, "norm.weight", inside, &p->norm))))
         return status;
-    return ssm_projection_take(b, l, "out_proj", outside, inside, SSM_BIAS_IF_PRESENT, &p->out_proj);
+    return ssm_projection_spread(b, l, "out_proj", outside, inside, SSM_BIAS_IF_PRESENT, &p->out_proj);
 }
 
 static void fini(struct ssm_layer *l)

@@ -22,13 +22,13 @@ struct ssm_mamba2 {
     uint32_t inner_lanes, dt_lanes, lanes; /* H P16, H16, and all lanes of a projected frame */
     bool rms_norm, norm_before_gate;
     float eps;
-    float dt_min, dt_max;           /* dt_max may be infinite */
-    struct ssm_projection in_proj;  /* (lanes, dim); the bias of dt holds dt_bias */
-    struct ssm_window window;       /* over x, B, C */
-    struct ssm_projection out_proj; /* (dim, H P16) */
-    float *rate;                    /* (H16): -exp(A_log) log2(e) */
-    float *d;                       /* (H) */
-    float *norm;                    /* (H, P16); NULL without rms_norm */
+    float dt_min, dt_max;       /* dt_max may be infinite */
+    struct ssm_linear in_proj;  /* (lanes, dim); the bias of dt holds dt_bias */
+    struct ssm_window window;   /* over x, B, C */
+    struct ssm_linear out_proj; /* (dim, H P16) */
+    float *rate;                /* (H16): -exp(A_log) log2(e) */
+    float *d;                   /* (H) */
+    float *norm;                /* (H, P16); NULL without rms_norm */
 };
 
 #endif

@@ -101,9 +101,9 @@ static int weight_pack(const float *stored, const struct ssm_spread *out, const 
     return status;
 }
 
-int ssm_projection_take(struct ssm_build *b, const struct ssm_layer *l, const char *prefix,
-                        const struct ssm_spread *out, const struct ssm_spread *in, enum ssm_bias bias,
-                        struct ssm_projection *p)
+int ssm_projection_spread(struct ssm_build *b, const struct ssm_layer *l, const char *prefix,
+                          const struct ssm_spread *out, const struct ssm_spread *in, enum ssm_bias bias,
+                          struct ssm_linear *p)
 {
     char suffix[32];
     float *stored = NULL;
@@ -116,12 +116,6 @@ int ssm_projection_take(struct ssm_build *b, const struct ssm_layer *l, const ch
     free(stored);
     snprintf(suffix, sizeof(suffix), "%s.bias", prefix);
     return status ? status : bias_take(b, l, suffix, out, bias, &p->bias);
-}
-
-void ssm_projection_fini(struct ssm_projection *p)
-{
-    ssm_matrix_fini(&p->weight);
-    free(p->bias);
 }
 
 int ssm_window_take(struct ssm_build *b, const struct ssm_layer *l, const struct ssm_spread *spread,

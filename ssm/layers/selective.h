@@ -12,7 +12,7 @@
 #ifndef SSM_LAYERS_SELECTIVE_H
 #define SSM_LAYERS_SELECTIVE_H
 
-#include "ssm/layers/params.h"
+#include "ssm/layers/projection.h"
 
 #define SSM_SELECTIVE_STATE_MAX   4096u      /* N */
 #define SSM_SELECTIVE_CONV_MAX    1024u      /* K */
@@ -24,10 +24,6 @@ struct ssm_spread {
     uint32_t count, length, lanes;
 };
 
-struct ssm_projection {
-    struct ssm_matrix weight; /* (L out, L in) */
-    float *bias;              /* (L out+16), zeros without bias */
-};
 enum ssm_bias { SSM_BIAS_NONE, SSM_BIAS_IF_PRESENT, SSM_BIAS_REQUIRED };
 
 /* y = silu(bias + sum over k of taps[k] x[t-(K-1)+k]), depthwise. State: the last K-1 frames, oldest first, (K-1, L).
@@ -50,11 +46,10 @@ int ssm_selective_inner(struct ssm_build *b, const struct ssm_layer *l, const js
 /* A vector "<layer>.<suffix>" over lanes, (L+16). */
 int ssm_spread_take(struct ssm_build *b, const struct ssm_layer *l, const char *suffix, const struct ssm_spread *spread,
                     float **out);
-/* "<layer>.<prefix>.weight" (out, in) and "<layer>.<prefix>.bias" (out). */
-int ssm_projection_take(struct ssm_build *b, const struct ssm_layer *l, const char *prefix,
-                        const struct ssm_spread *out, const struct ssm_spread *in, enum ssm_bias bias,
-                        struct ssm_projection *p);
-void ssm_projection_fini(struct ssm_projection *p);
+/* ssm_projection_take over lanes: "<layer>.<prefix>.weight" (out, in) and "<layer>.<prefix>.bias" (out). */
+int ssm_projection_spread(struct ssm_build *b, const struct ssm_layer *l, const char *prefix,
+                          const struct ssm_spread *out, const struct ssm_spread *in, enum ssm_bias bias,
+                          struct ssm_linear *p);
 /* "<layer>.conv1d.weight" (channels, 1, kernel), and "<layer>.conv1d.bias" if present; w->kernel is set. */
 int ssm_window_take(struct ssm_build *b, const struct ssm_layer *l, const struct ssm_spread *spread,
                     struct ssm_window *w);
