@@ -264,7 +264,7 @@ static void part_open(struct part *p, struct wire **conns, uint32_t conns_n, uin
 
     p->of = &golden[making_number(seed, (uint32_t)golden_n)];
     p->w = conns[making_number(seed, conns_n)];
-    p->frames = 1 + making_number(seed, FRAMES_MAX);
+    p->frames = 1 + making_number(seed, p->of->frames < FRAMES_MAX ? p->of->frames : FRAMES_MAX);
     from = making_number(seed, p->of->frames - p->frames + 1);
     p->in = (const char *)p->of->in + (size_t)from * p->of->in_channels * 4;
     snprintf(id, sizeof(id), "part-%u", number);
