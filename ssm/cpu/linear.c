@@ -14,6 +14,8 @@
 
 #if defined(__AVX512F__)
 #define ROWS 8 /* accumulators: 8 rows x 2 panels of the 32 registers */
+#elif defined(__AVX2__) && defined(__FMA__)
+#define ROWS 3 /* 3 rows x 2 panels are 12 of the 16 registers of eight lanes; with 4 the sums live in memory */
 #else
 #define ROWS 4
 #endif

@@ -10,7 +10,9 @@
  *
  * SHAPES   scratch: xz (frames, 2L), mixed (frames, R+2N), dt (frames, L), and the line of the convolution.
  * BITS     each y sums over n in index order; nothing depends on the number of frames or on the other rows.
- * COST     of the recurrence, 2*L*N exponentials' worth: about 22*L*N flops per frame.
+ * COST     of the recurrence, 5*L*N flops and L*N exponentials of some 17 per frame.
+ * ERROR    4e-6 of the largest output over memories of thousands of frames at a steady dt, where decays rounded to
+ *          float32 would give 4e-5 (tests/ssm/test_selective.c).
  * SOURCE   Gu and Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces". */
 #include "ssm/cpu/selective.h"
 #include "ssm/layers/mamba.h"

@@ -12,7 +12,7 @@
  *          start: (out padded to 16), or NULL for zeros; with `add`, y's own values instead (start is ignored).
  * ALIASING y overlaps neither x nor start.
  * BITS     each y[r][o] depends on row r alone: the same bits for any number of rows, in any tile, on any thread.
- * COST     2*rows*in*out flops; weights are read once per 4 to 8 rows.
+ * COST     2*rows*in*out flops; weights are read once per 3 to 8 rows.
  * ERROR    |y - exact| <= (in+1) * eps * sum |w||x|. */
 void SSM_CPU(ssm_cpu_matrix)(const struct ssm_matrix *w, const float *start, bool add, const float *x, size_t x_stride,
                              float *y, size_t y_stride, uint32_t rows);
