@@ -11,14 +11,14 @@
  * SHAPES   x, y (frames, dim); q (frames, Q, D); k, v (frames, K, D).
  * BITS     sums run over D in 16 lanes and over the kept frames from oldest to newest, sums of weights in 16 lanes: they
  *          depend on nothing but n, which t alone decides. The scan steps: every frame sees another cache.
- * COST     per frame 4*dim*(Q+K)*D flops for the projections, n*(4*Q + 3*K)*D and n*Q of expf for the rest; all of the
+ * COST     per frame 4*dim*(Q+K)*D flops for the projections, n*(4*Q + 3*K)*D and n*Q exponentials for the rest; all of the
  *          kept 2*n*K*D floats are read.
  * ERROR    of a score, (D+4) * eps * |q||k| / sqrt(D) more than of q and k; weights are at most 1. */
 #include <math.h>
 #include <string.h>
 
 #include "ssm/cpu/matrix.h"
-#include "ssm/cpu/vec.h"
+#include "ssm/cpu/vmath.h"
 #include "ssm/layers/attention.h"
 
 /* One stream's cache at one frame, as one key head sees it. */
@@ -103,7 +103,7 @@ static void keys_score(const struct ssm_attention *p, const struct work *w, cons
     }
 }
 
-/* The softmax of n scores in place, with zeros to the end of the last vector. */
+/* The softmax of n scores in place; room to the end of the last vector. */
 static void weights_make(float *score, uint32_t n)
 {
     float most = score[0], scale;
@@ -111,12 +111,14 @@ static void weights_make(float *score, uint32_t n)
 
     for (uint32_t j = 1; j < n; j++)
         most = score[j] > most ? score[j] : most;
-    for (uint32_t j = 0; j < n; j++)
-        score[j] = expf(score[j] - most);
     for (uint32_t j = n; j < SSM_PAD16(n); j++)
-        score[j] = 0;
-    for (uint32_t j = 0; j < n; j += V16)
-        sum = v16_add(sum, v16_load(score + j));
+        score[j] = -INFINITY; /* weighs nothing */
+    for (uint32_t j = 0; j < n; j += V16) {
+        v16 weight = v16_exp(v16_sub(v16_load(score + j), v16_set(most)));
+
+        v16_store(score + j, weight);
+        sum = v16_add(sum, weight);
+    }
     scale = 1 / v16_sum(sum);
     for (uint32_t j = 0; j < n; j++)
         score[j] *= scale;

@@ -6,8 +6,6 @@
  * stream's results would depend on who shares its batch. Here one output is one chain of fused products in index order,
  * whatever is computed beside it; speed comes from 16 outputs in a vector and several rows sharing each load of
  * weights. */
-#include <string.h>
-
 #include "ssm/cpu/matrix.h"
 #include "ssm/cpu/vec.h"
 #include "ssm/layers/params.h"
@@ -22,26 +20,9 @@
 
 static inline v16 panel_start(const float *start, bool add, const float *y, uint32_t left)
 {
-    float lanes[V16] = {0};
-
-    if (!add)
-        return start ? v16_load(start) : v16_set(0);
-    if (left >= V16)
-        return v16_load(y);
-    memcpy(lanes, y, left * sizeof(*y));
-    return v16_load(lanes);
-}
-
-static inline void panel_store(float *y, v16 a, uint32_t left)
-{
-    float lanes[V16];
-
-    if (left >= V16) {
-        v16_store(y, a);
-        return;
-    }
-    v16_store(lanes, a);
-    memcpy(y, lanes, left * sizeof(*y));
+    if (add)
+        return v16_load_first(y, left);
+    return start ? v16_load(start) : v16_set(0);
 }
 
 /* `rows` rows (a constant after inlining) through `panels` neighbouring panels (1 or 2). */
@@ -72,9 +53,9 @@ static inline __attribute__((always_inline)) void tile_product(const struct ssm_
         }
     }
     for (int r = 0; r < rows; r++) {
-        panel_store(y + r * y_stride + o, a[r], left);
+        v16_store_first(y + r * y_stride + o, a[r], left);
         if (panels == 2)
-            panel_store(y + r * y_stride + o + V16, b[r], left - V16);
+            v16_store_first(y + r * y_stride + o + V16, b[r], left - V16);
     }
 }
 

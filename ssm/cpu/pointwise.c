@@ -39,18 +39,10 @@ static inline v16 gelu(v16 v)
 static inline __attribute__((always_inline)) void map(v16 (*fn)(v16), const float *x, const float *factor, float *y,
                                                       size_t n)
 {
-    size_t i = 0;
+    for (size_t i = 0; i < n; i += V16) {
+        v16 value = fn(v16_load_first(x + i, n - i));
 
-    for (; i + V16 <= n; i += V16)
-        v16_store(y + i, factor ? v16_mul(v16_load(factor + i), fn(v16_load(x + i))) : fn(v16_load(x + i)));
-    if (i < n) {
-        float lanes[V16] = {0}, factors[V16] = {0};
-
-        memcpy(lanes, x + i, (n - i) * sizeof(*x));
-        if (factor)
-            memcpy(factors, factor + i, (n - i) * sizeof(*x));
-        v16_store(lanes, factor ? v16_mul(v16_load(factors), fn(v16_load(lanes))) : fn(v16_load(lanes)));
-        memcpy(y + i, lanes, (n - i) * sizeof(*y));
+        v16_store_first(y + i, factor ? v16_mul(v16_load_first(factor + i, n - i), value) : value, n - i);
     }
 }
 

@@ -10,50 +10,58 @@
  * SHAPES   x (frames, in), y (frames, H); state h (H), for lstm then c (H).
  * BITS     both products give each row its own bits whatever is beside it, and a cell sees one row: the same at any
  *          chunking and in any company. The scan steps them: there is no other form.
- * COST     2*G*H*(in + H) flops per frame, and G*H of expf or tanhf. */
-#include <math.h>
+ * COST     2*G*H*(in + H) flops per frame, and G*H exponentials. */
 #include <string.h>
 
 #include "ssm/cpu/matrix.h"
-#include "ssm/cpu/vec.h"
+#include "ssm/cpu/vmath.h"
 #include "ssm/layers/recurrent.h"
 
-/* One frame of one row: gates a, b (G,H), state in place, h into y. */
+/* One frame of one row: gates a, b (G,H), state in place, h into y; 16 of H at a time, what is left padded to as many. */
 typedef void cell_fn(const float *a, const float *b, float *state, float *y, size_t H);
 
-static inline float sigmoid(float v)
+/* a + b of the gate's units from i on. */
+static inline v16 gate(const float *a, const float *b, size_t g, size_t i, size_t H)
 {
-    return 1 / (1 + expf(-v));
+    return v16_add(v16_load_first(a + g * H + i, H - i), v16_load_first(b + g * H + i, H - i));
+}
+
+static inline void output(float *state, float *y, size_t i, size_t H, v16 h)
+{
+    v16_store_first(state + i, h, H - i);
+    v16_store_first(y + i, h, H - i);
 }
 
 static void rnn_cell(const float *a, const float *b, float *state, float *y, size_t H)
 {
-    for (size_t i = 0; i < H; i++)
-        y[i] = state[i] = tanhf(a[i] + b[i]);
+    for (size_t i = 0; i < H; i += V16)
+        output(state, y, i, H, v16_tanh(gate(a, b, 0, i, H)));
 }
 
 /* r, z, n; the reset gate stands before the recurrent part of n, its bias included. */
 static void gru_cell(const float *a, const float *b, float *state, float *y, size_t H)
 {
-    for (size_t i = 0; i < H; i++) {
-        float r = sigmoid(a[i] + b[i]), z = sigmoid(a[H + i] + b[H + i]);
-        float n = tanhf(SSM_FMAF(r, b[2 * H + i], a[2 * H + i]));
+    for (size_t i = 0; i < H; i += V16) {
+        v16 r = v16_sigmoid(gate(a, b, 0, i, H)), z = v16_sigmoid(gate(a, b, 1, i, H));
+        v16 a_n = v16_load_first(a + 2 * H + i, H - i), b_n = v16_load_first(b + 2 * H + i, H - i);
+        v16 n = v16_tanh(v16_fma(r, b_n, a_n)), h = v16_load_first(state + i, H - i);
 
-        y[i] = state[i] = SSM_FMAF(z, state[i] - n, n); /* (1 - z) n + z h */
+        output(state, y, i, H, v16_fma(z, v16_sub(h, n), n)); /* (1 - z) n + z h */
     }
 }
 
 /* i, f, g, o */
 static void lstm_cell(const float *a, const float *b, float *state, float *y, size_t H)
 {
-    float *c = state + H;
+    float *cell = state + H;
 
-    for (size_t i = 0; i < H; i++) {
-        float input = sigmoid(a[i] + b[i]), forget = sigmoid(a[H + i] + b[H + i]);
-        float candidate = tanhf(a[2 * H + i] + b[2 * H + i]), output = sigmoid(a[3 * H + i] + b[3 * H + i]);
+    for (size_t i = 0; i < H; i += V16) {
+        v16 in = v16_sigmoid(gate(a, b, 0, i, H)), forget = v16_sigmoid(gate(a, b, 1, i, H));
+        v16 candidate = v16_tanh(gate(a, b, 2, i, H)), out = v16_sigmoid(gate(a, b, 3, i, H));
+        v16 c = v16_fma(forget, v16_load_first(cell + i, H - i), v16_mul(in, candidate));
 
-        c[i] = SSM_FMAF(forget, c[i], input * candidate);
-        y[i] = state[i] = output * tanhf(c[i]);
+        v16_store_first(cell + i, c, H - i);
+        output(state, y, i, H, v16_mul(out, v16_tanh(c)));
     }
 }
 

@@ -10,6 +10,8 @@
 #ifndef SSM_CPU_VEC_H
 #define SSM_CPU_VEC_H
 
+#include <string.h>
+
 #if defined(__FMA__)
 #define SSM_FMAF(a, b, c) __builtin_fmaf((a), (b), (c)) /* a*b + c, float32 */
 #define SSM_FMA(a, b, c)  __builtin_fma((a), (b), (c))  /* a*b + c, float64 */
@@ -207,6 +209,28 @@ static inline v16 v16_fnma(v16 a, v16 b, v16 c)
     V16_EACH(c.lane[i] - a.lane[i] * b.lane[i]);
 }
 #endif
+
+/* The first n lanes, zeros behind them; all of them when n is at least 16. Store leaves what lies behind alone. */
+static inline v16 v16_load_first(const float *p, size_t n)
+{
+    float lanes[V16] = {0};
+
+    if (n >= V16)
+        return v16_load(p);
+    memcpy(lanes, p, n * sizeof(*p));
+    return v16_load(lanes);
+}
+static inline void v16_store_first(float *p, v16 a, size_t n)
+{
+    float lanes[V16];
+
+    if (n >= V16) {
+        v16_store(p, a);
+        return;
+    }
+    v16_store(lanes, a);
+    memcpy(p, lanes, n * sizeof(*p));
+}
 
 /* The sum of the lanes, folded in halves. */
 static inline float v16_sum(v16 a)
