@@ -2,9 +2,9 @@
  *
  * Layers that look at one frame only, and mean, which looks at all of them through its sum.
  *
- * activation takes each function where it is accurate: gelu as x/2 erfc(-x/sqrt 2) and gelu_tanh as x sigmoid(2 ...),
- * which do not cancel for negative x. All but gelu run in sixteen lanes; what is left at the end is padded to as many,
- * so that a value's bits do not depend on its place. */
+ * activation takes each function where it is accurate: gelu by erfc and gelu_tanh as x sigmoid(2 ...), which do not
+ * cancel for negative x. All run in sixteen lanes; what is left at the end is padded to as many, so that a value's bits
+ * do not depend on its place. */
 #include <math.h>
 #include <string.h>
 
@@ -23,16 +23,6 @@ static inline v16 gelu_tanh(v16 v)
     v16 cube = v16_mul(v16_mul(v, v), v), inner = v16_fma(cube, v16_set(0.044715f), v);
 
     return v16_div(v, v16_add(v16_set(1), v16_exp(v16_mul(inner, v16_set(-1.5957691216057308f)))));
-}
-
-static inline v16 gelu(v16 v)
-{
-    float lanes[V16];
-
-    v16_store(lanes, v);
-    for (int i = 0; i < V16; i++)
-        lanes[i] = 0.5f * lanes[i] * erfcf(lanes[i] * -0.70710678118654752f);
-    return v16_load(lanes);
 }
 
 /* y = fn(x), or fn(x) * factor, over n values. */
@@ -56,7 +46,7 @@ void SSM_CPU(ssm_cpu_activation)(const struct ssm_layer *layer, const struct ssm
         map(relu, x, NULL, y, n);
         break;
     case SSM_GELU:
-        map(gelu, x, NULL, y, n);
+        map(v16_gelu, x, NULL, y, n);
         break;
     case SSM_GELU_TANH:
         map(gelu_tanh, x, NULL, y, n);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Exponentials in sixteen lanes: exp, 2^x - 1, and on them sigmoid, silu, softplus and tanh.
+ * Exponentials in sixteen lanes: exp, 2^x - 1, and on them sigmoid, silu, softplus, tanh and gelu.
  *
  * Written once on the primitives of vec.h, for libm has no vector form whose bits are the same in every lane and on
  * every call: a channel's bits must not depend on which lane it falls into.
@@ -11,7 +11,7 @@
  * become an exponent. Q and the series below are least-maximum fits in float64, their coefficients rounded once.
  *
  * ERROR    in units of 2^-24 of the result, over all that is not below the normal range: sigmoid and silu 3 (and so
- *          exp, which they are for large negative v), softplus 4, tanh 5; tests/ssm/test_vmath.c holds them on every
+ *          exp, which they are for large negative v), softplus 4, tanh 5, gelu 8; tests/ssm/test_vmath.c holds them on every
  *          instruction set. exp is 0 below -87.7 and infinite above 88.4; softplus(v) is v above 20; no finite x gives
  *          NaN, and NaN stays NaN. A result below the normal range is 0 (flush to zero).
  */
@@ -47,17 +47,23 @@ static inline v16 v16_exp2m1(v16 x)
     return v16_fma(power, v16_exp2m1_fraction(x), v16_sub(power, v16_set(1)));
 }
 
-/* ln 2 in two parts, the first of 16 bits, so that its product with k is exact. */
-static inline v16 v16_exp(v16 x)
+/* exp(x + rest), |rest| small: for an x whose rounding would show. ln 2 is in two parts, the first of 16 bits, so that
+ * its product with k is exact. */
+static inline v16 v16_exp_rest(v16 x, v16 rest)
 {
     v16 whole, k;
 
     x = v16_min(v16_set(88.8f), v16_max(v16_set(-88.1f), x));
     whole = v16_fma(x, v16_set(0x1.715476p0f), v16_set(V16_WHOLE));
     k = v16_sub(whole, v16_set(V16_WHOLE));
-    x = v16_fnma(k, v16_set(0x1.7f7d1cp-20f), v16_fnma(k, v16_set(0x1.62e4p-1f), x));
+    x = v16_add(rest, v16_fnma(k, v16_set(0x1.7f7d1cp-20f), v16_fnma(k, v16_set(0x1.62e4p-1f), x)));
     x = v16_exp2m1_fraction(v16_mul(x, v16_set(0x1.715476p0f)));
     return v16_mul(v16_add(v16_set(1), x), v16_power2(whole));
+}
+
+static inline v16 v16_exp(v16 x)
+{
+    return v16_exp_rest(x, v16_set(0));
 }
 
 static inline v16 v16_sigmoid(v16 v)
@@ -89,6 +95,28 @@ static inline v16 v16_tanh(v16 v)
     v16 size = v16_div(w, v16_sub(v16_set(-2), w));
 
     return v16_max(v16_sub(v16_set(0), size), v16_min(size, v));
+}
+
+/* The erf form: max(v, 0) - a/2 erfc(z), a = |v|, z = a/sqrt 2, and erfc(z) = exp(-z^2) t Q(t), t = 2 / (2 + z), Q of
+ * degree 8. z^2 is worked out in two parts, the square of a's first 11 bits, which is exact, and the rest. Beyond 14
+ * nothing is left of erfc. */
+static inline v16 v16_gelu(v16 v)
+{
+    v16 minus = v16_sub(v16_set(0), v), a = v16_min(v16_set(14), v16_max(minus, v));
+    v16 first = v16_sub(v16_add(a, v16_set(0x1.8p16f)), v16_set(0x1.8p16f));
+    v16 rest = v16_mul(v16_sub(a, first), v16_mul(v16_set(-0.5f), v16_add(a, first)));
+    v16 power = v16_exp_rest(v16_mul(v16_set(-0.5f), v16_mul(first, first)), rest);
+    v16 t = v16_div(v16_set(2), v16_fma(a, v16_set(0x1.6a09e6p-1f), v16_set(2)));
+    v16 q = v16_fma(t, v16_set(-0x1.e27f5ap-5f), v16_set(0x1.2320a8p-2f));
+
+    q = v16_fma(t, q, v16_set(-0x1.f36ceep-2f));
+    q = v16_fma(t, q, v16_set(0x1.1e7d5p-2f));
+    q = v16_fma(t, q, v16_set(-0x1.d2508p-6f));
+    q = v16_fma(t, q, v16_set(0x1.a1287ap-3f));
+    q = v16_fma(t, q, v16_set(0x1.f144c4p-3f));
+    q = v16_fma(t, q, v16_set(0x1.2132bap-2f));
+    q = v16_fma(t, q, v16_set(0x1.20da9p-2f));
+    return v16_fnma(v16_mul(v16_mul(v16_set(0.5f), a), t), v16_mul(q, power), v16_max(v16_set(0), v));
 }
 
 #endif

@@ -35,6 +35,11 @@ static double softplus(double v)
     return v > 0 ? v + log1p(exp(-v)) : log1p(exp(v));
 }
 
+static double gelu(double v)
+{
+    return 0.5 * v * erfc(-v / sqrt(2));
+}
+
 static double gelu_tanh(double v)
 {
     return v / (1 + exp(-2 * sqrt(2 / 3.14159265358979323846) * (v + 0.044715 * v * v * v)));
@@ -50,6 +55,7 @@ static const struct sweep {
               {"silu", silu, 3, -88},
               {"softplus", softplus, 4, -86.6},
               {"tanh", tanh, 5, -1e30},
+              {"gelu", gelu, 8, -12.5},
               {"gelu_tanh", gelu_tanh, 10, -2}};
 
 static void run(const char *fn, const char *isa, uint32_t channels, uint32_t frames, const float *x, float *y)
@@ -139,6 +145,9 @@ static void vmath__at_the_ends__saturates_without_nan(void **state)
         run("tanh", running_isas[k], ENDS, 1, ends, y);
         for (int i = 0; i < ENDS; i++)
             assert_true(y[i] == (ends[i] < 0 ? -1 : 1));
+        run("gelu", running_isas[k], ENDS, 1, ends, y);
+        for (int i = 0; i < ENDS; i++)
+            assert_true(y[i] == (ends[i] < 0 ? 0 : ends[i]));
         run("gelu_tanh", running_isas[k], ENDS, 1, ends, y);
         for (int i = 0; i < ENDS; i++)
             assert_true(y[i] == (ends[i] < 0 ? 0 : ends[i]));
