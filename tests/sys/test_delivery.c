@@ -3,8 +3,7 @@
  * Results on their way: credit, full rings, windows, readers that keep up and readers that do not, and the tap. The
  * model is y = 2 x, so that every result says which frame it is of.
  */
-#include "tests/sys/daemon.h"
-#include "tests/sys/reference.h"
+#include "tests/sys/serving.h"
 #include "tests/sys/wire.h"
 #include "tests/ssm/making.h"
 
@@ -18,24 +17,6 @@
 #include <zmq.h>
 
 #define PIECE 500 /* frames of one push */
-
-static struct models_dir models;
-
-static struct sys_daemon *daemon_start(const char *lines)
-{
-    struct sys_daemon *d;
-    char all[512];
-
-    snprintf(all, sizeof(all), "models = %s\n%s", models.path, lines);
-    assert_int_equal(sys_daemon_start(&d, all), 0);
-    return d;
-}
-
-static void daemon_stop(struct sys_daemon *d)
-{
-    assert_int_equal(sys_daemon_stop(d, WIRE_MS), 0);
-    sys_daemon_free(d);
-}
 
 static float sample_at(uint64_t frame)
 {
@@ -70,7 +51,7 @@ static void numbers_check(const struct wire_stream *s, uint64_t at, uint64_t ind
 
 static void credit__of_random_bytes__is_used_to_the_last_whole_frame_and_no_further(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS | WIRE_NO_CREDIT);
     uint32_t seed = 21;
@@ -89,12 +70,12 @@ static void credit__of_random_bytes__is_used_to_the_last_whole_frame_and_no_furt
     }
     numbers_check(s, 0, 0, 3000);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void ring__full__stops_that_stream_until_credit_and_no_other(void **state)
 {
-    struct sys_daemon *d = daemon_start("result_ring = 4K\n");
+    struct sys_daemon *d = serving_start("result_ring = 4K\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *other = wire_new(sys_daemon_endpoint(d), "other");
     struct wire_stream *full = wire_open(w, "full", "twice", WIRE_RESULTS | WIRE_NO_CREDIT);
     struct wire_stream *near = wire_open(w, "near", "twice", WIRE_RESULTS);
@@ -123,12 +104,12 @@ static void ring__full__stops_that_stream_until_credit_and_no_other(void **state
     numbers_check(full, 0, 0, 5000);
     wire_free(w);
     wire_free(other);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void ring__full_of_times__stops_and_goes_on_without_loss(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS | WIRE_NO_CREDIT);
     enum { ALL = 20000, MANY = 100 };
@@ -160,12 +141,12 @@ static void ring__full_of_times__stops_and_goes_on_without_loss(void **state)
         assert_true(s->times[i] == -1000000 * (int64_t)i);
     assert_int_equal(w->refusals_n, 0);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void times__of_some_chunks__are_echoed_with_their_results_and_no_others(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS);
     int64_t want[20000];
@@ -189,12 +170,12 @@ static void times__of_some_chunks__are_echoed_with_their_results_and_no_others(v
     numbers_check(s, 0, 0, s->sent);
     assert_memory_equal(s->times, want, s->sent * sizeof(*want));
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void windows__overrun__refuse_once_and_take_the_frames_later(void **state)
 {
-    struct sys_daemon *d = daemon_start("result_ring = 4K\nstream_window = 8K\nconnection_window = 12K\n");
+    struct sys_daemon *d = serving_start("result_ring = 4K\nstream_window = 8K\nconnection_window = 12K\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *one = wire_open(w, "one", "twice", WIRE_RESULTS | WIRE_NO_CREDIT);
     struct wire_stream *two = wire_open(w, "two", "twice", WIRE_RESULTS | WIRE_NO_CREDIT);
@@ -223,14 +204,14 @@ static void windows__overrun__refuse_once_and_take_the_frames_later(void **state
     numbers_check(one, 0, 0, taken + 500);
     assert_int_equal(wire_refusals(w, SSMD__CODE__GAP), 0);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 /* ---- readers ----------------------------------------------------------------------------------------------------- */
 
 static void reader__of_an_id__gets_every_result_and_the_end(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *reader = wire_new(sys_daemon_endpoint(d), "reader");
     struct wire_stream *s = wire_open(w, "s", "twice", 0), *view;
     uint64_t from = 700;
@@ -250,12 +231,12 @@ static void reader__of_an_id__gets_every_result_and_the_end(void **state)
     WIRE_UNTIL(reader, wire_counter(reader, "streams") == 0);
     wire_free(reader);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void reader__of_a_prefix__gets_streams_that_are_opened_later_and_no_others(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *reader = wire_new(sys_daemon_endpoint(d), "reader");
     struct wire_stream *s[8];
     char id[32];
@@ -290,12 +271,12 @@ static void reader__of_a_prefix__gets_streams_that_are_opened_later_and_no_other
     }
     wire_free(reader);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void reader__overrun__is_told_what_it_lost_and_never_stops_the_writer(void **state)
 {
-    struct sys_daemon *d = daemon_start("result_ring = 4K\n");
+    struct sys_daemon *d = serving_start("result_ring = 4K\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *reader = wire_new(sys_daemon_endpoint(d), "reader");
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS), *view;
 
@@ -320,12 +301,12 @@ static void reader__overrun__is_told_what_it_lost_and_never_stops_the_writer(voi
     numbers_check(view, view->results - 100, 10000, 100);
     wire_free(reader);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void reader__of_a_stream_that_is_reset__begins_again_in_the_new_epoch(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *reader = wire_new(sys_daemon_endpoint(d), "reader");
     struct wire *thief = wire_new(sys_daemon_endpoint(d), "thief");
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS), *view, *stolen;
@@ -346,7 +327,7 @@ static void reader__of_a_stream_that_is_reset__begins_again_in_the_new_epoch(voi
     wire_free(thief);
     wire_free(reader);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 /* ---- the tap ----------------------------------------------------------------------------------------------------- */
@@ -450,7 +431,7 @@ static void tap_event(struct tap *t, const char *id, int kind)
 
 static void tap__subscribed_to_an_id_or_a_prefix__publishes_its_results_and_events(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct tap exact = tap_open(d, "ab", 3, 0), prefix = tap_open(d, "ab", 2, 0);
     struct wire_stream *longer = wire_open(w, "abc", "twice", 0), *s = wire_open(w, "ab", "twice", 0);
@@ -476,12 +457,12 @@ static void tap__subscribed_to_an_id_or_a_prefix__publishes_its_results_and_even
     tap_close(&exact);
     tap_close(&prefix);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void tap__watched_by_one_who_never_reads__harms_nobody(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct tap deaf = tap_open(d, "", 0, 1), awake;
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS);
@@ -502,21 +483,7 @@ static void tap__watched_by_one_who_never_reads__harms_nobody(void **state)
     tap_close(&awake);
     tap_close(&deaf);
     wire_free(w);
-    daemon_stop(d);
-}
-
-static int group_open(void **state)
-{
-    (void)state;
-    models_dir_init(&models);
-    return 0;
-}
-
-static int group_close(void **state)
-{
-    (void)state;
-    models_dir_fini(&models);
-    return 0;
+    serving_stop(d);
 }
 
 int main(void)
@@ -535,5 +502,5 @@ int main(void)
         cmocka_unit_test(tap__watched_by_one_who_never_reads__harms_nobody),
     };
 
-    return cmocka_run_group_tests_name("delivery", tests, group_open, group_close);
+    return cmocka_run_group_tests_name("delivery", tests, serving_group_open, serving_group_close);
 }
