@@ -330,6 +330,71 @@ static void reader__of_a_stream_that_is_reset__begins_again_in_the_new_epoch(voi
     serving_stop(d);
 }
 
+/* Asks and does not read, until the daemon finds the queue of this connection full. `other` looks at its counters. */
+static void queue_fill(struct wire *slow, struct wire *other)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Stats stats = SSMD__STATS__INIT;
+    unsigned char bytes[16];
+    size_t size;
+
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_STATS;
+    message.stats = &stats;
+    do {
+        for (int i = 0; i < 20; i++) {
+            message.request_id = ++slow->request;
+            size = proto_size(&message.base);
+            assert_true(size <= sizeof(bytes));
+            proto_encode(&message.base, bytes);
+            wire_send_parts(slow, 1, (const void *const[]){bytes}, &size);
+        }
+    } while (wire_counter(other, "connections_blocked") == 0);
+}
+
+static const struct wire_event *event_of(const struct wire *w, int kind, size_t which)
+{
+    for (size_t i = 0; i < w->events_n; i++)
+        if (w->events[i].kind == kind && which-- == 0)
+            return &w->events[i];
+    return NULL;
+}
+
+static void reader__blocked_while_the_stream_is_reset_twice__is_told_of_both_losses(void **state)
+{
+    struct sys_daemon *d = serving_start("");
+    struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *reader = wire_slow(sys_daemon_endpoint(d), "reader");
+    struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS), *view;
+    const struct wire_event *lost;
+    uint64_t epochs[3];
+
+    (void)state;
+    assert_int_equal(wire_read(reader, "s", false, NULL, 0), SSMD__CODE__OK);
+    WIRE_UNTIL(reader, (view = wire_find(reader, "s")) != NULL);
+    queue_fill(reader, w);
+    for (int i = 0; i < 2; i++) {
+        epochs[i] = s->epoch;
+        push_numbers(w, s, i == 0 ? 100 : 200);
+        assert_int_equal(wire_reset(w, s), SSMD__CODE__OK);
+    }
+    epochs[2] = s->epoch;
+    push_numbers(w, s, 50);
+    WIRE_UNTIL(reader, wire_events(reader, SSMD__EVENT__KIND__EPOCH) == 2);
+    assert_int_equal(wire_events(reader, SSMD__EVENT__KIND__LOST), 2);
+    for (size_t i = 0; i < 2; i++) {
+        lost = event_of(reader, SSMD__EVENT__KIND__LOST, i);
+        assert_int_equal(lost->epoch, epochs[i]);
+        assert_int_equal(lost->first, 0);
+        assert_int_equal(lost->next, i == 0 ? 100 : 200);
+        assert_int_equal(event_of(reader, SSMD__EVENT__KIND__EPOCH, i)->epoch, epochs[i + 1]);
+    }
+    wire_credit(reader, view, 0, 1 << 20);
+    WIRE_UNTIL(reader, view->results == 50);
+    numbers_check(view, 0, 0, 50);
+    wire_free(reader);
+    wire_free(w);
+    serving_stop(d);
+}
+
 /* ---- the tap ----------------------------------------------------------------------------------------------------- */
 
 struct tap {
@@ -498,6 +563,7 @@ int main(void)
         cmocka_unit_test(reader__of_a_prefix__gets_streams_that_are_opened_later_and_no_others),
         cmocka_unit_test(reader__overrun__is_told_what_it_lost_and_never_stops_the_writer),
         cmocka_unit_test(reader__of_a_stream_that_is_reset__begins_again_in_the_new_epoch),
+        cmocka_unit_test(reader__blocked_while_the_stream_is_reset_twice__is_told_of_both_losses),
         cmocka_unit_test(tap__subscribed_to_an_id_or_a_prefix__publishes_its_results_and_events),
         cmocka_unit_test(tap__watched_by_one_who_never_reads__harms_nobody),
     };
