@@ -140,6 +140,24 @@ static void endpoint__served_by_another_daemon__is_refused_and_that_one_goes_on(
     serving_stop(d);
 }
 
+static void endpoint__in_a_directory_that_is_not_there__makes_it_and_says_so(void **state)
+{
+    struct sys_daemon *d = serving_start("endpoint = ipc://@/fresh/ssmd.sock\n");
+    struct stat st;
+    char path[128];
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/fresh", sys_daemon_directory(d));
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(S_ISDIR(st.st_mode));
+    said(sys_daemon_log(d), "directory_made");
+    said(sys_daemon_log(d), path);
+    serving_stop(d);
+    d = serving_start("");
+    assert_null(strstr(sys_daemon_log(d), "directory_made"));
+    serving_stop(d);
+}
+
 static void endpoint__where_a_file_is__is_refused_and_the_file_stays(void **state)
 {
     char path[128], precious[128], arguments[256], out[4096], text[300];
@@ -334,6 +352,58 @@ static void sigterm__while_results_wait_for_credit__refuses_new_work_and_goes_wh
     sys_daemon_free(d);
 }
 
+#define QUEUED 400000 /* frames: more bytes than sockets hold */
+
+/* A stream whose results all left for a slow reader, and a daemon that was told to stop then. */
+static struct wire_stream *results_queue(struct sys_daemon *d, struct wire *slow)
+{
+    enum { CHUNK = 4000 };
+    struct wire_stream *s = wire_open(slow, "s", "twice", WIRE_RESULTS | WIRE_NO_CREDIT);
+    static float in[CHUNK];
+
+    for (uint32_t i = 0; i < QUEUED; i += CHUNK)
+        wire_push(slow, s, in, CHUNK, 0);
+    WIRE_UNTIL(slow, s->applied == QUEUED);
+    wire_credit(slow, s, 0, QUEUED * sizeof(float));
+    assert_int_equal(wire_ping(slow), SSMD__CODE__OK);
+    sys_daemon_signal(d, SIGTERM);
+    log_expect(d, "stopped");
+    return s;
+}
+
+/* Longer than a second, which is what a peer gets when drain_ms is over. */
+static void sigterm__to_a_slow_reader__waits_for_it_as_long_as_drain_ms(void **state)
+{
+    struct sys_daemon *d = serving_start("drain_ms = 60000\nresult_ring = 4M\nstream_window = 4M\n");
+    struct wire *w = wire_slow(sys_daemon_endpoint(d), "slow");
+    struct wire_stream *s;
+
+    (void)state;
+    s = results_queue(d, w);
+    usleep(2000000);
+    assert_int_equal(sys_daemon_wait(d, 0), -1);
+    WIRE_UNTIL(w, s->results == QUEUED && w->is_going_away);
+    assert_int_equal(sys_daemon_wait(d, WIRE_MS), 0);
+    wire_free(w);
+    sys_daemon_free(d);
+}
+
+static void sigterm__again_while_a_slow_reader_is_waited_for__ends_the_wait(void **state)
+{
+    struct sys_daemon *d = serving_start("drain_ms = 3600000\nresult_ring = 4M\nstream_window = 4M\n");
+    struct wire *w = wire_slow(sys_daemon_endpoint(d), "slow");
+    int code;
+
+    (void)state;
+    results_queue(d, w);
+    while ((code = sys_daemon_wait(d, 50)) == -1 && !strstr(sys_daemon_log(d), "stopping_fast"))
+        sys_daemon_signal(d, SIGTERM);
+    assert_int_equal(code == -1 ? sys_daemon_wait(d, WIRE_MS) : code, 0);
+    said(sys_daemon_log(d), "stopping_fast");
+    wire_free(w);
+    sys_daemon_free(d);
+}
+
 static void sigterm__twice__does_not_wait(void **state)
 {
     struct sys_daemon *d = serving_start("drain_ms = 3600000\n");
@@ -368,12 +438,15 @@ int main(void)
         cmocka_unit_test(check_config__of_wrong_files__names_file_line_and_key),
         cmocka_unit_test(tcp_beyond_loopback__unauthenticated__is_refused_at_start),
         cmocka_unit_test(endpoint__served_by_another_daemon__is_refused_and_that_one_goes_on),
+        cmocka_unit_test(endpoint__in_a_directory_that_is_not_there__makes_it_and_says_so),
         cmocka_unit_test(endpoint__where_a_file_is__is_refused_and_the_file_stays),
         cmocka_unit_test(models__that_cannot_be_loaded__are_refused_by_file_and_tensor),
         cmocka_unit_test(model__that_is_slow_to_load__holds_up_no_stream),
         cmocka_unit_test(sighup__with_a_changed_file__applies_what_it_can_and_names_the_rest),
         cmocka_unit_test(sigterm__with_input_queued__computes_and_delivers_it_then_exits_0),
         cmocka_unit_test(sigterm__while_results_wait_for_credit__refuses_new_work_and_goes_when_they_left),
+        cmocka_unit_test(sigterm__to_a_slow_reader__waits_for_it_as_long_as_drain_ms),
+        cmocka_unit_test(sigterm__again_while_a_slow_reader_is_waited_for__ends_the_wait),
         cmocka_unit_test(sigterm__twice__does_not_wait),
         cmocka_unit_test(sigterm__when_drain_ms_have_passed__leaves_what_cannot_be_finished),
     };
