@@ -6,6 +6,7 @@
 #include "tests/sys/serving.h"
 #include "tests/sys/wire.h"
 #include "tests/ssm/making.h"
+#include "clients/c/ssmclient.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -330,6 +331,75 @@ static void reader__of_a_stream_that_is_reset__begins_again_in_the_new_epoch(voi
     serving_stop(d);
 }
 
+/* What a prefix reader of the library got: results of each stream in order, with what it was told to be lost. */
+struct views {
+    struct ssmc_stream *s[2];
+    uint64_t next[2], lost;
+};
+
+static void view_found(void *context, struct ssmc_stream *s)
+{
+    struct views *v = context;
+    struct ssmc_stream_info info;
+
+    ssmc_stream_info(s, &info);
+    v->s[info.id[info.id_size - 1] - '0'] = s;
+}
+
+static void views_take(struct ssmc *c, struct views *v, uint64_t a, uint64_t b)
+{
+    long until = wire_now_ms() + WIRE_MS;
+    struct ssmc_result result;
+
+    while (v->next[0] < a || v->next[1] < b) {
+        assert_true(ssmc_poll(c, 20) >= 0);
+        assert_true(wire_now_ms() < until);
+        for (int i = 0; i < 2; i++)
+            while (v->s[i] && ssmc_next(v->s[i], &result) == 1) {
+                v->lost += result.lost;
+                assert_int_equal(result.first, v->next[i] + result.lost);
+                for (uint32_t k = 0; k < result.frames; k++)
+                    assert_true(result.samples[k] == 2 * sample_at(result.first + k));
+                v->next[i] = result.first + result.frames;
+            }
+    }
+    assert_int_equal(v->next[0], a);
+    assert_int_equal(v->next[1], b);
+}
+
+static void reader__of_a_prefix_forgotten_by_the_daemon__misses_only_what_is_gone(void **state)
+{
+    struct sys_daemon *d = serving_start("idle_ms = 1000\nresult_ring = 4K\n");
+    struct ssmc_options options = {.endpoint = sys_daemon_endpoint(d), .timeout_ms = WIRE_MS};
+    struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
+    struct wire_stream *s[2] = {wire_open(w, "room/0", "twice", WIRE_RESULTS)};
+    struct views v = {0};
+    struct ssmc *c;
+
+    (void)state;
+    assert_int_equal(ssmc_connect(&c, &options, NULL, 0), SSMC_OK);
+    assert_int_equal(ssmc_read(c, "room/", 5, 1, SSMC_OLDEST, view_found, &v, WIRE_MS), SSMC_OK);
+    push_numbers(w, s[0], 100);
+    views_take(c, &v, 100, 0);
+    WIRE_UNTIL(w, wire_counter(w, "connections_forgotten") == 1);
+    push_numbers(w, s[0], 500);
+    s[1] = wire_open(w, "room/1", "twice", WIRE_RESULTS);
+    push_numbers(w, s[1], 300);
+    WIRE_UNTIL(w, s[0]->results == 600 && s[1]->results == 300);
+    views_take(c, &v, 600, 300);
+    assert_int_equal(v.lost, 0);
+    WIRE_UNTIL(w, wire_counter(w, "connections_forgotten") == 2);
+    for (int i = 0; i < 4; i++) {
+        push_numbers(w, s[0], 1000);
+        WIRE_UNTIL(w, s[0]->results == s[0]->sent);
+    }
+    views_take(c, &v, 4600, 300);
+    assert_int_equal(v.lost, 4000 - 1024); /* the ring holds 1024 */
+    ssmc_free(c);
+    wire_free(w);
+    serving_stop(d);
+}
+
 /* Asks and does not read, until the daemon finds the queue of this connection full. `other` looks at its counters. */
 static void queue_fill(struct wire *slow, struct wire *other)
 {
@@ -563,6 +633,7 @@ int main(void)
         cmocka_unit_test(reader__of_a_prefix__gets_streams_that_are_opened_later_and_no_others),
         cmocka_unit_test(reader__overrun__is_told_what_it_lost_and_never_stops_the_writer),
         cmocka_unit_test(reader__of_a_stream_that_is_reset__begins_again_in_the_new_epoch),
+        cmocka_unit_test(reader__of_a_prefix_forgotten_by_the_daemon__misses_only_what_is_gone),
         cmocka_unit_test(reader__blocked_while_the_stream_is_reset_twice__is_told_of_both_losses),
         cmocka_unit_test(tap__subscribed_to_an_id_or_a_prefix__publishes_its_results_and_events),
         cmocka_unit_test(tap__watched_by_one_who_never_reads__harms_nobody),
