@@ -59,8 +59,11 @@ static int check_length(const struct signal_reader *r, struct signal_error *err)
 static int open_sound(struct signal_reader *r, struct signal_error *err)
 {
     SF_INFO info = {0};
-    if (access(r->path, R_OK) < 0)
+    struct stat st;
+    if (access(r->path, R_OK) < 0 || stat(r->path, &st) < 0)
         return signal_error_set(err, SIGNAL_NOINPUT, "%s: %s", r->path, strerror(errno));
+    if (S_ISDIR(st.st_mode))
+        return signal_error_set(err, SIGNAL_NOINPUT, "%s: %s", r->path, strerror(EISDIR));
     r->sound = sf_open(r->path, SFM_READ, &info);
     if (!r->sound)
         return signal_error_set(err, SIGNAL_DATA, "%s: not a sound file that libsndfile reads: %s", r->path,

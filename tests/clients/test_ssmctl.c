@@ -471,6 +471,7 @@ static void arguments__wrong__are_usage_errors(void **state)
         ARGS("reset", "a", "b"),
         ARGS("list", "a", "b"),
         ARGS("info"),
+        ARGS("info", ""),
         ARGS("stats", "x"),
         ARGS("models", "x"),
         ARGS("ping", "-n", "0"),
@@ -494,6 +495,7 @@ static void arguments__missing_input__is_no_input(void **state)
 {
     (void)state;
     expect(EX_NOINPUT, NULL, ARGS("stream", at("none.wav"), "--model", "half", "--stream", "s", "--out", at("o.wav")));
+    expect(EX_NOINPUT, NULL, ARGS("stream", directory, "--model", "half", "--stream", "s", "--out", at("o.wav")));
 }
 
 static void arguments__unknown_model__is_refused(void **state)
@@ -502,6 +504,10 @@ static void arguments__unknown_model__is_refused(void **state)
     expect(EX_UNAVAILABLE, NULL,
            ARGS("stream", at("in.wav"), "--model", "none", "--stream", "s", "--out", at("o.wav")));
     assert_int_equal(access(at("o.wav"), F_OK), -1);
+    struct run r;
+    ssmctl(&r, NULL, ARGS("stream", at("in.wav"), "--model", "absent", "--stream", "s", "--out", at("o.wav")));
+    assert_non_null(strstr(r.err, "absent: "));
+    run_fini(&r);
 }
 
 static void endpoint__nobody_there__is_unavailable(void **state)

@@ -41,6 +41,8 @@ static int open_stream(struct job *j, uint64_t results_from)
         ctl_say("stream %s exists: --resume goes on where it stands, or choose another --stream", o->id);
         return EX_CANTCREAT;
     }
+    if (rc == SSMC_REFUSED && ssmc_error_code(j->ctl->c) == SSMD__CODE__NO_MODEL)
+        return ctl_fail(j->ctl, rc, o->model);
     if (rc != 0)
         return ctl_fail(j->ctl, rc, o->id);
     ssmc_stream_info(j->stream, &j->info);
