@@ -276,6 +276,19 @@ static uint32_t batch_room(const struct batcher *batcher, const struct batch *ba
     return frames_for(model, out, (uint32_t)frames);
 }
 
+/* Without memory for the model's rows its streams wait as those do whose rings are full: batcher_retry tries again. */
+static void model_stall(struct batcher *batcher, struct model *model, uint64_t *stalled)
+{
+    struct stream *stream;
+
+    while ((stream = TAILQ_FIRST(&model->ready)) != NULL) {
+        TAILQ_REMOVE(&model->ready, stream, of_place);
+        stream->place = PLACE_STALLED;
+        TAILQ_INSERT_TAIL(&batcher->stalled, stream, of_place);
+        ++*stalled;
+    }
+}
+
 uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *model, struct ring_budget *budget,
                     uint64_t ring_limit, uint64_t *stalled)
 {
@@ -287,8 +300,10 @@ uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *
     batch->n = batch->pieces_n = batch->frames = 0;
     batch->in_used = batch->out_used = 0;
     if (staging_grow(&batch->in, &batch->in_size, (size_t)BATCH_GRID * model->info.in_channels) != 0 ||
-        staging_grow(&batch->out, &batch->out_size, out_least * model->info.out_channels) != 0)
+        staging_grow(&batch->out, &batch->out_size, out_least * model->info.out_channels) != 0) {
+        model_stall(batcher, model, stalled);
         return 0;
+    }
     while (batch->n < BATCH_ROWS && batch->pieces_n + BATCH_ROW_TIMES + 2 < BATCH_PIECES) {
         struct stream *stream = TAILQ_FIRST(&model->ready);
         uint32_t room = batch_room(batcher, batch, model), fits, frames;

@@ -120,6 +120,18 @@ static struct stream *stream_new(struct loop *loop, const struct open_request *r
     return stream;
 }
 
+/* The handle that asked for a close or reset dies before its turn came: the request stands, its answer comes now. */
+static void request_release(struct loop *loop, struct stream *stream)
+{
+    if (!stream->request_conn)
+        return;
+    if (stream->request_id != 0)
+        deliver_error(loop, stream->request_conn, stream->request_id, SSMD__CODE__BAD_HANDLE,
+                      "the stream was opened again while this waited; it is still done when its turn comes: ask once "
+                      "more on the new handle to hear when");
+    stream->request_conn = NULL;
+}
+
 /* The stream changes hands: with another writer its epoch rises, its index stays. */
 static void owner_change(struct loop *loop, struct stream *stream, const struct open_request *request)
 {
@@ -127,6 +139,7 @@ static void owner_change(struct loop *loop, struct stream *stream, const struct 
     uint32_t old_handle = stream->handle;
     bool same = memcmp(stream->writer, request->conn->writer, PROTO_WRITER_BYTES) == 0;
 
+    request_release(loop, stream);
     if (old)
         loop_stream_detach(loop, stream);
     if (!same) {

@@ -228,7 +228,7 @@ static void signals_take(struct loop *loop)
             reload(loop);
         } else if (loop->drain_ns) {
             log_event(LOG_WARNING, "stopping_fast", "streams=%u", loop->streams.n);
-            loop->is_over = true;
+            loop->is_over = loop->is_hurried = true;
         } else {
             loop->drain_ns = loop->now_ns;
             notify_send("STOPPING=1\nSTATUS=finishing what was accepted");

@@ -39,6 +39,7 @@ struct loop {
     uint64_t started_ns;
     uint64_t drain_ns; /* when SIGTERM came; 0: not yet */
     bool is_over;
+    bool is_hurried;  /* SIGTERM came twice */
     bool has_more;    /* the drain was cut short: do not wait */
     bool has_blocked; /* somebody's queue was full */
     uint8_t incarnation[16];

@@ -205,12 +205,17 @@ static void lost_send(struct loop *loop, struct outlet *outlet, uint64_t first, 
     event_send(loop, outlet, SSMD__EVENT__KIND__LOST, first, next);
 }
 
-void reader_catch_up(struct loop *loop, struct outlet *outlet)
+/* Whether everything that happened to the stream before now was told. */
+static bool is_up_to_date(const struct outlet *outlet)
+{
+    return outlet->is_announced && outlet->epoch == outlet->stream->epoch && outlet->lost_next == outlet->lost_first;
+}
+
+/* Everything that the reader was not told yet, in order; into the outbox when its queue is full. */
+static void changes_tell(struct loop *loop, struct outlet *outlet)
 {
     struct stream *stream = outlet->stream;
 
-    if (outlet->conn->is_blocked)
-        return;
     if (!outlet->is_announced) {
         outlet->is_announced = true;
         event_send(loop, outlet, SSMD__EVENT__KIND__READING, outlet->next, 0);
@@ -226,6 +231,12 @@ void reader_catch_up(struct loop *loop, struct outlet *outlet)
         lost_send(loop, outlet, outlet->next, stream->ring.lo);
         outlet->next = stream->ring.lo;
     }
+}
+
+void reader_catch_up(struct loop *loop, struct outlet *outlet)
+{
+    if (!outlet->conn->is_blocked)
+        changes_tell(loop, outlet);
 }
 
 void reader_settle(struct loop *loop, struct outlet *outlet)
@@ -251,6 +262,8 @@ void reader_epoch(struct loop *loop, struct stream *stream, bool is_reset)
         if (!outlet->reader)
             continue;
         if (is_reset) {
+            if (!is_up_to_date(outlet))
+                changes_tell(loop, outlet); /* an outlet remembers one reset */
             if (outlet->next < stream->ring.hi) {
                 outlet->lost_first = outlet->next;
                 outlet->lost_next = stream->ring.hi;
@@ -269,7 +282,7 @@ void reader_end(struct loop *loop, struct stream *stream)
         next = TAILQ_NEXT(outlet, of_stream);
         if (!outlet->reader)
             continue;
-        reader_catch_up(loop, outlet);
+        changes_tell(loop, outlet);
         if (outlet->next < stream->ring.hi)
             lost_send(loop, outlet, outlet->next, stream->ring.hi);
         event_send(loop, outlet, SSMD__EVENT__KIND__ENDED, stream->ring.hi, 0);

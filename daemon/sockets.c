@@ -7,6 +7,7 @@
 #include "daemon/log.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -15,11 +16,12 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#define ROUTER_RCVHWM     256  /* messages of one peer; with max_message the most that it can make us hold */
-#define ROUTER_SNDHWM     256  /* of 256 KiB results at most: what a peer that does not read costs */
-#define TAP_SNDHWM        2000 /* then a watcher loses */
-#define TAP_MESSAGE_BYTES 4096 /* of a subscription */
-#define LINGER_MS         1000 /* at exit */
+#define ROUTER_RCVHWM     256   /* messages of one peer; with max_message the most that it can make us hold */
+#define ROUTER_SNDHWM     256   /* of 256 KiB results at most: what a peer that does not read costs */
+#define TAP_SNDHWM        2000  /* then a watcher loses */
+#define TAP_MESSAGE_BYTES 4096  /* of a subscription */
+#define LINGER_MS         1000  /* at exit, at least */
+#define LINGER_MAX_MS     30000 /* a peer that never reads must not keep a daemon with a long drain_ms */
 #define HANDSHAKE_MS      5000
 #define HEARTBEAT_MS      5000
 #define HEARTBEAT_LATE_MS 20000 /* half-open tcp is dropped; a stopped client is not, unless it sleeps for long */
@@ -77,7 +79,8 @@ static void *tap_open(struct loop *loop)
     return socket;
 }
 
-/* The directory of the default endpoint may be missing in a fresh login; anything above it is not ours to make. */
+/* The directory of the default endpoint may be missing in a fresh login; anything above it is not ours to make. Said,
+ * since a misspelt endpoint makes one as well. */
 static void directory_make(const char *path)
 {
     char directory[CONF_TEXT_SIZE];
@@ -88,7 +91,8 @@ static void directory_make(const char *path)
     if (!slash || slash == directory)
         return;
     *slash = '\0';
-    (void)!mkdir(directory, 0755);
+    if (mkdir(directory, 0755) == 0)
+        log_event(LOG_NOTICE, "directory_made", "path=%s", directory);
 }
 
 static int endpoint_lock(struct loop *loop, const char *endpoint)
@@ -174,16 +178,50 @@ int sockets_open(struct loop *loop)
     return status;
 }
 
+/* How long what was sent may take to leave: as long as drain_ms would have let it, within bounds. */
+static int linger_find(const struct loop *loop)
+{
+    uint64_t spent_ms = (clock_now_ns() - loop->drain_ns) / CLOCK_MS;
+    uint64_t left_ms = loop->drain_ns && spent_ms < loop->conf.drain_ms ? loop->conf.drain_ms - spent_ms : 0;
+
+    if (left_ms < LINGER_MS || loop->is_hurried)
+        return LINGER_MS;
+    return left_ms < LINGER_MAX_MS ? (int)left_ms : LINGER_MAX_MS;
+}
+
+static void signal_take(int number)
+{
+    (void)number; /* that it interrupts is enough */
+}
+
+/* Waits until everything left, or a second SIGTERM comes: then what is left goes with the process. */
+static void context_end(void *context)
+{
+    struct sigaction action = {.sa_handler = signal_take};
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    if (zmq_ctx_term(context) != 0)
+        log_event(LOG_WARNING, "stopping_fast", "error=%s", zmq_strerror(errno));
+}
+
 void sockets_close(struct loop *loop)
 {
-    if (loop->router)
+    if (loop->router) {
+        option_set(loop->router, ZMQ_LINGER, linger_find(loop));
         zmq_close(loop->router);
+    }
     if (loop->tap.socket) {
         option_set(loop->tap.socket, ZMQ_LINGER, 0);
         zmq_close(loop->tap.socket);
     }
     if (loop->context)
-        zmq_ctx_term(loop->context);
+        context_end(loop->context);
     loop->router = loop->tap.socket = loop->context = NULL;
     while (loop->locks_n > 0) {
         loop->locks_n--;

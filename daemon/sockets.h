@@ -10,7 +10,7 @@
 
 /* Lock, create and bind. Returns 0 or an exit code of sysexits.h; logs why. */
 int sockets_open(struct loop *loop);
-/* Close, letting what was sent leave for a moment, and unlock. */
+/* Close, letting what was sent leave within what is left of drain_ms, and unlock. */
 void sockets_close(struct loop *loop);
 
 #endif

@@ -4,8 +4,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,11 +32,38 @@ static const char *shown(const struct signal_reader *r)
     return strcmp(r->path, "-") == 0 ? "standard input" : r->path;
 }
 
+#define LENGTH_UNKNOWN INT64_C(0x7fff0000) /* what recorders write that do not know the length yet lies beyond it */
+
+/* libsndfile takes what there is of a file that was cut short and tells of it only in its log: a line such as
+ * "data : 4000 (should be 2000)" of .wav, "SSND : ..." of .aiff, "Data Size : ..." of .au. */
+static int check_length(const struct signal_reader *r, struct signal_error *err)
+{
+    char log[16384], label[16], *rest = log, *line;
+    long long said, found;
+    int n = sf_command(r->sound, SFC_GET_LOG_INFO, log, sizeof(log) - 1);
+    log[n < 0 ? 0 : n] = '\0';
+    while ((line = strsep(&rest, "\n")) != NULL) {
+        if (sscanf(line, " %15[A-Za-z] : %lld (should be %lld)", label, &said, &found) != 3 &&
+            sscanf(line, " %15[A-Za-z ]: %lld (should be %lld)", label, &said, &found) != 3)
+            continue;
+        if ((strncasecmp(label, "data", 4) == 0 || strncmp(label, "SSND", 4) == 0) && said > found &&
+            said < LENGTH_UNKNOWN)
+            return signal_error_set(err, SIGNAL_DATA,
+                                    "%s: cut short: its header says %lld bytes of samples and %lld are there; copy it "
+                                    "again, or let a sound editor mend the header to use what there is",
+                                    r->path, said, found);
+    }
+    return SIGNAL_OK;
+}
+
 static int open_sound(struct signal_reader *r, struct signal_error *err)
 {
     SF_INFO info = {0};
-    if (access(r->path, R_OK) < 0)
+    struct stat st;
+    if (access(r->path, R_OK) < 0 || stat(r->path, &st) < 0)
         return signal_error_set(err, SIGNAL_NOINPUT, "%s: %s", r->path, strerror(errno));
+    if (S_ISDIR(st.st_mode))
+        return signal_error_set(err, SIGNAL_NOINPUT, "%s: %s", r->path, strerror(EISDIR));
     r->sound = sf_open(r->path, SFM_READ, &info);
     if (!r->sound)
         return signal_error_set(err, SIGNAL_DATA, "%s: not a sound file that libsndfile reads: %s", r->path,
@@ -44,7 +73,7 @@ static int open_sound(struct signal_reader *r, struct signal_error *err)
     r->spec.channels = (uint32_t)info.channels;
     r->spec.rate = info.samplerate;
     r->frames = info.seekable ? info.frames : -1;
-    return SIGNAL_OK;
+    return check_length(r, err);
 }
 
 static int open_raw(struct signal_reader *r, struct signal_error *err)

@@ -2,11 +2,15 @@
  *
  * Formats by name; errors. Reading is in reader.c, writing in writer.c.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "clients/audio/signal.h"
 
@@ -48,6 +52,15 @@ enum signal_format signal_format_of(const char *path, enum signal_format asked)
     const char *dot = strrchr(path, '.');
     enum signal_format raw = dot ? signal_format_find(dot + 1) : SIGNAL_AUTO;
     return raw == SIGNAL_AUTO ? SIGNAL_SOUND : raw;
+}
+
+bool signal_is_being_written(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool is_locked = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+    if (fd >= 0)
+        close(fd);
+    return is_locked;
 }
 
 bool signal_is_same_file(const char *a, const char *b)

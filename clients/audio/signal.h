@@ -55,6 +55,8 @@ struct signal_spec {
 enum signal_format signal_format_of(const char *path, enum signal_format asked);
 /* The format of a word such as "s16" ("f32 f64 s16 s32 i32"); SIGNAL_AUTO for an unknown one. */
 enum signal_format signal_format_find(const char *word);
+/* Whether another program writes the file now, through signal_writer_open. */
+bool signal_is_being_written(const char *path);
 /* Whether both names lead to one regular file, which must not be written while it is read. */
 bool signal_is_same_file(const char *a, const char *b);
 
@@ -62,7 +64,8 @@ bool signal_is_same_file(const char *a, const char *b);
 
 struct signal_reader;
 
-/* spec gives format, and for raw input channels (at least 1) and rate. */
+/* spec gives format, and for raw input channels (at least 1) and rate. A sound file that ends before the end that its
+ * header names is SIGNAL_DATA; one whose header was never completed, or never will be, is read to where it ends. */
 int signal_reader_open(struct signal_reader **out, const char *path, const struct signal_spec *spec,
                        struct signal_error *err);
 void signal_reader_close(struct signal_reader *reader);
@@ -82,7 +85,7 @@ int signal_reader_seek(struct signal_reader *reader, uint64_t frame, struct sign
 
 struct signal_writer;
 
-/* Creates or truncates. spec gives format, channels and rate (sound files need a whole number of Hz). Sound files keep
+/* Creates or truncates; SIGNAL_CANTCREAT while another program writes the file through here. spec gives format, channels and rate (sound files need a whole number of Hz). Sound files keep
  * float32 where their kind can (.wav .w64 .rf64 .caf .aiff .au; .wav grows past 4 GiB as RF64); .flac has 24 bits and
  * .ogg is lossy: both clip at +-1. Raw output is SIGNAL_F32, or s16, s32, f64 (the integers clip). */
 int signal_writer_open(struct signal_writer **out, const char *path, const struct signal_spec *spec,

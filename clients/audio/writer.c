@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -155,18 +156,31 @@ static int open_sound(struct signal_writer *w, SF_INFO *info, struct signal_erro
     return SIGNAL_OK;
 }
 
+/* Two writers of one file would each be told that it is whole. Nothing of it is touched before it is ours; a file system
+ * without locks has none to give. */
+static int claim_file(struct signal_writer *w, struct signal_error *err)
+{
+    if (flock(w->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+        return signal_error_set(err, SIGNAL_CANTCREAT, "%s: another program is writing it; give another name", w->path);
+    if (ftruncate(w->fd, 0) < 0)
+        return signal_error_set(err, SIGNAL_CANTCREAT, "%s: %s", w->path, strerror(errno));
+    return SIGNAL_OK;
+}
+
 static int open_file(struct signal_writer *w, struct signal_error *err)
 {
     struct stat st;
     SF_INFO info = {0};
+    bool is_stdout = strcmp(w->path, "-") == 0;
     int rc = check_spec(w, &info, err);
     if (rc)
         return rc;
-    w->fd =
-        strcmp(w->path, "-") == 0 ? dup(STDOUT_FILENO) : open(w->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    w->fd = is_stdout ? dup(STDOUT_FILENO) : open(w->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (w->fd < 0 || fstat(w->fd, &st) < 0)
         return signal_error_set(err, SIGNAL_CANTCREAT, "%s: %s", shown(w), strerror(errno));
-    w->regular = S_ISREG(st.st_mode);
+    if (S_ISREG(st.st_mode) && !is_stdout && (rc = claim_file(w, err)) != 0)
+        return rc;
+    w->regular = S_ISREG(st.st_mode); /* and so may be removed */
     return w->spec.format == SIGNAL_SOUND ? open_sound(w, &info, err) : SIGNAL_OK;
 }
 

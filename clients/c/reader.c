@@ -3,9 +3,10 @@
  * Reliable views of streams that others write.
  *
  * Each ssmc_read stands until the connection is freed. The daemon announces every stream it matches (READING), and
- * again after a reconnection: a stream known by its id goes on then, and the results between what had come and what the
- * daemon still keeps count as lost. A read of one id asks for exactly the next result first; only when that is gone for
- * what there is.
+ * again after a reconnection: a stream known by its id goes on then, and only results that the daemon no longer keeps count
+ * as lost. A read of one id asks for exactly the next result first; only when that is gone for what there is. A prefix has
+ * one index for all of its streams, so it asks for everything from the beginning: what had come is passed over here, what
+ * is gone the daemon names, and streams that were opened in the meantime are whole.
  */
 #include "clients/c/client.h"
 
@@ -49,7 +50,10 @@ static struct ssmc_stream *begin(struct ssmc *c, struct reader *reader, const Ss
         return NULL;
     s->reader = reader;
     s->buffer_bytes = BUFFER_DEFAULT;
-    stream_restart_results(s, event->stream->epoch, event->has_first ? event->first : event->stream->result_first);
+    uint64_t first = event->has_first ? event->first : event->stream->result_first;
+    if (reader->from != SSMC_OLDEST && first < reader->from)
+        first = reader->from; /* found after a reconnection: what the caller does not want may come */
+    stream_restart_results(s, event->stream->epoch, first);
     return s;
 }
 
@@ -98,8 +102,8 @@ static void build_read(const struct reader *reader, Ssmd__FromClient *message, S
         read->prefix = id;
     else
         read->id = id;
-    read->has_from = reader->from != SSMC_OLDEST;
-    read->from = reader->from;
+    read->from = reader->is_prefix && reader->is_standing ? 0 : reader->from;
+    read->has_from = read->from != SSMC_OLDEST;
     read->has_limit = 1;
     read->limit = BUFFER_DEFAULT;
     message->request_case = SSMD__FROM_CLIENT__REQUEST_READ;
@@ -159,8 +163,6 @@ void reader_lose_link(struct ssmc *c)
         reader->needs_read = true;
         if (!reader->is_prefix)
             reader->from = next_of(c, reader);
-        else
-            reader->from = SSMC_OLDEST; /* an index would be wrong for all but one */
     }
 }
 

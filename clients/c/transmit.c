@@ -7,8 +7,8 @@
  * not a thousand. Samples are copied once, from what is kept into the message.
  *
  * Credit: `limit` lets the daemon send what the buffer has room for, `received` lets it forget what the caller has
- * taken. A grant goes out when it is worth a quarter of the buffer (or of the daemon's ring), and what is left over
- * every 20 ms.
+ * taken. A grant goes out when it is worth a quarter of the buffer, or when a sixteenth of the daemon's ring was taken: were
+ * that said late, the ring would have to grow for results that are here. What is left over goes out every 20 ms.
  */
 #include "clients/c/client.h"
 
@@ -19,7 +19,8 @@
 enum {
     COLUMNS_BYTES =
         48, /* of one chunk in a header: handle, epoch, first, frames, format, flags, time at their longest */
-    HEADER_BYTES = 64, /* tags and lengths of the columns */
+    HEADER_BYTES = 64,  /* tags and lengths of the columns */
+    RECEIVED_PART = 16, /* of the ring */
 };
 
 struct outbox {
@@ -212,7 +213,7 @@ static bool is_worth_a_message(const struct ssmc_stream *s)
     uint64_t ring = s->c->daemon.result_ring;
     uint64_t less = ring < s->buffer_bytes ? ring : s->buffer_bytes;
     uint64_t received_bytes = (s->result_taken - s->granted_received) * s->results.channels * sizeof(float);
-    return limit_of(s) - s->granted_limit >= s->buffer_bytes / 4 || received_bytes >= less / 4;
+    return limit_of(s) - s->granted_limit >= s->buffer_bytes / 4 || received_bytes >= less / RECEIVED_PART;
 }
 
 static int send_credit(struct ssmc *c, size_t n)

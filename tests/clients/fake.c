@@ -155,6 +155,8 @@ static void send_results(struct fake *f)
     proto_encode(&h.base, head);
     send_parts(f, head, proto_size(&h.base), f->samples + f->sent, frames * sizeof(float));
     f->sent += frames;
+    if (f->sent - f->received > f->unreceived_max)
+        f->unreceived_max = f->sent - f->received;
     f->sent_bytes += frames * sizeof(float);
 }
 

@@ -44,6 +44,7 @@ struct fake {
     float samples[FAKE_FRAMES]; /* by index: input, and so results */
     /* what it saw */
     unsigned hellos, opens, closes, data_messages, chunks, gaps, pings, byes, modes[3];
+    uint64_t unreceived_max; /* result frames sent and not received, at most */
     uint64_t credit_limit, received, results_from, last_first, chunk_frames_max, backfills;
     bool had_results_from;
     uint8_t client[FAKE_ID_MAX];

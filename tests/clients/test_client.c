@@ -347,6 +347,19 @@ static void credit__some_results_taken__grants_what_was_taken(void **state)
     close_stream(b);
 }
 
+/* The fake's ring is 1 MiB: four times what is pushed here. */
+static void credit__results_taken__daemon_hears_of_it_before_its_ring_must_grow_for_them(void **state)
+{
+    struct bench *b = *state;
+    open_stream(b, 0, 0);
+    while (b->pushed < FAKE_FRAMES) {
+        assert_int_equal(push(b, 2048), SSMC_OK);
+        poll_until_taken(b, b->pushed);
+    }
+    assert_true(SEEN(b, unreceived_max) <= (1 << 20) / sizeof(float) / 16 + 3 * 2048);
+    close_stream(b);
+}
+
 static void close__frames_not_applied__waits_for_them(void **state)
 {
     struct bench *b = *state;
@@ -617,6 +630,7 @@ int main(void)
         WITH_FAKE(acks__of_frames_never_sent__are_an_error_and_cured),
         WITH_FAKE(credit__results_not_taken__daemon_may_send_no_more_than_the_buffer),
         WITH_FAKE(credit__some_results_taken__grants_what_was_taken),
+        WITH_FAKE(credit__results_taken__daemon_hears_of_it_before_its_ring_must_grow_for_them),
         WITH_FAKE(close__frames_not_applied__waits_for_them),
         WITH_FAKE(results__with_a_hole__are_asked_for_again),
         WITH_FAKE(result__held_over_a_poll__stays_where_it_is),

@@ -295,9 +295,63 @@ static void signal__same_file__is_seen_through_links(void **state)
     assert_false(signal_is_same_file("/dev/null", "/dev/null"));
 }
 
+/* `size` in the header of a WAV of 1000 samples of 16 bits. */
+static int wav_open(uint32_t size, struct signal_reader **out, struct signal_error *err)
+{
+    static const unsigned char head[40] = {'R',  'I',  'F', 'F', 0, 0, 0,  0, 'W', 'A', 'V', 'E', 'f', 'm',
+                                           't',  ' ',  16,  0,   0, 0, 1,  0, 1,   0,   64,  31,  0,   0,
+                                           0x80, 0x3e, 0,   0,   2, 0, 16, 0, 'd', 'a', 't', 'a'};
+    static const int16_t values[1000];
+    const struct signal_spec spec = {.format = SIGNAL_SOUND};
+    FILE *file = fopen(at("cut.wav"), "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(head, sizeof(head), 1, file), 1);
+    assert_int_equal(fwrite(&size, sizeof(size), 1, file), 1);
+    assert_int_equal(fwrite(values, sizeof(values), 1, file), 1);
+    assert_int_equal(fclose(file), 0);
+    return signal_reader_open(out, at("cut.wav"), &spec, err);
+}
+
+static void reader__wav_shorter_than_its_header_says__is_refused_with_both_lengths(void **state)
+{
+    static const uint32_t unknown[] = {2000, 0x7ffffff0, 0x80000000, 0xfffffff0, 0xffffffff};
+    struct signal_reader *r;
+    struct signal_error err;
+    (void)state;
+    assert_int_equal(wav_open(2002, &r, &err), SIGNAL_DATA);
+    assert_non_null(strstr(err.text, "2002 bytes"));
+    assert_non_null(strstr(err.text, "2000 are there"));
+    for (size_t i = 0; i < sizeof(unknown) / sizeof(*unknown); i++) { /* whole, or of a recorder that did not know */
+        assert_int_equal(wav_open(unknown[i], &r, &err), SIGNAL_OK);
+        assert_int_equal(signal_reader_frames(r), 1000);
+        signal_reader_close(r);
+    }
+}
+
+static void writer__of_a_file_that_is_being_written__is_refused_and_harms_nothing(void **state)
+{
+    const struct signal_spec spec = {SIGNAL_F32, 1, 16000};
+    struct signal_writer *w, *other;
+    struct signal_reader *r;
+    struct signal_error err;
+    (void)state;
+    assert_int_equal(signal_writer_open(&w, at("mine.f32"), &spec, &err), SIGNAL_OK);
+    assert_int_equal(signal_writer_write(w, samples, 10, &err), SIGNAL_OK);
+    assert_true(signal_is_being_written(at("mine.f32")));
+    assert_int_equal(signal_writer_open(&other, at("mine.f32"), &spec, &err), SIGNAL_CANTCREAT);
+    assert_non_null(strstr(err.text, "another program"));
+    assert_int_equal(signal_writer_close(w, &err), SIGNAL_OK);
+    assert_false(signal_is_being_written(at("mine.f32")));
+    assert_int_equal(signal_reader_open(&r, at("mine.f32"), &spec, &err), SIGNAL_OK);
+    assert_int_equal(signal_reader_frames(r), 10);
+    signal_reader_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reader__wav_shorter_than_its_header_says__is_refused_with_both_lengths),
+        cmocka_unit_test(writer__of_a_file_that_is_being_written__is_refused_and_harms_nothing),
         cmocka_unit_test(signal__written_file__is_read_back),
         cmocka_unit_test(signal__format_given__wins_over_the_suffix),
         cmocka_unit_test(reader__integers__are_scaled_as_the_protocol_says),

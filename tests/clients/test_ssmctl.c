@@ -329,6 +329,7 @@ static void stream__daemon_killed__standard_input_fails_saying_why(void **state)
     assert_int_equal(sys_daemon_restart(daemon_), 0);
     assert_int_equal(run_wait(&r), EX_IOERR);
     assert_non_null(strstr(r.err, "standard input cannot be sent again"));
+    assert_null(strstr(r.err, "left open")); /* there is nothing to go on with */
     run_fini(&r);
 }
 
@@ -362,6 +363,45 @@ static void stream__another_rate__is_resampled_and_said(void **state)
     run_fini(&r);
     assert_int_equal(stat(at("r.f32"), &st), 0);
     assert_in_range(st.st_size / 4, FRAMES / 2 - 2, FRAMES / 2 + 2);
+}
+
+static void stream__rate_or_channels_that_the_file_contradicts__are_refused_with_both(void **state)
+{
+    (void)state;
+    struct run r;
+    assert_int_equal(ssmctl(&r, NULL,
+                            ARGS("stream", at("in.wav"), "--rate", "16000", "--model", "half", "--stream", "said",
+                                 "--out", at("said.f32"))),
+                     EX_USAGE);
+    assert_non_null(strstr(r.err, "8000"));
+    assert_non_null(strstr(r.err, "16000"));
+    run_fini(&r);
+    expect(EX_USAGE, NULL,
+           ARGS("stream", at("in.wav"), "--channels", "2", "--model", "half", "--stream", "said", "--out",
+                at("said.f32")));
+    expect(0, NULL,
+           ARGS("stream", at("in.wav"), "--channels", "1", "--rate", "8000", "--model", "half", "--stream", "said",
+                "--out", at("said.f32")));
+}
+
+static void stream__output_of_another_run__is_refused_and_left_whole(void **state)
+{
+    (void)state;
+    struct run first, second;
+    run_start(
+        &first, sys_daemon_endpoint(daemon_), NULL,
+        ARGS("stream", at("in.wav"), "--model", "half", "--stream", "one", "--out", at("both.wav"), "--realtime"));
+    wait_until_beyond("one", 1000);
+    assert_int_equal(
+        ssmctl(&second, NULL,
+               ARGS("stream", at("in.wav"), "--model", "half", "--stream", "two", "--out", at("both.wav"))),
+        EX_CANTCREAT);
+    assert_non_null(strstr(second.err, "another program is writing"));
+    assert_int_equal(stream_next("two"), -1); /* not left behind */
+    run_fini(&second);
+    assert_int_equal(run_wait(&first), 0);
+    run_fini(&first);
+    check_half(at("both.wav"), FRAMES);
 }
 
 static void stream__tokens_to_a_signal_model__is_refused(void **state)
@@ -431,6 +471,7 @@ static void arguments__wrong__are_usage_errors(void **state)
         ARGS("reset", "a", "b"),
         ARGS("list", "a", "b"),
         ARGS("info"),
+        ARGS("info", ""),
         ARGS("stats", "x"),
         ARGS("models", "x"),
         ARGS("ping", "-n", "0"),
@@ -454,6 +495,7 @@ static void arguments__missing_input__is_no_input(void **state)
 {
     (void)state;
     expect(EX_NOINPUT, NULL, ARGS("stream", at("none.wav"), "--model", "half", "--stream", "s", "--out", at("o.wav")));
+    expect(EX_NOINPUT, NULL, ARGS("stream", directory, "--model", "half", "--stream", "s", "--out", at("o.wav")));
 }
 
 static void arguments__unknown_model__is_refused(void **state)
@@ -462,6 +504,10 @@ static void arguments__unknown_model__is_refused(void **state)
     expect(EX_UNAVAILABLE, NULL,
            ARGS("stream", at("in.wav"), "--model", "none", "--stream", "s", "--out", at("o.wav")));
     assert_int_equal(access(at("o.wav"), F_OK), -1);
+    struct run r;
+    ssmctl(&r, NULL, ARGS("stream", at("in.wav"), "--model", "absent", "--stream", "s", "--out", at("o.wav")));
+    assert_non_null(strstr(r.err, "absent: "));
+    run_fini(&r);
 }
 
 static void endpoint__nobody_there__is_unavailable(void **state)
@@ -615,6 +661,8 @@ int main(void)
         cmocka_unit_test(stream__daemon_killed__standard_input_fails_saying_why),
         cmocka_unit_test(stream__daemon_stays_away__fails),
         cmocka_unit_test(stream__another_rate__is_resampled_and_said),
+        cmocka_unit_test(stream__rate_or_channels_that_the_file_contradicts__are_refused_with_both),
+        cmocka_unit_test(stream__output_of_another_run__is_refused_and_left_whole),
         cmocka_unit_test(stream__tokens_to_a_signal_model__is_refused),
         cmocka_unit_test(stream__not_finite__is_refused_and_named),
         cmocka_unit_test(stream__owned_by_a_connected_client__needs_take_over),

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "daemon/batch.h"
 
@@ -317,6 +318,36 @@ static void batch__full_ring_and_backfill__waits_for_a_whole_piece_of_the_grid(v
     finish();
 }
 
+/* The staging of a model of a million channels is 256 MiB. */
+static void batch__without_memory__stalls_the_streams_and_takes_them_later(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    (void)state;
+    skip(); /* their allocators do not survive it */
+#else
+    struct rlimit limit, none;
+
+    (void)state;
+    push(streams.sorted[0], 10, false, false);
+    push(streams.sorted[1], 10, false, false);
+    assert_int_equal(getrlimit(RLIMIT_AS, &limit), 0);
+    none = (struct rlimit){.rlim_cur = 1, .rlim_max = limit.rlim_max};
+    model->info.in_channels = 1u << 20;
+    assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+    fill();
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+    model->info.in_channels = 2;
+    assert_int_equal(batcher.batch[0].n, 0);
+    assert_int_equal(stalled, 2);
+    assert_true(TAILQ_EMPTY(&model->ready)); /* so that the model leaves the line, and comes back with its streams */
+    batcher_retry(&batcher);
+    assert_int_equal(fill(), 2);
+    finish();
+    assert_int_equal(streams.sorted[0]->applied, 10);
+    assert_int_equal(streams.sorted[1]->applied, 10);
+#endif
+}
+
 static void batch__timed_chunks__are_told_apart(void **state)
 {
     struct stream *s = streams.sorted[0];
@@ -347,6 +378,7 @@ int main(void)
         TEST(batch__backfill_under_any_load__is_cut_on_the_grid_or_at_chunks),
         TEST(batch__full_ring__stalls_its_own_stream_only),
         TEST(batch__full_ring_and_backfill__waits_for_a_whole_piece_of_the_grid),
+        TEST(batch__without_memory__stalls_the_streams_and_takes_them_later),
         TEST(batch__timed_chunks__are_told_apart),
     };
 

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <stdlib.h>
 
+#include "daemon/clock.h"
 #include "daemon/ring.h"
 
 static struct ring_budget budget;
@@ -113,6 +114,48 @@ static void ring__budget_spent__keeps_what_is_not_received_only(void **state)
     ring_fini(&ring, &budget);
 }
 
+/* Two rings full of what was received, and a third of what was not, want to double within one millisecond; false when the
+ * machine took longer than that. */
+static bool doubled_together(struct ring ring[3], uint32_t frames)
+{
+    budget = (struct ring_budget){.limit = 64u << 20};
+    for (int i = 0; i < 3; i++) {
+        ring_init(&ring[i], 2);
+        assert_int_equal(ring_reserve(&ring[i], &budget, 0, frames, 1u << 20, 16), 0);
+        append(&ring[i], frames, false, 0);
+    }
+    budget.history_ns = clock_now_ns();
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(ring_reserve(&ring[i], &budget, i < 2 ? ring[i].hi : 0, 1, 1u << 20, 16), 0);
+    return clock_now_ns() - budget.history_ns < CLOCK_MS;
+}
+
+static void ring__growing_for_history__takes_turns_and_what_must_grow_does_not(void **state)
+{
+    enum { FRAMES = 32768 }; /* doubled, all that may grow for history in a millisecond */
+    struct ring ring[3];
+    int tries = 1000;
+
+    (void)state;
+    while (!doubled_together(ring, FRAMES)) {
+        for (int i = 0; i < 3; i++)
+            ring_fini(&ring[i], &budget);
+        assert_true(tries-- > 0);
+    }
+    assert_int_equal(ring[0].capacity, 2 * FRAMES);
+    assert_int_equal(ring[1].capacity, FRAMES); /* and overwrites its oldest until its turn comes */
+    assert_int_equal(ring[2].capacity, 2 * FRAMES);
+    append(&ring[1], 1, false, 0);
+    assert_int_equal(ring[1].lo, 1);
+    assert_frames(&ring[1], 1);
+    budget.history_ns = 0; /* long ago */
+    assert_int_equal(ring_reserve(&ring[1], &budget, ring[1].hi, 1, 1u << 20, 16), 0);
+    assert_int_equal(ring[1].capacity, 2 * FRAMES);
+    for (int i = 0; i < 3; i++)
+        ring_fini(&ring[i], &budget);
+    assert_int_equal(budget.bytes, 0);
+}
+
 static void ring__times__stay_with_their_frames(void **state)
 {
     struct ring ring;
@@ -192,6 +235,7 @@ int main(void)
         cmocka_unit_test_setup(ring__full_of_what_is_not_received__takes_no_more, budget_setup),
         cmocka_unit_test_setup(ring__received__is_kept_until_overwritten, budget_setup),
         cmocka_unit_test_setup(ring__budget_spent__keeps_what_is_not_received_only, budget_setup),
+        cmocka_unit_test_setup(ring__growing_for_history__takes_turns_and_what_must_grow_does_not, budget_setup),
         cmocka_unit_test_setup(ring__times__stay_with_their_frames, budget_setup),
         cmocka_unit_test_setup(ring__a_time_for_every_frame__is_bounded_and_exact, budget_setup),
         cmocka_unit_test_setup(ring__reset__restarts_at_zero_and_release_goes_on, budget_setup),

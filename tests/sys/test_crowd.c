@@ -3,8 +3,7 @@
  * Many clients, many streams, and clients that die in the middle of a word: what the others get is complete, in order
  * and right, and the daemon grows by nothing that stays.
  */
-#include "tests/sys/daemon.h"
-#include "tests/sys/reference.h"
+#include "tests/sys/serving.h"
 #include "tests/sys/wire.h"
 #include "tests/ssm/making.h"
 #include "clients/c/ssmclient.h"
@@ -29,24 +28,6 @@
 #define STREAM_FRAMES 6000
 #define VICTIMS       10
 #define HELD          2500 /* streams held open at a time */
-
-static struct models_dir models;
-
-static struct sys_daemon *daemon_start(const char *lines)
-{
-    struct sys_daemon *d;
-    char all[512];
-
-    snprintf(all, sizeof(all), "models = %s\n%s", models.path, lines);
-    assert_int_equal(sys_daemon_start(&d, all), 0);
-    return d;
-}
-
-static void daemon_stop(struct sys_daemon *d)
-{
-    assert_int_equal(sys_daemon_stop(d, WIRE_MS), 0);
-    sys_daemon_free(d);
-}
 
 static float sample_at(uint64_t stream, uint64_t frame)
 {
@@ -195,7 +176,7 @@ static void clients_join(struct client *clients)
 static void clients__50_at_once_with_several_streams__get_everything_in_order(void **state)
 {
     static struct client clients[CLIENTS];
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w;
 
     (void)state;
@@ -205,7 +186,7 @@ static void clients__50_at_once_with_several_streams__get_everything_in_order(vo
     WIRE_UNTIL(w, wire_counter(w, "streams") == 0);
     assert_int_equal(wire_counter(w, "frames_applied"), CLIENTS * STREAMS * STREAM_FRAMES);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 /* ---- clients that are killed ------------------------------------------------------------------------------------- */
@@ -301,7 +282,7 @@ static void half_message_leave(const struct sys_daemon *d)
 static void clients__killed_in_the_middle__disturb_nobody(void **state)
 {
     static struct client clients[CLIENTS];
-    struct sys_daemon *d = daemon_start("idle_ms = 5000\n");
+    struct sys_daemon *d = serving_start("idle_ms = 5000\n");
     struct victim victims[VICTIMS];
     struct wire *w;
 
@@ -320,7 +301,7 @@ static void clients__killed_in_the_middle__disturb_nobody(void **state)
                wire_counter(w, "streams") == 1 && wire_counter(w, "connections") == 1); /* the victims' stream stays */
     assert_int_equal(wire_counter(w, "messages_malformed"), 0);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 /* ---- many streams ------------------------------------------------------------------------------------------------ */
@@ -351,7 +332,7 @@ static long rss_kib(const struct sys_daemon *d)
 
 static void streams__thousands_held_open__all_advance(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream **s = calloc(HELD, sizeof(struct wire_stream *));
     char id[32];
@@ -386,7 +367,7 @@ static void streams__thousands_held_open__all_advance(void **state)
     WIRE_UNTIL(w, wire_counter(w, "streams") == 0);
     free(s);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 /* Streams come, say something, and go. */
@@ -412,7 +393,7 @@ static void churn(struct wire *w, int rounds)
 
 static void streams__opened_and_closed_for_long__leave_no_memory_behind(void **state)
 {
-    struct sys_daemon *d = daemon_start("max_streams = 12\n"); /* slots that leak are missing soon */
+    struct sys_daemon *d = serving_start("max_streams = 12\n"); /* slots that leak are missing soon */
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     long before;
 
@@ -432,21 +413,7 @@ static void streams__opened_and_closed_for_long__leave_no_memory_behind(void **s
     }
     assert_true(rss_kib(d) < (before + before / 2 + 4096) * RSS_FACTOR);
     wire_free(w);
-    daemon_stop(d);
-}
-
-static int group_open(void **state)
-{
-    (void)state;
-    models_dir_init(&models);
-    return 0;
-}
-
-static int group_close(void **state)
-{
-    (void)state;
-    models_dir_fini(&models);
-    return 0;
+    serving_stop(d);
 }
 
 int main(void)
@@ -458,5 +425,5 @@ int main(void)
         cmocka_unit_test(streams__opened_and_closed_for_long__leave_no_memory_behind),
     };
 
-    return cmocka_run_group_tests_name("crowd", tests, group_open, group_close);
+    return cmocka_run_group_tests_name("crowd", tests, serving_group_open, serving_group_close);
 }

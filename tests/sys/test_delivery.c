@@ -3,10 +3,10 @@
  * Results on their way: credit, full rings, windows, readers that keep up and readers that do not, and the tap. The
  * model is y = 2 x, so that every result says which frame it is of.
  */
-#include "tests/sys/daemon.h"
-#include "tests/sys/reference.h"
+#include "tests/sys/serving.h"
 #include "tests/sys/wire.h"
 #include "tests/ssm/making.h"
+#include "clients/c/ssmclient.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,24 +18,6 @@
 #include <zmq.h>
 
 #define PIECE 500 /* frames of one push */
-
-static struct models_dir models;
-
-static struct sys_daemon *daemon_start(const char *lines)
-{
-    struct sys_daemon *d;
-    char all[512];
-
-    snprintf(all, sizeof(all), "models = %s\n%s", models.path, lines);
-    assert_int_equal(sys_daemon_start(&d, all), 0);
-    return d;
-}
-
-static void daemon_stop(struct sys_daemon *d)
-{
-    assert_int_equal(sys_daemon_stop(d, WIRE_MS), 0);
-    sys_daemon_free(d);
-}
 
 static float sample_at(uint64_t frame)
 {
@@ -70,7 +52,7 @@ static void numbers_check(const struct wire_stream *s, uint64_t at, uint64_t ind
 
 static void credit__of_random_bytes__is_used_to_the_last_whole_frame_and_no_further(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS | WIRE_NO_CREDIT);
     uint32_t seed = 21;
@@ -89,12 +71,12 @@ static void credit__of_random_bytes__is_used_to_the_last_whole_frame_and_no_furt
     }
     numbers_check(s, 0, 0, 3000);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void ring__full__stops_that_stream_until_credit_and_no_other(void **state)
 {
-    struct sys_daemon *d = daemon_start("result_ring = 4K\n");
+    struct sys_daemon *d = serving_start("result_ring = 4K\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *other = wire_new(sys_daemon_endpoint(d), "other");
     struct wire_stream *full = wire_open(w, "full", "twice", WIRE_RESULTS | WIRE_NO_CREDIT);
     struct wire_stream *near = wire_open(w, "near", "twice", WIRE_RESULTS);
@@ -123,12 +105,12 @@ static void ring__full__stops_that_stream_until_credit_and_no_other(void **state
     numbers_check(full, 0, 0, 5000);
     wire_free(w);
     wire_free(other);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void ring__full_of_times__stops_and_goes_on_without_loss(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS | WIRE_NO_CREDIT);
     enum { ALL = 20000, MANY = 100 };
@@ -160,12 +142,12 @@ static void ring__full_of_times__stops_and_goes_on_without_loss(void **state)
         assert_true(s->times[i] == -1000000 * (int64_t)i);
     assert_int_equal(w->refusals_n, 0);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void times__of_some_chunks__are_echoed_with_their_results_and_no_others(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS);
     int64_t want[20000];
@@ -189,12 +171,12 @@ static void times__of_some_chunks__are_echoed_with_their_results_and_no_others(v
     numbers_check(s, 0, 0, s->sent);
     assert_memory_equal(s->times, want, s->sent * sizeof(*want));
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void windows__overrun__refuse_once_and_take_the_frames_later(void **state)
 {
-    struct sys_daemon *d = daemon_start("result_ring = 4K\nstream_window = 8K\nconnection_window = 12K\n");
+    struct sys_daemon *d = serving_start("result_ring = 4K\nstream_window = 8K\nconnection_window = 12K\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *one = wire_open(w, "one", "twice", WIRE_RESULTS | WIRE_NO_CREDIT);
     struct wire_stream *two = wire_open(w, "two", "twice", WIRE_RESULTS | WIRE_NO_CREDIT);
@@ -223,14 +205,14 @@ static void windows__overrun__refuse_once_and_take_the_frames_later(void **state
     numbers_check(one, 0, 0, taken + 500);
     assert_int_equal(wire_refusals(w, SSMD__CODE__GAP), 0);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 /* ---- readers ----------------------------------------------------------------------------------------------------- */
 
 static void reader__of_an_id__gets_every_result_and_the_end(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *reader = wire_new(sys_daemon_endpoint(d), "reader");
     struct wire_stream *s = wire_open(w, "s", "twice", 0), *view;
     uint64_t from = 700;
@@ -250,12 +232,12 @@ static void reader__of_an_id__gets_every_result_and_the_end(void **state)
     WIRE_UNTIL(reader, wire_counter(reader, "streams") == 0);
     wire_free(reader);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void reader__of_a_prefix__gets_streams_that_are_opened_later_and_no_others(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *reader = wire_new(sys_daemon_endpoint(d), "reader");
     struct wire_stream *s[8];
     char id[32];
@@ -290,12 +272,12 @@ static void reader__of_a_prefix__gets_streams_that_are_opened_later_and_no_other
     }
     wire_free(reader);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void reader__overrun__is_told_what_it_lost_and_never_stops_the_writer(void **state)
 {
-    struct sys_daemon *d = daemon_start("result_ring = 4K\n");
+    struct sys_daemon *d = serving_start("result_ring = 4K\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *reader = wire_new(sys_daemon_endpoint(d), "reader");
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS), *view;
 
@@ -320,12 +302,12 @@ static void reader__overrun__is_told_what_it_lost_and_never_stops_the_writer(voi
     numbers_check(view, view->results - 100, 10000, 100);
     wire_free(reader);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void reader__of_a_stream_that_is_reset__begins_again_in_the_new_epoch(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *reader = wire_new(sys_daemon_endpoint(d), "reader");
     struct wire *thief = wire_new(sys_daemon_endpoint(d), "thief");
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS), *view, *stolen;
@@ -346,7 +328,141 @@ static void reader__of_a_stream_that_is_reset__begins_again_in_the_new_epoch(voi
     wire_free(thief);
     wire_free(reader);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
+}
+
+/* What a prefix reader of the library got: results of each stream in order, with what it was told to be lost. */
+struct views {
+    struct ssmc_stream *s[2];
+    uint64_t next[2], lost;
+};
+
+static void view_found(void *context, struct ssmc_stream *s)
+{
+    struct views *v = context;
+    struct ssmc_stream_info info;
+
+    ssmc_stream_info(s, &info);
+    v->s[info.id[info.id_size - 1] - '0'] = s;
+}
+
+static void views_take(struct ssmc *c, struct views *v, uint64_t a, uint64_t b)
+{
+    long until = wire_now_ms() + WIRE_MS;
+    struct ssmc_result result;
+
+    while (v->next[0] < a || v->next[1] < b) {
+        assert_true(ssmc_poll(c, 20) >= 0);
+        assert_true(wire_now_ms() < until);
+        for (int i = 0; i < 2; i++)
+            while (v->s[i] && ssmc_next(v->s[i], &result) == 1) {
+                v->lost += result.lost;
+                assert_int_equal(result.first, v->next[i] + result.lost);
+                for (uint32_t k = 0; k < result.frames; k++)
+                    assert_true(result.samples[k] == 2 * sample_at(result.first + k));
+                v->next[i] = result.first + result.frames;
+            }
+    }
+    assert_int_equal(v->next[0], a);
+    assert_int_equal(v->next[1], b);
+}
+
+static void reader__of_a_prefix_forgotten_by_the_daemon__misses_only_what_is_gone(void **state)
+{
+    struct sys_daemon *d = serving_start("idle_ms = 1000\nresult_ring = 4K\n");
+    struct ssmc_options options = {.endpoint = sys_daemon_endpoint(d), .timeout_ms = WIRE_MS};
+    struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
+    struct wire_stream *s[2] = {wire_open(w, "room/0", "twice", WIRE_RESULTS)};
+    struct views v = {0};
+    struct ssmc *c;
+
+    (void)state;
+    assert_int_equal(ssmc_connect(&c, &options, NULL, 0), SSMC_OK);
+    assert_int_equal(ssmc_read(c, "room/", 5, 1, SSMC_OLDEST, view_found, &v, WIRE_MS), SSMC_OK);
+    push_numbers(w, s[0], 100);
+    views_take(c, &v, 100, 0);
+    WIRE_UNTIL(w, wire_counter(w, "connections_forgotten") == 1);
+    push_numbers(w, s[0], 500);
+    s[1] = wire_open(w, "room/1", "twice", WIRE_RESULTS);
+    push_numbers(w, s[1], 300);
+    WIRE_UNTIL(w, s[0]->results == 600 && s[1]->results == 300);
+    views_take(c, &v, 600, 300);
+    assert_int_equal(v.lost, 0);
+    WIRE_UNTIL(w, wire_counter(w, "connections_forgotten") == 2);
+    for (int i = 0; i < 4; i++) {
+        push_numbers(w, s[0], 1000);
+        WIRE_UNTIL(w, s[0]->results == s[0]->sent);
+    }
+    views_take(c, &v, 4600, 300);
+    assert_int_equal(v.lost, 4000 - 1024); /* the ring holds 1024 */
+    ssmc_free(c);
+    wire_free(w);
+    serving_stop(d);
+}
+
+/* Asks and does not read, until the daemon finds the queue of this connection full. `other` looks at its counters. */
+static void queue_fill(struct wire *slow, struct wire *other)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Stats stats = SSMD__STATS__INIT;
+    unsigned char bytes[16];
+    size_t size;
+
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_STATS;
+    message.stats = &stats;
+    do {
+        for (int i = 0; i < 20; i++) {
+            message.request_id = ++slow->request;
+            size = proto_size(&message.base);
+            assert_true(size <= sizeof(bytes));
+            proto_encode(&message.base, bytes);
+            wire_send_parts(slow, 1, (const void *const[]){bytes}, &size);
+        }
+    } while (wire_counter(other, "connections_blocked") == 0);
+}
+
+static const struct wire_event *event_of(const struct wire *w, int kind, size_t which)
+{
+    for (size_t i = 0; i < w->events_n; i++)
+        if (w->events[i].kind == kind && which-- == 0)
+            return &w->events[i];
+    return NULL;
+}
+
+static void reader__blocked_while_the_stream_is_reset_twice__is_told_of_both_losses(void **state)
+{
+    struct sys_daemon *d = serving_start("");
+    struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *reader = wire_slow(sys_daemon_endpoint(d), "reader");
+    struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS), *view;
+    const struct wire_event *lost;
+    uint64_t epochs[3];
+
+    (void)state;
+    assert_int_equal(wire_read(reader, "s", false, NULL, 0), SSMD__CODE__OK);
+    WIRE_UNTIL(reader, (view = wire_find(reader, "s")) != NULL);
+    queue_fill(reader, w);
+    for (int i = 0; i < 2; i++) {
+        epochs[i] = s->epoch;
+        push_numbers(w, s, i == 0 ? 100 : 200);
+        assert_int_equal(wire_reset(w, s), SSMD__CODE__OK);
+    }
+    epochs[2] = s->epoch;
+    push_numbers(w, s, 50);
+    WIRE_UNTIL(reader, wire_events(reader, SSMD__EVENT__KIND__EPOCH) == 2);
+    assert_int_equal(wire_events(reader, SSMD__EVENT__KIND__LOST), 2);
+    for (size_t i = 0; i < 2; i++) {
+        lost = event_of(reader, SSMD__EVENT__KIND__LOST, i);
+        assert_int_equal(lost->epoch, epochs[i]);
+        assert_int_equal(lost->first, 0);
+        assert_int_equal(lost->next, i == 0 ? 100 : 200);
+        assert_int_equal(event_of(reader, SSMD__EVENT__KIND__EPOCH, i)->epoch, epochs[i + 1]);
+    }
+    wire_credit(reader, view, 0, 1 << 20);
+    WIRE_UNTIL(reader, view->results == 50);
+    numbers_check(view, 0, 0, 50);
+    wire_free(reader);
+    wire_free(w);
+    serving_stop(d);
 }
 
 /* ---- the tap ----------------------------------------------------------------------------------------------------- */
@@ -450,7 +566,7 @@ static void tap_event(struct tap *t, const char *id, int kind)
 
 static void tap__subscribed_to_an_id_or_a_prefix__publishes_its_results_and_events(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct tap exact = tap_open(d, "ab", 3, 0), prefix = tap_open(d, "ab", 2, 0);
     struct wire_stream *longer = wire_open(w, "abc", "twice", 0), *s = wire_open(w, "ab", "twice", 0);
@@ -476,12 +592,12 @@ static void tap__subscribed_to_an_id_or_a_prefix__publishes_its_results_and_even
     tap_close(&exact);
     tap_close(&prefix);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void tap__watched_by_one_who_never_reads__harms_nobody(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct tap deaf = tap_open(d, "", 0, 1), awake;
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS);
@@ -502,21 +618,7 @@ static void tap__watched_by_one_who_never_reads__harms_nobody(void **state)
     tap_close(&awake);
     tap_close(&deaf);
     wire_free(w);
-    daemon_stop(d);
-}
-
-static int group_open(void **state)
-{
-    (void)state;
-    models_dir_init(&models);
-    return 0;
-}
-
-static int group_close(void **state)
-{
-    (void)state;
-    models_dir_fini(&models);
-    return 0;
+    serving_stop(d);
 }
 
 int main(void)
@@ -531,9 +633,11 @@ int main(void)
         cmocka_unit_test(reader__of_a_prefix__gets_streams_that_are_opened_later_and_no_others),
         cmocka_unit_test(reader__overrun__is_told_what_it_lost_and_never_stops_the_writer),
         cmocka_unit_test(reader__of_a_stream_that_is_reset__begins_again_in_the_new_epoch),
+        cmocka_unit_test(reader__of_a_prefix_forgotten_by_the_daemon__misses_only_what_is_gone),
+        cmocka_unit_test(reader__blocked_while_the_stream_is_reset_twice__is_told_of_both_losses),
         cmocka_unit_test(tap__subscribed_to_an_id_or_a_prefix__publishes_its_results_and_events),
         cmocka_unit_test(tap__watched_by_one_who_never_reads__harms_nobody),
     };
 
-    return cmocka_run_group_tests_name("delivery", tests, group_open, group_close);
+    return cmocka_run_group_tests_name("delivery", tests, serving_group_open, serving_group_close);
 }

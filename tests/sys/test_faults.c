@@ -4,8 +4,7 @@
  * nothing. Every test feeds the healthy stream before and after, and its last act is to hold all of its results against
  * the library's.
  */
-#include "tests/sys/daemon.h"
-#include "tests/sys/reference.h"
+#include "tests/sys/serving.h"
 #include "tests/sys/wire.h"
 #include "tests/ssm/making.h"
 
@@ -29,7 +28,6 @@
 #define MAX_MESSAGE 65536
 
 static struct sys_daemon *server;
-static struct models_dir models;
 static int tcp_port;
 
 /* The stream that nothing may disturb, and the connection of the one who disturbs. */
@@ -567,25 +565,21 @@ static bool port_is_free(int port)
 
 static int group_open(void **state)
 {
-    char lines[512];
+    char lines[128];
 
-    (void)state;
-    models_dir_init(&models);
+    serving_group_open(state);
     for (tcp_port = TCP_PORT + (int)getpid() % 1000; !port_is_free(tcp_port); tcp_port++)
         continue;
-    snprintf(lines, sizeof(lines), "models = %s\nmax_message = %d\nendpoint = ipc://@/ssmd.sock tcp://127.0.0.1:%d\n",
-             models.path, MAX_MESSAGE, tcp_port);
-    return sys_daemon_start(&server, lines);
+    snprintf(lines, sizeof(lines), "max_message = %d\nendpoint = ipc://@/ssmd.sock tcp://127.0.0.1:%d\n", MAX_MESSAGE,
+             tcp_port);
+    server = serving_start(lines);
+    return 0;
 }
 
 static int group_close(void **state)
 {
-    int status = sys_daemon_stop(server, WIRE_MS);
-
-    (void)state;
-    sys_daemon_free(server);
-    models_dir_fini(&models);
-    return status;
+    serving_stop(server);
+    return serving_group_close(state);
 }
 
 int main(void)

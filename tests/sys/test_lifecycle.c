@@ -3,8 +3,7 @@
  * The daemon as its operator meets it: configurations that are wrong, endpoints that are taken, models that do not
  * load, SIGHUP and SIGTERM.
  */
-#include "tests/sys/daemon.h"
-#include "tests/sys/reference.h"
+#include "tests/sys/serving.h"
 #include "tests/sys/wire.h"
 
 #include <setjmp.h>
@@ -19,24 +18,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-static struct models_dir models;
-
-static struct sys_daemon *daemon_start(const char *lines)
-{
-    struct sys_daemon *d;
-    char all[512];
-
-    snprintf(all, sizeof(all), "models = %s\n%s", models.path, lines);
-    assert_int_equal(sys_daemon_start(&d, all), 0);
-    return d;
-}
-
-static void daemon_stop(struct sys_daemon *d)
-{
-    assert_int_equal(sys_daemon_stop(d, WIRE_MS), 0);
-    sys_daemon_free(d);
-}
 
 /* Waits until the log says so. */
 static void log_expect(struct sys_daemon *d, const char *text)
@@ -104,7 +85,7 @@ static void check_config__of_wrong_files__names_file_line_and_key(void **state)
     char path[128], arguments[256], out[4096];
 
     (void)state;
-    snprintf(path, sizeof(path), "%s/wrong.conf", models.path);
+    snprintf(path, sizeof(path), "%s/wrong.conf", serving_models.path);
     snprintf(arguments, sizeof(arguments), "--check-config --config %s", path);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
         char where[160];
@@ -132,7 +113,7 @@ static void tcp_beyond_loopback__unauthenticated__is_refused_at_start(void **sta
     char path[128], arguments[256], out[4096];
 
     (void)state;
-    snprintf(path, sizeof(path), "%s/open.conf", models.path);
+    snprintf(path, sizeof(path), "%s/open.conf", serving_models.path);
     snprintf(arguments, sizeof(arguments), "--config %s", path);
     file_write(path, "endpoint = tcp://0.0.0.0:45998\ntap = off\n", "w");
     assert_int_equal(ssmd_run(arguments, out), EX_CONFIG);
@@ -141,7 +122,7 @@ static void tcp_beyond_loopback__unauthenticated__is_refused_at_start(void **sta
 
 static void endpoint__served_by_another_daemon__is_refused_and_that_one_goes_on(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     char arguments[256], out[4096], lock[256];
 
@@ -156,7 +137,25 @@ static void endpoint__served_by_another_daemon__is_refused_and_that_one_goes_on(
     wire_free(w);
     w = wire_new(sys_daemon_endpoint(d), "later"); /* its socket was not taken away either */
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
+}
+
+static void endpoint__in_a_directory_that_is_not_there__makes_it_and_says_so(void **state)
+{
+    struct sys_daemon *d = serving_start("endpoint = ipc://@/fresh/ssmd.sock\n");
+    struct stat st;
+    char path[128];
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/fresh", sys_daemon_directory(d));
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(S_ISDIR(st.st_mode));
+    said(sys_daemon_log(d), "directory_made");
+    said(sys_daemon_log(d), path);
+    serving_stop(d);
+    d = serving_start("");
+    assert_null(strstr(sys_daemon_log(d), "directory_made"));
+    serving_stop(d);
 }
 
 static void endpoint__where_a_file_is__is_refused_and_the_file_stays(void **state)
@@ -165,8 +164,8 @@ static void endpoint__where_a_file_is__is_refused_and_the_file_stays(void **stat
     struct stat found;
 
     (void)state;
-    snprintf(path, sizeof(path), "%s/file.conf", models.path);
-    snprintf(precious, sizeof(precious), "%s/precious", models.path);
+    snprintf(path, sizeof(path), "%s/file.conf", serving_models.path);
+    snprintf(precious, sizeof(precious), "%s/precious", serving_models.path);
     snprintf(arguments, sizeof(arguments), "--config %s", path);
     snprintf(text, sizeof(text), "endpoint = ipc://%s\ntap = off\n", precious);
     file_write(path, text, "w");
@@ -182,7 +181,7 @@ static void endpoint__where_a_file_is__is_refused_and_the_file_stays(void **stat
 
 static void models__that_cannot_be_loaded__are_refused_by_file_and_tensor(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "good", "twice", WIRE_RESULTS), *bad;
     float one = 1;
@@ -203,7 +202,7 @@ static void models__that_cannot_be_loaded__are_refused_by_file_and_tensor(void *
     }
     assert_int_equal(wire_counter(w, "streams"), 1);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 /* Asks and does not wait. */
@@ -229,7 +228,7 @@ static void open_send(struct wire *w, const char *id, const char *model)
 
 static void model__that_is_slow_to_load__holds_up_no_stream(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *waits = wire_new(sys_daemon_endpoint(d), "waits");
     struct wire_stream *s = wire_open(w, "good", "twice", WIRE_RESULTS);
     float in[100] = {0};
@@ -249,14 +248,14 @@ static void model__that_is_slow_to_load__holds_up_no_stream(void **state)
     assert_true(passed >= 5); /* had the model been loaded between them, it would have been one */
     wire_free(waits);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 /* ---- signals ----------------------------------------------------------------------------------------------------- */
 
 static void sighup__with_a_changed_file__applies_what_it_can_and_names_the_rest(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS);
     float in[2000] = {0};
@@ -282,13 +281,13 @@ static void sighup__with_a_changed_file__applies_what_it_can_and_names_the_rest(
     wire_push(w, s, in, 1000, 0);
     WIRE_UNTIL(w, s->results == 2000);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void sigterm__with_input_queued__computes_and_delivers_it_then_exits_0(void **state)
 {
     enum { ALL = 100000, CHUNK = 20000 };
-    struct sys_daemon *d = daemon_start("drain_ms = 60000\n");
+    struct sys_daemon *d = serving_start("drain_ms = 60000\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct reference golden;
     struct wire_stream *s;
@@ -332,7 +331,7 @@ static struct wire_stream *stream_hold(struct wire *w)
 
 static void sigterm__while_results_wait_for_credit__refuses_new_work_and_goes_when_they_left(void **state)
 {
-    struct sys_daemon *d = daemon_start("drain_ms = 600000\n");
+    struct sys_daemon *d = serving_start("drain_ms = 600000\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = stream_hold(w), *late;
     float in[10] = {0};
@@ -353,9 +352,64 @@ static void sigterm__while_results_wait_for_credit__refuses_new_work_and_goes_wh
     sys_daemon_free(d);
 }
 
+#define QUEUED 400000 /* frames: more bytes than sockets hold */
+
+/* A stream whose results all left for a slow reader, and a daemon that was told to stop then. */
+static struct wire_stream *results_queue(struct sys_daemon *d, struct wire *slow)
+{
+    enum { CHUNK = 4000 };
+    struct wire_stream *s = wire_open(slow, "s", "twice", WIRE_RESULTS | WIRE_NO_CREDIT);
+    static float in[CHUNK];
+
+    for (uint32_t i = 0; i < QUEUED; i += CHUNK)
+        wire_push(slow, s, in, CHUNK, 0);
+    WIRE_UNTIL(slow, s->applied == QUEUED);
+    wire_credit(slow, s, 0, QUEUED * sizeof(float));
+    sys_daemon_signal(d, SIGTERM);
+    log_expect(d, "stopped");
+    return s;
+}
+
+/* Longer than a second, which is what a peer gets when drain_ms is over. */
+static void sigterm__to_a_slow_reader__waits_for_it_as_long_as_drain_ms(void **state)
+{
+    struct sys_daemon *d = serving_start("drain_ms = 60000\nresult_ring = 4M\nstream_window = 4M\n");
+    struct wire *w = wire_slow(sys_daemon_endpoint(d), "slow");
+    struct wire_stream *s;
+    int code;
+
+    (void)state;
+    s = results_queue(d, w);
+    usleep(2000000);
+    if (sys_daemon_wait(d, 0) != -1)
+        fail_msg("it did not wait: %s", sys_daemon_log(d));
+    while ((code = sys_daemon_wait(d, 0)) == -1) /* libzmq may drop the last of it here, when the daemon goes */
+        wire_poll(w, 50);
+    assert_int_equal(code, 0);
+    assert_true(s->results > QUEUED / 2);
+    wire_free(w);
+    sys_daemon_free(d);
+}
+
+static void sigterm__again_while_a_slow_reader_is_waited_for__ends_the_wait(void **state)
+{
+    struct sys_daemon *d = serving_start("drain_ms = 3600000\nresult_ring = 4M\nstream_window = 4M\n");
+    struct wire *w = wire_slow(sys_daemon_endpoint(d), "slow");
+    int code;
+
+    (void)state;
+    results_queue(d, w);
+    while ((code = sys_daemon_wait(d, 50)) == -1 && !strstr(sys_daemon_log(d), "stopping_fast"))
+        sys_daemon_signal(d, SIGTERM);
+    assert_int_equal(code == -1 ? sys_daemon_wait(d, WIRE_MS) : code, 0);
+    said(sys_daemon_log(d), "stopping_fast");
+    wire_free(w);
+    sys_daemon_free(d);
+}
+
 static void sigterm__twice__does_not_wait(void **state)
 {
-    struct sys_daemon *d = daemon_start("drain_ms = 3600000\n");
+    struct sys_daemon *d = serving_start("drain_ms = 3600000\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
 
     (void)state;
@@ -370,7 +424,7 @@ static void sigterm__twice__does_not_wait(void **state)
 
 static void sigterm__when_drain_ms_have_passed__leaves_what_cannot_be_finished(void **state)
 {
-    struct sys_daemon *d = daemon_start("drain_ms = 200\n");
+    struct sys_daemon *d = serving_start("drain_ms = 200\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
 
     (void)state;
@@ -381,35 +435,24 @@ static void sigterm__when_drain_ms_have_passed__leaves_what_cannot_be_finished(v
     sys_daemon_free(d);
 }
 
-static int group_open(void **state)
-{
-    (void)state;
-    models_dir_init(&models);
-    return 0;
-}
-
-static int group_close(void **state)
-{
-    (void)state;
-    models_dir_fini(&models);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_config__of_wrong_files__names_file_line_and_key),
         cmocka_unit_test(tcp_beyond_loopback__unauthenticated__is_refused_at_start),
         cmocka_unit_test(endpoint__served_by_another_daemon__is_refused_and_that_one_goes_on),
+        cmocka_unit_test(endpoint__in_a_directory_that_is_not_there__makes_it_and_says_so),
         cmocka_unit_test(endpoint__where_a_file_is__is_refused_and_the_file_stays),
         cmocka_unit_test(models__that_cannot_be_loaded__are_refused_by_file_and_tensor),
         cmocka_unit_test(model__that_is_slow_to_load__holds_up_no_stream),
         cmocka_unit_test(sighup__with_a_changed_file__applies_what_it_can_and_names_the_rest),
         cmocka_unit_test(sigterm__with_input_queued__computes_and_delivers_it_then_exits_0),
         cmocka_unit_test(sigterm__while_results_wait_for_credit__refuses_new_work_and_goes_when_they_left),
+        cmocka_unit_test(sigterm__to_a_slow_reader__waits_for_it_as_long_as_drain_ms),
+        cmocka_unit_test(sigterm__again_while_a_slow_reader_is_waited_for__ends_the_wait),
         cmocka_unit_test(sigterm__twice__does_not_wait),
         cmocka_unit_test(sigterm__when_drain_ms_have_passed__leaves_what_cannot_be_finished),
     };
 
-    return cmocka_run_group_tests_name("lifecycle", tests, group_open, group_close);
+    return cmocka_run_group_tests_name("lifecycle", tests, serving_group_open, serving_group_close);
 }

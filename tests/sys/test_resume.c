@@ -3,8 +3,7 @@
  * What breaks and goes on: connections, writers, epochs, repeated and missing frames, and the daemon itself. The
  * measure is always the same: the results, put together, are the library's bits of the stream that never broke.
  */
-#include "tests/sys/daemon.h"
-#include "tests/sys/reference.h"
+#include "tests/sys/serving.h"
 #include "tests/sys/wire.h"
 #include "tests/ssm/making.h"
 #include "clients/c/ssmclient.h"
@@ -18,25 +17,7 @@
 
 #include <cmocka.h>
 
-static struct models_dir models;
 static struct reference golden; /* one channel in, so that frames are samples */
-
-/* One daemon for each test, with these lines. */
-static struct sys_daemon *daemon_start(const char *lines)
-{
-    struct sys_daemon *d;
-    char all[512];
-
-    snprintf(all, sizeof(all), "models = %s\n%s", models.path, lines);
-    assert_int_equal(sys_daemon_start(&d, all), 0);
-    return d;
-}
-
-static void daemon_stop(struct sys_daemon *d)
-{
-    assert_int_equal(sys_daemon_stop(d, WIRE_MS), 0);
-    sys_daemon_free(d);
-}
 
 static const float *in_at(uint64_t frame)
 {
@@ -59,7 +40,7 @@ static void bits_check(const struct wire_stream *s, uint64_t begin, uint64_t fra
 
 static void connection__broken__is_resumed_by_its_writer_in_the_same_epoch(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *one = wire_new(sys_daemon_endpoint(d), "writer"), *two;
     struct wire_stream *a = wire_open(one, "s", golden.name, WIRE_RESULTS | WIRE_NO_CREDIT), *b;
     uint64_t epoch = a->epoch;
@@ -77,12 +58,12 @@ static void connection__broken__is_resumed_by_its_writer_in_the_same_epoch(void 
     WIRE_UNTIL(two, b->results == 300);
     bits_check(b, 0, 300);
     wire_free(two);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void writer__on_a_second_connection__kills_the_handles_of_the_first(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *one = wire_new(sys_daemon_endpoint(d), "writer"), *two = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *a = wire_open(one, "s", golden.name, WIRE_RESULTS), *b;
 
@@ -105,12 +86,12 @@ static void writer__on_a_second_connection__kills_the_handles_of_the_first(void 
     assert_int_equal(a->results, 50);
     wire_free(one);
     wire_free(two);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void results_from__an_index_of_the_ring__begins_there(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", golden.name, WIRE_RESULTS | WIRE_NO_CREDIT);
     uint32_t seed = 8;
@@ -131,12 +112,12 @@ static void results_from__an_index_of_the_ring__begins_there(void **state)
     }
     assert_int_equal(wire_try_open(w, &s, "s", golden.name, WIRE_RESULTS | WIRE_FROM, 301), SSMD__CODE__TOO_NEW);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void results_from__older_than_the_ring__is_refused(void **state)
 {
-    struct sys_daemon *d = daemon_start("result_ring = 4K\n");
+    struct sys_daemon *d = serving_start("result_ring = 4K\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *again;
     struct wire_stream *s = wire_open(w, "s", "twice", WIRE_RESULTS);
     float in[512] = {0};
@@ -151,12 +132,12 @@ static void results_from__older_than_the_ring__is_refused(void **state)
     assert_int_equal(wire_try_open(again, &s, "s", "twice", WIRE_RESULTS | WIRE_FROM, 5120 - 100), SSMD__CODE__OK);
     wire_free(again);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void take_over__by_another_writer__raises_the_epoch_and_keeps_the_index(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *one = wire_new(sys_daemon_endpoint(d), "first"), *two = wire_new(sys_daemon_endpoint(d), "second");
     struct wire_stream *a = wire_open(one, "s", golden.name, WIRE_RESULTS), *b;
 
@@ -180,12 +161,12 @@ static void take_over__by_another_writer__raises_the_epoch_and_keeps_the_index(v
     assert_int_equal(wire_try_open(one, &a, "s", golden.name, 0, 0), SSMD__CODE__OWNED);
     wire_free(one);
     wire_free(two);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void connection__silent_for_idle_ms__is_forgotten_and_its_stream_is_not(void **state)
 {
-    struct sys_daemon *d = daemon_start("idle_ms = 1000\n");
+    struct sys_daemon *d = serving_start("idle_ms = 1000\n");
     struct wire *silent = wire_new(sys_daemon_endpoint(d), "writer"),
                 *other = wire_new(sys_daemon_endpoint(d), "other");
     struct wire_stream *s = wire_open(silent, "s", golden.name, WIRE_RESULTS | WIRE_NO_CREDIT);
@@ -204,14 +185,14 @@ static void connection__silent_for_idle_ms__is_forgotten_and_its_stream_is_not(v
     bits_check(s, 0, 80);
     wire_free(silent);
     wire_free(other);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 /* ---- frames twice, or not yet ------------------------------------------------------------------------------------ */
 
 static void frames__sent_again__are_acknowledged_and_change_nothing(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", golden.name, WIRE_RESULTS);
     struct wire_chunk again = {.stream = s, .frames = 100, .format = SSMD__FORMAT__F32LE, .samples = in_at(0)};
@@ -230,12 +211,12 @@ static void frames__sent_again__are_acknowledged_and_change_nothing(void **state
     WIRE_UNTIL(w, s->results == 200);
     bits_check(s, 0, 200);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void frames__overlapping_at_random__are_trimmed_to_the_same_bits(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", golden.name, WIRE_RESULTS);
     uint32_t seed = 12;
@@ -259,12 +240,12 @@ static void frames__overlapping_at_random__are_trimmed_to_the_same_bits(void **s
     assert_true(wire_counter(w, "chunks_trimmed") > 0);
     assert_int_equal(w->refusals_n, 0);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void gap__of_many_chunks__is_answered_once_until_it_is_filled(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", golden.name, WIRE_RESULTS);
 
@@ -289,14 +270,14 @@ static void gap__of_many_chunks__is_answered_once_until_it_is_filled(void **stat
     }
     bits_check(s, 0, 90);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 /* ---- reset and close --------------------------------------------------------------------------------------------- */
 
 static void reset__behind_queued_frames__waits_its_turn_and_begins_a_new_epoch_at_0(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", golden.name, WIRE_RESULTS);
 
@@ -316,12 +297,12 @@ static void reset__behind_queued_frames__waits_its_turn_and_begins_a_new_epoch_a
     }
     assert_int_equal(wire_counter(w, "frames_applied"), 20 * 200);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void close__behind_queued_frames__answers_when_every_result_left(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
 
     (void)state;
@@ -337,12 +318,12 @@ static void close__behind_queued_frames__answers_when_every_result_left(void **s
         WIRE_UNTIL(w, wire_counter(w, "streams") == 0);
     }
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void close__without_credit__answers_after_credit_came(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
     struct wire_stream *s = wire_open(w, "s", golden.name, WIRE_RESULTS | WIRE_NO_CREDIT);
     uint64_t request;
@@ -363,12 +344,12 @@ static void close__without_credit__answers_after_credit_came(void **state)
     wire_credit(w, s, 100, 1 << 20);
     WIRE_UNTIL(w, wire_counter(w, "streams") == 0);
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void closed_stream__received__gives_its_id_to_the_very_next_request(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
 
     (void)state;
@@ -382,12 +363,12 @@ static void closed_stream__received__gives_its_id_to_the_very_next_request(void 
         wire_credit(w, s, 10, 1 << 20);
     }
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 static void close__again_and_then_credit__is_answered_all_the_same(void **state)
 {
-    struct sys_daemon *d = daemon_start("");
+    struct sys_daemon *d = serving_start("");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
 
     (void)state;
@@ -404,12 +385,35 @@ static void close__again_and_then_credit__is_answered_all_the_same(void **state)
         WIRE_UNTIL(w, wire_counter(w, "streams") == 0);
     }
     wire_free(w);
-    daemon_stop(d);
+    serving_stop(d);
+}
+
+static void close__waiting_when_the_stream_is_opened_again__is_answered_on_both_connections(void **state)
+{
+    struct sys_daemon *d = serving_start("");
+    struct wire *one = wire_new(sys_daemon_endpoint(d), "writer"), *two = wire_new(sys_daemon_endpoint(d), "writer");
+    struct wire_stream *s = wire_open(one, "s", golden.name, WIRE_RESULTS | WIRE_NO_CREDIT), *again;
+    uint64_t request;
+
+    (void)state;
+    wire_push(one, s, in_at(0), 100, 0);
+    request = wire_close_send(one, s);
+    assert_int_equal(wire_ping(two), SSMD__CODE__OK);
+    again = wire_open(two, "s", golden.name, WIRE_RESULTS);
+    assert_true(two->reply->stream->closing);
+    WIRE_UNTIL(one, one->reply && one->reply->request_id == request);
+    assert_int_equal(one->reply->error->code, SSMD__CODE__BAD_HANDLE);
+    assert_int_equal(wire_close(two, again), SSMD__CODE__OK);
+    WIRE_UNTIL(two, again->results == 100);
+    bits_check(again, 0, 100);
+    wire_free(two);
+    wire_free(one);
+    serving_stop(d);
 }
 
 static void closed_stream__never_received__goes_after_linger_ms(void **state)
 {
-    struct sys_daemon *d = daemon_start("linger_ms = 200\n");
+    struct sys_daemon *d = serving_start("linger_ms = 200\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "writer"), *other = wire_new(sys_daemon_endpoint(d), "other");
     struct wire_stream *s = wire_open(w, "s", golden.name, WIRE_RESULTS);
 
@@ -421,7 +425,7 @@ static void closed_stream__never_received__goes_after_linger_ms(void **state)
     assert_int_equal(wire_counter(other, "streams"), 0);
     wire_free(w);
     wire_free(other);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 /* ---- the daemon dies, and the library ---------------------------------------------------------------------------- */
@@ -488,7 +492,7 @@ static void out_check(float *out, uint64_t frames)
 
 static void library__forgotten_by_the_daemon__resumes_and_loses_nothing(void **state)
 {
-    struct sys_daemon *d = daemon_start("idle_ms = 1000\n");
+    struct sys_daemon *d = serving_start("idle_ms = 1000\n");
     struct wire *other = wire_new(sys_daemon_endpoint(d), "other");
     struct ssmc *c = library_connect(d);
     struct ssmc_stream *s = library_open(c, 0);
@@ -508,7 +512,7 @@ static void library__forgotten_by_the_daemon__resumes_and_loses_nothing(void **s
     ssmc_stream_free(s);
     ssmc_free(c);
     wire_free(other);
-    daemon_stop(d);
+    serving_stop(d);
 }
 
 /* Until the library has met the new daemon; what it says of the stream then. */
@@ -540,7 +544,7 @@ static void daemon__killed_and_started_again__library_restarts_or_reports_lost(v
 {
     (void)state;
     for (int restart_lost = 0; restart_lost < 2; restart_lost++) {
-        struct sys_daemon *d = daemon_start("");
+        struct sys_daemon *d = serving_start("");
         struct ssmc *c = library_connect(d);
         struct ssmc_stream *s = library_open(c, restart_lost);
         struct ssmc_daemon_info before;
@@ -565,24 +569,21 @@ static void daemon__killed_and_started_again__library_restarts_or_reports_lost(v
         }
         ssmc_stream_free(s);
         ssmc_free(c);
-        daemon_stop(d);
+        serving_stop(d);
     }
 }
 
 static int group_open(void **state)
 {
-    (void)state;
-    models_dir_init(&models);
+    serving_group_open(state);
     reference_load(&golden, "s4d-stack");
     return golden.in_channels == 1 ? 0 : -1;
 }
 
 static int group_close(void **state)
 {
-    (void)state;
     reference_free(&golden);
-    models_dir_fini(&models);
-    return 0;
+    return serving_group_close(state);
 }
 
 int main(void)
@@ -602,6 +603,7 @@ int main(void)
         cmocka_unit_test(close__without_credit__answers_after_credit_came),
         cmocka_unit_test(closed_stream__received__gives_its_id_to_the_very_next_request),
         cmocka_unit_test(close__again_and_then_credit__is_answered_all_the_same),
+        cmocka_unit_test(close__waiting_when_the_stream_is_opened_again__is_answered_on_both_connections),
         cmocka_unit_test(closed_stream__never_received__goes_after_linger_ms),
         cmocka_unit_test(library__forgotten_by_the_daemon__resumes_and_loses_nothing),
         cmocka_unit_test(daemon__killed_and_started_again__library_restarts_or_reports_lost),

@@ -3,8 +3,7 @@
  * What goes through the daemon is what libssm computes: bit for bit for live frames however they are cut, mixed and
  * sent, and within the case's tolerance of somebody else's answer for both views.
  */
-#include "tests/sys/daemon.h"
-#include "tests/sys/reference.h"
+#include "tests/sys/serving.h"
 #include "tests/sys/wire.h"
 #include "tests/ssm/making.h"
 
@@ -23,30 +22,22 @@
 #define FRAMES_MAX    83 /* of one stream of an interleaving */
 
 static struct sys_daemon *server;
-static struct models_dir models;
 static struct reference golden[CASES_MAX];
 static size_t golden_n;
 
 static int group_open(void **state)
 {
-    char line[128];
-
-    (void)state;
     golden_n = reference_load_all(golden, CASES_MAX);
-    models_dir_init(&models);
-    snprintf(line, sizeof(line), "models = %s\n", models.path);
-    return sys_daemon_start(&server, line);
+    serving_group_open(state);
+    server = serving_start("");
+    return 0;
 }
 
 static int group_close(void **state)
 {
-    int status = sys_daemon_stop(server, WIRE_MS);
-
-    (void)state;
-    sys_daemon_free(server);
-    models_dir_fini(&models);
+    serving_stop(server);
     reference_free_all(golden, golden_n);
-    return status;
+    return serving_group_close(state);
 }
 
 static uint32_t format_of(const struct reference *r)

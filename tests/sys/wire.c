@@ -26,7 +26,8 @@ long wire_now_ms(void)
 
 /* ---- connection -------------------------------------------------------------------------------------------------- */
 
-struct wire *wire_connect(const char *endpoint, const char *writer)
+/* `most` messages are held here before the daemon's own queue fills; 0: any number. */
+static struct wire *socket_connect(const char *endpoint, const char *writer, int most)
 {
     struct wire *w = calloc(1, sizeof(*w));
     int wait = 1000;
@@ -39,15 +40,29 @@ struct wire *wire_connect(const char *endpoint, const char *writer)
     assert_int_equal(zmq_setsockopt(w->socket, ZMQ_LINGER, &wait, sizeof(wait)), 0);
     wait = WIRE_MS;
     assert_int_equal(zmq_setsockopt(w->socket, ZMQ_SNDTIMEO, &wait, sizeof(wait)), 0);
+    assert_int_equal(zmq_setsockopt(w->socket, ZMQ_RCVHWM, &most, sizeof(most)), 0);
     proto_arena_init(&w->arena);
     proto_arena_init(&w->reply_arena);
     assert_int_equal(zmq_connect(w->socket, endpoint), 0);
     return w;
 }
 
+struct wire *wire_connect(const char *endpoint, const char *writer)
+{
+    return socket_connect(endpoint, writer, 0);
+}
+
 struct wire *wire_new(const char *endpoint, const char *writer)
 {
     struct wire *w = wire_connect(endpoint, writer);
+
+    assert_int_equal(wire_hello(w), SSMD__CODE__OK);
+    return w;
+}
+
+struct wire *wire_slow(const char *endpoint, const char *writer)
+{
+    struct wire *w = socket_connect(endpoint, writer, 1);
 
     assert_int_equal(wire_hello(w), SSMD__CODE__OK);
     return w;

@@ -80,9 +80,11 @@ struct wire {
     uint64_t read_limit; /* of the last wire_read */
 };
 
-/* Connects; `writer` (up to 16 characters) is the identity. wire_new says hello and wire_connect does not. */
+/* Connects; `writer` (up to 16 characters) is the identity. wire_new and wire_slow say hello and wire_connect does not.
+ * wire_slow takes no message that the test does not poll for, but for the few that a socket holds. */
 struct wire *wire_connect(const char *endpoint, const char *writer);
 struct wire *wire_new(const char *endpoint, const char *writer);
+struct wire *wire_slow(const char *endpoint, const char *writer);
 /* Says nothing: the connection breaks. NULL is legal. */
 void wire_free(struct wire *w);
 

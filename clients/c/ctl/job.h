@@ -14,7 +14,7 @@
 
 struct job_options {
     const char *input, *model, *id, *out;
-    struct signal_spec raw;
+    struct signal_spec raw; /* channels and rate: 0 when not given */
     double chunk_ms, give_up_s;
     bool is_realtime, is_backfill, wants_resume, wants_take_over, keeps_open, is_quiet;
 };
@@ -38,6 +38,7 @@ struct job {
     int64_t away_ns; /* since when the daemon is away; 0 while it is there */
     uint32_t restarts;
     bool is_at_end, is_output_open, is_closed;
+    bool is_gone; /* the daemon lost the stream, or another writer has it */
 };
 
 /* 0, or an exit code. */

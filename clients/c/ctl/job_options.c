@@ -119,7 +119,7 @@ static int check(const struct ctl *ctl, const struct job_options *o)
 int job_parse(const struct ctl *ctl, int argc, char **argv, struct job_options *out)
 {
     int o, rc;
-    *out = (struct job_options){.chunk_ms = 10, .give_up_s = 60, .raw = {.channels = 1}};
+    *out = (struct job_options){.chunk_ms = 10, .give_up_s = 60};
     while ((o = getopt_long(argc, argv, "m:s:o:q", options, NULL)) != -1)
         if ((rc = take_option(ctl, o, argv, out)) != 0)
             return rc;

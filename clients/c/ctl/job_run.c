@@ -48,6 +48,7 @@ int job_signal_fail(struct job *j, int status)
 static int fail(struct job *j, int status)
 {
     progress_clear(&j->progress);
+    j->is_gone = status == SSMC_LOST || status == SSMC_TAKEN;
     if (status == SSMC_LOST && source_is_pipe(j->source)) {
         ctl_say("%s; what came from standard input cannot be sent again", ssmc_error_text(j->ctl->c));
         return EX_IOERR;

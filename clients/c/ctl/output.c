@@ -72,6 +72,8 @@ int output_open(struct output *o, const char *path, const struct signal_spec *sp
     if (!o->path)
         return signal_error_set(err, SIGNAL_NOMEM, "out of memory");
     if (earlier > 0) {
+        if (signal_is_being_written(path))
+            return signal_error_set(err, SIGNAL_CANTCREAT, "%s: another program is writing it", path);
         if (asprintf(&old, "%s.earlier", path) < 0)
             return signal_error_set(err, SIGNAL_NOMEM, "out of memory");
         if (rename(path, old) != 0) {

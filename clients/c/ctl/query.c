@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "proto/codec.h"
+
 /* The command's only argument, or NULL; -1 after a message when there is another or an unknown option. */
 static int take_argument(const struct ctl *ctl, int argc, char **argv, const char **out)
 {
@@ -94,6 +96,8 @@ int ctl_info(struct ctl *ctl, int argc, char **argv)
         return EX_USAGE;
     if (!id)
         return ctl_usage(ctl, "the id of a stream is missing");
+    if (strlen(id) < 1 || strlen(id) > PROTO_ID_MAX)
+        return ctl_usage(ctl, "an id has 1 to 64 bytes");
     int rc = ctl_connect(ctl);
     if (rc != 0)
         return rc;

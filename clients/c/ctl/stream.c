@@ -41,9 +41,26 @@ static int open_stream(struct job *j, uint64_t results_from)
         ctl_say("stream %s exists: --resume goes on where it stands, or choose another --stream", o->id);
         return EX_CANTCREAT;
     }
+    if (rc == SSMC_REFUSED && ssmc_error_code(j->ctl->c) == SSMD__CODE__NO_MODEL)
+        return ctl_fail(j->ctl, rc, o->model);
     if (rc != 0)
         return ctl_fail(j->ctl, rc, o->id);
     ssmc_stream_info(j->stream, &j->info);
+    return 0;
+}
+
+/* What the user says of a sound file must be so: a mistake in the rate would not be seen in the results. */
+static int check_said(const struct job *j)
+{
+    const struct signal_spec *spec = source_spec(j->source), *said = &j->options.raw;
+    if (spec->format != SIGNAL_SOUND)
+        return 0;
+    if (said->rate > 0 && said->rate != spec->rate)
+        return ctl_usage(j->ctl, "%s has %.9g Hz, and --rate says %.9g: leave it out", j->options.input, spec->rate,
+                         said->rate);
+    if (said->channels > 0 && said->channels != spec->channels)
+        return ctl_usage(j->ctl, "%s has %" PRIu32 " channels, and --channels says %" PRIu32 ": leave it out",
+                         j->options.input, spec->channels, said->channels);
     return 0;
 }
 
@@ -192,10 +209,14 @@ static int report(const struct job *j)
 static int begin(struct job *j)
 {
     uint64_t from;
-    int rc = source_open(&j->source, j->options.input, &j->options.raw, &j->err);
+    struct signal_spec raw = j->options.raw;
+    if (raw.channels == 0)
+        raw.channels = 1;
+    int rc = source_open(&j->source, j->options.input, &raw, &j->err);
     if (rc != 0)
         return job_signal_fail(j, rc);
-    if ((rc = ctl_connect(j->ctl)) != 0 || (rc = find_earlier(j, &from)) != 0 || (rc = open_stream(j, from)) != 0)
+    if ((rc = check_said(j)) != 0 || (rc = ctl_connect(j->ctl)) != 0 || (rc = find_earlier(j, &from)) != 0 ||
+        (rc = open_stream(j, from)) != 0)
         return rc;
     if ((rc = fit_source(j)) != 0 || (rc = go_to_next(j)) != 0 || (rc = open_output(j, from)) != 0 ||
         (rc = make_chunk(j)) != 0)
@@ -223,11 +244,12 @@ static int end(struct job *j, int rc)
             rc = job_signal_fail(j, status);
     }
     if (rc == EXIT_INTERRUPTED)
-        ctl_say("interrupted: %" PRIu64 " results are in %s; the stream is left open, --resume goes on", j->results,
-                j->options.out);
+        ctl_say("interrupted: %" PRIu64 " results are in %s; %s", j->results, j->options.out,
+                j->away_ns ? "the daemon is away, --resume goes on if it still has the stream"
+                           : "the stream is left open, --resume goes on");
     else if (rc == 0)
         rc = report(j);
-    else
+    else if (!j->is_gone)
         ctl_say("stream %s is left open if the daemon is there: --resume goes on, `ssmctl close %s` ends it",
                 j->options.id, j->options.id);
     return rc;
