@@ -47,11 +47,10 @@ struct ssm_conv {
     size_t scratch_floats; /* that any of the layers needs for a wide tile */
 };
 
-/* Of a layer of that width: the 16 channels in the transform, one channel's input and output, and the states before and
- * after each block. */
+/* Of a layer of that width: 16 channels in the transform, their lines, and the states before and after each block. */
 static inline size_t ssm_conv_scratch_floats(size_t width)
 {
-    return (2 * 16 + 2) * SSM_CONV_FRAMES + 2 * SSM_CONV_FRAMES / SSM_CONV_BLOCK * width;
+    return (2 * 16 + 16) * SSM_CONV_FRAMES + 2 * SSM_CONV_FRAMES / SSM_CONV_BLOCK * width;
 }
 
 /* SSM_NOMEM, or SSM_NONFINITE for a kernel that float32 does not hold; then *out is NULL. */

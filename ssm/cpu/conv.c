@@ -67,76 +67,71 @@ static inline struct complex16 times_i(struct complex16 a)
     return (struct complex16){v16_mul(a.im, v16_set(-1)), a.re};
 }
 
-/* x[k] <- sum over t of x[t] exp(2 pi i k t / S), x (S, 2, 16), in reversed digits. */
-static void forward(const float *turn, float *x)
+/* ---- the transform ------------------------------------------------------------------------------------------------ */
+
+/* Four points of a transform of four: sums of x[p] i^(k p), k = 0..3; conjugated, the way back. */
+static inline void four(struct complex16 *x, bool back)
 {
-    for (size_t size = S, step = 2; size > 1; size /= 4, step *= 4)
-        for (size_t j = 0; j < size / 4; j++) {
-            const float *w1 = turn + j * step, *w2 = turn + 2 * j * step, *w3 = turn + 3 * j * step;
+    struct complex16 even = plus(x[0], x[2]), odd = minus(x[0], x[2]), sum = plus(x[1], x[3]);
+    struct complex16 side = times_i(minus(x[1], x[3]));
 
-            for (float *at = x + j * 2 * V16, *end = x + S * 2 * V16; at < end; at += size * 2 * V16) {
-                float *one = at + size / 4 * 2 * V16, *two = at + size / 2 * 2 * V16, *three = two + (one - at);
-                struct complex16 a = load(at), b = load(one), c = load(two), d = load(three);
-                struct complex16 even = plus(a, c), odd = minus(a, c), sum = plus(b, d), side = times_i(minus(b, d));
+    x[0] = plus(even, sum);
+    x[1] = back ? minus(odd, side) : plus(odd, side);
+    x[2] = minus(even, sum);
+    x[3] = back ? plus(odd, side) : minus(odd, side);
+}
 
-                store(at, plus(even, sum));
-                store(one, times(plus(odd, side), v16_set(w1[0]), v16_set(w1[1])));
-                store(two, times(minus(even, sum), v16_set(w2[0]), v16_set(w2[1])));
-                store(three, times(minus(odd, side), v16_set(w3[0]), v16_set(w3[1])));
-            }
+/* One pass over `size` points: x (4, size/4) across its rows, which turn by w^(row j) after it, or before it on the way
+ * back. */
+static inline __attribute__((always_inline)) void pass(const float *turn, float *x, size_t size, bool back)
+{
+    size_t row = size / 4 * 2 * V16;
+
+    for (size_t j = 0; j < size / 4; j++, x += 2 * V16) {
+        struct complex16 at[4];
+
+        for (size_t r = 0; r < 4; r++) {
+            const float *w = turn + 2 * (S / size) * r * j;
+
+            at[r] = load(x + r * row);
+            if (back && r > 0)
+                at[r] = times(at[r], v16_set(w[0]), v16_set(-w[1]));
         }
-}
+        four(at, back);
+        for (size_t r = 0; r < 4; r++) {
+            const float *w = turn + 2 * (S / size) * r * j;
 
-/* The way back, times S. */
-static void backward(const float *turn, float *x)
-{
-    for (size_t size = 4, step = S / 2; size <= S; size *= 4, step /= 4)
-        for (size_t j = 0; j < size / 4; j++) {
-            const float *w1 = turn + j * step, *w2 = turn + 2 * j * step, *w3 = turn + 3 * j * step;
-
-            for (float *at = x + j * 2 * V16, *end = x + S * 2 * V16; at < end; at += size * 2 * V16) {
-                float *one = at + size / 4 * 2 * V16, *two = at + size / 2 * 2 * V16, *three = two + (one - at);
-                struct complex16 a = load(at), b = times(load(one), v16_set(w1[0]), v16_set(-w1[1]));
-                struct complex16 c = times(load(two), v16_set(w2[0]), v16_set(-w2[1]));
-                struct complex16 d = times(load(three), v16_set(w3[0]), v16_set(-w3[1]));
-                struct complex16 even = plus(a, c), odd = minus(a, c), sum = plus(b, d), side = times_i(minus(b, d));
-
-                store(at, plus(even, sum));
-                store(one, minus(odd, side));
-                store(two, minus(even, sum));
-                store(three, plus(odd, side));
-            }
+            if (!back && r > 0)
+                at[r] = times(at[r], v16_set(w[0]), v16_set(w[1]));
+            store(x + r * row, at[r]);
         }
+    }
 }
 
-/* y = K * u of up to 16 channels, H floats from frame to frame; x is room for (S, 2, 16). */
-static void channels_convolve(const struct ssm_conv *conv, const float *spectra, const float *u, float *y, size_t H,
-                              size_t channels, float *x)
+/* x (size, 2, 16) <- its circular convolution with what `spectrum` is of, depth first, so that all but the first passes
+ * stay in L1. */
+static void spectrum_apply(const float *turn, const float *spectrum, float *x, size_t size)
 {
-    float lanes[V16] = {0};
+    struct complex16 at[4];
 
-    for (size_t t = 0; t < S; t++) {
-        memcpy(lanes, u + t * H, channels * sizeof(*u));
-        v16 input = v16_load(lanes);
-
-        v16_store(x + t * 2 * V16, v16_mul(input, v16_set(conv->slant[2 * t])));
-        v16_store(x + t * 2 * V16 + V16, v16_mul(input, v16_set(conv->slant[2 * t + 1])));
+    if (size > 4) {
+        pass(turn, x, size, false);
+        for (size_t part = 0; part < 4; part++)
+            spectrum_apply(turn, spectrum + part * (size / 4) * 2 * V16, x + part * (size / 4) * 2 * V16, size / 4);
+        pass(turn, x, size, true);
+        return;
     }
-    forward(conv->turn, x);
-    for (size_t k = 0; k < S; k++) {
-        const float *by = spectra + k * 2 * V16;
-        float *at = x + k * 2 * V16;
-
-        store(at, times(load(at), v16_load(by), v16_load(by + V16)));
-    }
-    backward(conv->turn, x);
-    for (size_t t = 0; t < S; t++) {
-        struct complex16 a = load(x + t * 2 * V16);
-
-        v16_store(lanes, v16_fma(a.im, v16_set(conv->slant[2 * t + 1]), v16_mul(a.re, v16_set(conv->slant[2 * t]))));
-        memcpy(y + t * H, lanes, channels * sizeof(*y));
-    }
+    for (size_t r = 0; r < 4; r++)
+        at[r] = load(x + r * 2 * V16);
+    four(at, false);
+    for (size_t r = 0; r < 4; r++)
+        at[r] = times(at[r], v16_load(spectrum + r * 2 * V16), v16_load(spectrum + r * 2 * V16 + V16));
+    four(at, true);
+    for (size_t r = 0; r < 4; r++)
+        store(x + r * 2 * V16, at[r]);
 }
+
+/* ---- the state of one channel -------------------------------------------------------------------------------------- */
 
 /* to += from + jump from, all (width). */
 static void state_jump(const struct ssm_conv_carry *c, const float *from, float *to, size_t width)
@@ -157,16 +152,13 @@ static void state_jump(const struct ssm_conv_carry *c, const float *from, float 
     SSM_CPU(ssm_cpu_matrix)(&c->jump, NULL, true, from, width, to, width, 1);
 }
 
-/* What the state gives to the channel's outputs, and the state after. u and y stand `stride` floats from frame to frame;
- * scratch: u and y as lines, the states that enter the blocks from `state` alone, and those that leave them. */
-static void channel_carry(const struct ssm_conv_carry *c, size_t width, float *state, const float *u, float *y,
-                          size_t stride, float *scratch)
+/* What the state gives to the channel's outputs, and the state after. line (S): the inputs, and then those outputs;
+ * states: room for what enters each block from `state` alone, and what leaves it. */
+static void channel_carry(const struct ssm_conv_carry *c, size_t width, float *state, float *line, float *states)
 {
-    float *in = scratch, *out = in + S, *enters = out + S, *leaves = enters + BLOCKS * width;
+    float *enters = states, *leaves = enters + BLOCKS * width;
 
-    for (size_t t = 0; t < S; t++)
-        in[t] = u[t * stride];
-    SSM_CPU(ssm_cpu_matrix)(&c->in, NULL, false, in, B, leaves, width, BLOCKS);
+    SSM_CPU(ssm_cpu_matrix)(&c->in, NULL, false, line, B, leaves, width, BLOCKS);
     memcpy(enters, state, width * sizeof(*state));
     memset(enters + width, 0, (BLOCKS - 1) * width * sizeof(*state));
     for (size_t b = 0; b < BLOCKS; b++) {
@@ -175,19 +167,65 @@ static void channel_carry(const struct ssm_conv_carry *c, size_t width, float *s
             state_jump(c, enters + b * width, enters + (b + 1) * width, width);
     }
     memcpy(state, leaves + (BLOCKS - 1) * width, width * sizeof(*state));
-    SSM_CPU(ssm_cpu_matrix)(&c->out, NULL, false, enters, width, out, B, BLOCKS);
-    for (size_t t = 0; t < S; t++)
-        y[t * stride] += out[t];
+    SSM_CPU(ssm_cpu_matrix)(&c->out, NULL, false, enters, width, line, B, BLOCKS);
+}
+
+/* ---- sixteen channels, which lie H floats from frame to frame ------------------------------------------------------ */
+
+/* lines (channels, S) = the transpose of u, a block at a time, which stays in L1. */
+static void lines_take(float *lines, const float *u, size_t H, size_t channels)
+{
+    for (size_t from = 0; from < S; from += B)
+        for (size_t c = 0; c < channels; c++)
+            for (size_t t = from; t < from + B; t++)
+                lines[c * S + t] = u[t * H + c];
+}
+
+/* y += the transpose of lines. */
+static void lines_add(const float *lines, float *y, size_t H, size_t channels)
+{
+    for (size_t from = 0; from < S; from += B)
+        for (size_t c = 0; c < channels; c++)
+            for (size_t t = from; t < from + B; t++)
+                y[t * H + c] += lines[c * S + t];
+}
+
+/* y = K * u of these channels; x is room for (S, 2, 16). */
+static void channels_convolve(const struct ssm_conv *conv, const float *spectra, const float *u, float *y, size_t H,
+                              size_t channels, float *x)
+{
+    float lanes[V16] = {0};
+
+    for (size_t t = 0; t < S; t++) {
+        v16 input;
+
+        memcpy(lanes, u + t * H, channels * sizeof(*u));
+        input = v16_load(lanes);
+        v16_store(x + t * 2 * V16, v16_mul(input, v16_set(conv->slant[2 * t])));
+        v16_store(x + t * 2 * V16 + V16, v16_mul(input, v16_set(conv->slant[2 * t + 1])));
+    }
+    spectrum_apply(conv->turn, spectra, x, S);
+    for (size_t t = 0; t < S; t++) {
+        struct complex16 a = load(x + t * 2 * V16);
+
+        v16_store(lanes, v16_fma(a.im, v16_set(conv->slant[2 * t + 1]), v16_mul(a.re, v16_set(conv->slant[2 * t]))));
+        memcpy(y + t * H, lanes, channels * sizeof(*y));
+    }
 }
 
 void SSM_CPU(ssm_cpu_conv)(const struct ssm_conv_layer *layer, const struct ssm_tile *tile, const float *x, float *y)
 {
-    size_t H = layer->layer->out;
-    float *state = ssm_row_state(layer->layer, tile->rows), *rest = tile->scratch + S * 2 * V16;
+    size_t H = layer->layer->out, width = layer->width;
+    float *state = ssm_row_state(layer->layer, tile->rows);
+    float *room = tile->scratch, *lines = room + S * 2 * V16, *states = lines + S * V16;
 
-    for (size_t h = 0; h < H; h += V16)
-        channels_convolve(tile->conv, layer->spectra + h * S * 2, x + h, y + h, H, H - h < V16 ? H - h : V16,
-                          tile->scratch);
-    for (size_t h = 0; h < H; h++)
-        channel_carry(&layer->carry[h], layer->width, state + h * layer->width, x + h, y + h, H, rest);
+    for (size_t h = 0; h < H; h += V16) {
+        size_t channels = H - h < V16 ? H - h : V16;
+
+        lines_take(lines, x + h, H, channels);
+        for (size_t c = 0; c < channels; c++)
+            channel_carry(&layer->carry[h + c], width, state + (h + c) * width, lines + c * S, states);
+        channels_convolve(tile->conv, layer->spectra + h * S * 2, x + h, y + h, H, channels, room);
+        lines_add(lines, y + h, H, channels);
+    }
 }
