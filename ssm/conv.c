@@ -11,15 +11,18 @@
 #include "ssm/kernel.h"
 #include "ssm/model.h"
 
-#define B     SSM_CONV_BLOCK
 #define S     SSM_CONV_FRAMES
 #define LANES 16
+
+#define BLOCK_DIAGONAL 16
+#define BLOCK_DENSE    64
 
 /* In float64, for one channel after another. */
 struct work {
     double *K;                  /* (S) */
     double complex *values;     /* (S) */
     const double complex *turn; /* (S/2): exp(2 pi i k / S) */
+    uint32_t block;             /* B */
     double *in, *out;           /* (width, B), (B, width) */
 };
 
@@ -27,7 +30,7 @@ struct work {
 
 static int s4d_carry(const struct ssm_s4d *p, uint32_t h, const struct work *w, struct ssm_conv_carry *c)
 {
-    size_t padded = p->padded, width = 2 * padded;
+    size_t padded = p->padded, width = 2 * padded, B = w->block;
 
     c->modes = ssm_floats_new(width);
     if (!c->modes)
@@ -56,8 +59,9 @@ static size_t s4_place(const struct ssm_s4 *p, size_t k)
     return k < p->modes ? k : p->padded + k - p->modes;
 }
 
-/* jump = A^B - I, A (N, N) being destroyed; power and padded are room for (N, N) and (width, width). */
-static int s4_jump(const struct ssm_s4 *p, double *A, double *power, double *padded, struct ssm_matrix *jump)
+/* jump = A^B - I, A (N, N) being destroyed; power and padded are room for (N, N) and (width, width), the latter zeros. */
+static int s4_jump(const struct ssm_s4 *p, uint32_t B, double *A, double *power, double *padded,
+                   struct ssm_matrix *jump)
 {
     uint32_t N = 2 * p->modes, width = 2 * p->padded;
 
@@ -73,7 +77,7 @@ static int s4_jump(const struct ssm_s4 *p, double *A, double *power, double *pad
 
 static int s4_carry(const struct ssm_s4 *p, uint32_t h, const struct work *w, struct ssm_conv_carry *c)
 {
-    uint32_t N = 2 * p->modes, width = 2 * p->padded;
+    uint32_t N = 2 * p->modes, width = 2 * p->padded, B = w->block;
     const float *b = ssm_s4_channel(p, h) + SSM_S4_B * p->padded, *r = ssm_s4_channel(p, h) + SSM_S4_C * p->padded;
     double *A = calloc(2 * (size_t)N * N + (size_t)width * width + 3 * N, sizeof(*A)), *power = A + (size_t)N * N;
     double *padded = power + (size_t)N * N, *x = padded + (size_t)width * width, *y = x + N, *next = y + N;
@@ -95,7 +99,7 @@ static int s4_carry(const struct ssm_s4 *p, uint32_t h, const struct work *w, st
         for (uint32_t k = 0; k < N; k++)
             w->out[i * width + s4_place(p, k)] = y[k];
     }
-    status = s4_jump(p, A, power, padded, &c->jump);
+    status = s4_jump(p, B, A, power, padded, &c->jump);
 out:
     free(A);
     return status;
@@ -152,12 +156,12 @@ static int channel_init(struct ssm_conv_layer *c, uint32_t h, const struct work 
     bool diagonal = layer->kind->id == SSM_KIND_s4d;
     int status;
 
-    memset(w->in, 0, 2 * (size_t)c->width * B * sizeof(*w->in));
+    memset(w->in, 0, 2 * (size_t)c->width * c->block * sizeof(*w->in));
     if ((status = diagonal ? ssm_kernel_s4d(layer->params, h, S, w->K) : ssm_kernel_s4(layer->params, h, S, w->K)) ||
         (status = spectrum_fill(w, c->spectra + (size_t)(h / LANES) * S * 2 * LANES, h % LANES)) ||
         (status = diagonal ? s4d_carry(layer->params, h, w, carry) : s4_carry(layer->params, h, w, carry)) ||
-        (status = ssm_matrix_pack_f64(&carry->in, w->in, c->width, B)) ||
-        (status = ssm_matrix_pack_f64(&carry->out, w->out, B, c->width)))
+        (status = ssm_matrix_pack_f64(&carry->in, w->in, c->width, c->block)) ||
+        (status = ssm_matrix_pack_f64(&carry->out, w->out, c->block, c->width)))
         return status;
     return SSM_OK;
 }
@@ -165,8 +169,8 @@ static int channel_init(struct ssm_conv_layer *c, uint32_t h, const struct work 
 static int layer_init(struct ssm_conv_layer *c, const double complex *turn)
 {
     size_t H = c->layer->out, groups = (H + LANES - 1) / LANES;
-    double *reals = calloc(S + 2 * (size_t)c->width * B, sizeof(*reals));
-    struct work w = {.K = reals, .values = calloc(S, sizeof(*w.values)), .turn = turn};
+    double *reals = calloc(S + 2 * (size_t)c->width * c->block, sizeof(*reals));
+    struct work w = {.K = reals, .values = calloc(S, sizeof(*w.values)), .turn = turn, .block = c->block};
     int status = SSM_NOMEM;
 
     c->carry = calloc(H, sizeof(*c->carry));
@@ -174,7 +178,7 @@ static int layer_init(struct ssm_conv_layer *c, const double complex *turn)
     if (!reals || !w.values || !c->carry || !c->spectra)
         goto out;
     w.in = reals + S;
-    w.out = w.in + (size_t)c->width * B;
+    w.out = w.in + (size_t)c->width * c->block;
     status = SSM_OK;
     for (uint32_t h = 0; status == SSM_OK && h < H; h++)
         status = channel_init(c, h, &w);
@@ -192,7 +196,10 @@ static void layers_list(struct ssm_conv *c, const struct ssm_sequence *sequence)
         uint32_t width = layer_width(layer);
 
         if (width > 0 && c->layers)
-            c->layers[c->count] = (struct ssm_conv_layer){.layer = layer, .width = width};
+            c->layers[c->count] =
+                (struct ssm_conv_layer){.layer = layer,
+                                        .width = width,
+                                        .block = layer->kind->id == SSM_KIND_s4d ? BLOCK_DIAGONAL : BLOCK_DENSE};
         c->count += width > 0;
         for (uint32_t b = 0; b < layer->branches; b++)
             layers_list(c, &layer->branch[b]);
@@ -211,7 +218,7 @@ static int conv_init(struct ssm_conv *c, const struct ssm_sequence *graph, doubl
     c->count = 0;
     layers_list(c, graph);
     for (uint32_t i = 0; i < c->count; i++) {
-        size_t floats = ssm_conv_scratch_floats(c->layers[i].width);
+        size_t floats = ssm_conv_scratch_floats(c->layers[i].width, c->layers[i].block);
 
         c->scratch_floats = floats > c->scratch_floats ? floats : c->scratch_floats;
     }

@@ -5,7 +5,7 @@
  *
  * A wide tile is SSM_CONV_FRAMES frames of one row. A layer that has a conv form takes it whole (ssm/cpu/conv.c): the convolution of
  * the tile's input with the kernel of ssm/kernel.h, what the state adds to it, and the state after. The state passes the
- * tile in blocks of SSM_CONV_BLOCK frames, a channel's being one real vector x of `width` coordinates, as in its slot:
+ * tile in blocks of B = layer->block frames, a channel's being one real vector x of `width` coordinates, as in its slot:
  *
  *     y[j] += out[j] x,   x <- x + jump x + in u        of each block, u and y being its frames
  *
@@ -20,20 +20,19 @@
 #include "ssm/layer.h"
 #include "ssm/matrix.h"
 
-#define SSM_CONV_BLOCK     64
 #define SSM_CONV_DENSE_MAX 256 /* s4's jump is dense: N^2 floats a channel */
 
 /* How the state of one channel passes a block. */
 struct ssm_conv_carry {
-    struct ssm_matrix in;   /* (width, SSM_CONV_BLOCK): Abar^(B-1-i) Bbar */
-    struct ssm_matrix out;  /* (SSM_CONV_BLOCK, width): C Abar^(j+1) */
+    struct ssm_matrix in;   /* (width, B): Abar^(B-1-i) Bbar */
+    struct ssm_matrix out;  /* (B, width): C Abar^(j+1) */
     struct ssm_matrix jump; /* (width, width): Abar^B - I; empty when diagonal */
     float *modes;           /* (2, width/2): the same of each mode, re and im, when diagonal; or NULL */
 };
 
 struct ssm_conv_layer {
     const struct ssm_layer *layer;
-    uint32_t width;
+    uint32_t width, block;        /* block: a power of 2; longer where a jump is dense and dear */
     struct ssm_conv_carry *carry; /* (H) */
     float *spectra;               /* (ceil(H/16), SSM_CONV_FRAMES, 2, 16): re and im of 16 channels, in the order of
                                      the transform, divided by SSM_CONV_FRAMES */
@@ -42,15 +41,15 @@ struct ssm_conv_layer {
 struct ssm_conv {
     struct ssm_conv_layer *layers;
     uint32_t count;
-    float *turn;  /* (SSM_CONV_FRAMES, 2): exp(2 pi i k / SSM_CONV_FRAMES) */
-    float *slant; /* (SSM_CONV_FRAMES, 2): exp(pi i t / (2 SSM_CONV_FRAMES)) */
+    float *turn;           /* (SSM_CONV_FRAMES, 2): exp(2 pi i k / SSM_CONV_FRAMES) */
+    float *slant;          /* (SSM_CONV_FRAMES, 2): exp(pi i t / (2 SSM_CONV_FRAMES)) */
     size_t scratch_floats; /* that any of the layers needs for a wide tile */
 };
 
-/* Of a layer of that width: 16 channels in the transform, their lines, and the states before and after each block. */
-static inline size_t ssm_conv_scratch_floats(size_t width)
+/* Of a layer: 16 channels in the transform, their lines, and the states before and after each block. */
+static inline size_t ssm_conv_scratch_floats(size_t width, size_t block)
 {
-    return (2 * 16 + 16) * SSM_CONV_FRAMES + 2 * SSM_CONV_FRAMES / SSM_CONV_BLOCK * width;
+    return (2 * 16 + 16) * SSM_CONV_FRAMES + 2 * SSM_CONV_FRAMES / block * width;
 }
 
 /* SSM_NOMEM, or SSM_NONFINITE for a kernel that float32 does not hold; then *out is NULL. */

@@ -340,8 +340,7 @@ static void sharing_run(void *context, uint32_t member)
 /* Whether the team may share it. */
 static bool row_is_long(const struct ssm_row *row)
 {
-    return row->status == SSM_OK && row->slot.index >= 0 && row->frames > SSM_TILE_FRAMES &&
-           row->view != SSM_CONV;
+    return row->status == SSM_OK && row->slot.index >= 0 && row->frames > SSM_TILE_FRAMES && row->view != SSM_CONV;
 }
 
 static void row_share(struct ssm_program *program, struct ssm_row *row)

@@ -180,7 +180,7 @@ enum ssm_view {
 #define SSM_SCAN_BLOCK 16
 
 /* The frames that are convolved at once. A power of 4. */
-#define SSM_CONV_FRAMES 1024
+#define SSM_CONV_FRAMES 256
 
 /* Make a program ready for rows of that view; only SSM_CONV needs it, and a second time does nothing. Computes and
  * transforms the kernels of the model's layers and allocates what they need, which step and scan do without (docs/MODELS.md

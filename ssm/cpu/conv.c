@@ -12,7 +12,7 @@
  * Radix 4, frequencies decimated forward and times back: spectra stay in the order that the forward transform leaves,
  * digits of base 4 reversed, and nothing is permuted.
  *
- * The state passes in blocks of B = SSM_CONV_BLOCK frames, all of them by two products for each channel (ssm/conv.h).
+ * The state passes in blocks of B frames, all of them by two products for each channel (ssm/conv.h).
  *
  * SHAPES  u, y (S, H); state (H, width).
  * BITS    an output depends on the tile's whole input, so on where rows are cut.
@@ -28,9 +28,8 @@
 #include "ssm/cpu/matrix.h"
 #include "ssm/cpu/vec.h"
 
-#define B      SSM_CONV_BLOCK
-#define S      SSM_CONV_FRAMES
-#define BLOCKS (S / B)
+#define S    SSM_CONV_FRAMES
+#define TURN 64 /* frames that are transposed at once, in L1 */
 
 struct complex16 {
     v16 re, im;
@@ -154,39 +153,41 @@ static void state_jump(const struct ssm_conv_carry *c, const float *from, float 
 
 /* What the state gives to the channel's outputs, and the state after. line (S): the inputs, and then those outputs;
  * states: room for what enters each block from `state` alone, and what leaves it. */
-static void channel_carry(const struct ssm_conv_carry *c, size_t width, float *state, float *line, float *states)
+static void channel_carry(const struct ssm_conv_carry *c, size_t width, uint32_t block, float *state, float *line,
+                          float *states)
 {
-    float *enters = states, *leaves = enters + BLOCKS * width;
+    uint32_t blocks = S / block;
+    float *enters = states, *leaves = enters + blocks * width;
 
-    SSM_CPU(ssm_cpu_matrix)(&c->in, NULL, false, line, B, leaves, width, BLOCKS);
+    SSM_CPU(ssm_cpu_matrix)(&c->in, NULL, false, line, block, leaves, width, blocks);
     memcpy(enters, state, width * sizeof(*state));
-    memset(enters + width, 0, (BLOCKS - 1) * width * sizeof(*state));
-    for (size_t b = 0; b < BLOCKS; b++) {
+    memset(enters + width, 0, (blocks - 1) * width * sizeof(*state));
+    for (size_t b = 0; b < blocks; b++) {
         state_jump(c, b == 0 ? state : leaves + (b - 1) * width, leaves + b * width, width);
-        if (b + 1 < BLOCKS)
+        if (b + 1 < blocks)
             state_jump(c, enters + b * width, enters + (b + 1) * width, width);
     }
-    memcpy(state, leaves + (BLOCKS - 1) * width, width * sizeof(*state));
-    SSM_CPU(ssm_cpu_matrix)(&c->out, NULL, false, enters, width, line, B, BLOCKS);
+    memcpy(state, leaves + (blocks - 1) * width, width * sizeof(*state));
+    SSM_CPU(ssm_cpu_matrix)(&c->out, NULL, false, enters, width, line, block, blocks);
 }
 
 /* ---- sixteen channels, which lie H floats from frame to frame ------------------------------------------------------ */
 
-/* lines (channels, S) = the transpose of u, a block at a time, which stays in L1. */
+/* lines (channels, S) = the transpose of u. */
 static void lines_take(float *lines, const float *u, size_t H, size_t channels)
 {
-    for (size_t from = 0; from < S; from += B)
+    for (size_t from = 0; from < S; from += TURN)
         for (size_t c = 0; c < channels; c++)
-            for (size_t t = from; t < from + B; t++)
+            for (size_t t = from; t < from + TURN; t++)
                 lines[c * S + t] = u[t * H + c];
 }
 
 /* y += the transpose of lines. */
 static void lines_add(const float *lines, float *y, size_t H, size_t channels)
 {
-    for (size_t from = 0; from < S; from += B)
+    for (size_t from = 0; from < S; from += TURN)
         for (size_t c = 0; c < channels; c++)
-            for (size_t t = from; t < from + B; t++)
+            for (size_t t = from; t < from + TURN; t++)
                 y[t * H + c] += lines[c * S + t];
 }
 
@@ -224,7 +225,7 @@ void SSM_CPU(ssm_cpu_conv)(const struct ssm_conv_layer *layer, const struct ssm_
 
         lines_take(lines, x + h, H, channels);
         for (size_t c = 0; c < channels; c++)
-            channel_carry(&layer->carry[h + c], width, state + (h + c) * width, lines + c * S, states);
+            channel_carry(&layer->carry[h + c], width, layer->block, state + (h + c) * width, lines + c * S, states);
         channels_convolve(tile->conv, layer->spectra + h * S * 2, x + h, y + h, H, channels, room);
         lines_add(lines, y + h, H, channels);
     }

@@ -34,7 +34,8 @@ struct ssm_tile_row {
     uint64_t index;       /* absolute index of the row's first frame */
     uint32_t first;       /* that frame's place in the tile */
     uint32_t frames;      /* at least 1 */
-    enum ssm_view view;   /* SSM_STEP, or SSM_SCAN: frames from `index` on; whole blocks of the grid may take the chunk form */
+    enum ssm_view
+        view; /* SSM_STEP, or SSM_SCAN: frames from `index` on; whole blocks of the grid may take the chunk form */
 };
 
 /* Tiles of one row that several threads run: the layers of the graph take them in order, tile after tile. */
@@ -45,14 +46,14 @@ struct ssm_turns {
 struct ssm_tile {
     const struct ssm_tile_row *rows;
     uint32_t count;
-    uint32_t frames;         /* sum over rows */
-    uint32_t inputs;         /* channels of the model's input */
-    const float *signal;     /* the model's input (frames, inputs), NULL for tokens */
-    const int32_t *tokens;   /* (frames), NULL for signals */
-    struct ssm_turns *turns; /* NULL: the row is this thread's alone, or the layers are not the graph's own */
-    unsigned turn;           /* which of the row's tiles this is */
+    uint32_t frames;             /* sum over rows */
+    uint32_t inputs;             /* channels of the model's input */
+    const float *signal;         /* the model's input (frames, inputs), NULL for tokens */
+    const int32_t *tokens;       /* (frames), NULL for signals */
+    struct ssm_turns *turns;     /* NULL: the row is this thread's alone, or the layers are not the graph's own */
+    unsigned turn;               /* which of the row's tiles this is */
     const struct ssm_conv *conv; /* of a wide tile; NULL: a tile of at most SSM_TILE_FRAMES */
-    float *scratch;          /* ssm_cpu_scratch_floats() floats for the whole graph, handed down the recursion */
+    float *scratch;              /* ssm_cpu_scratch_floats() floats for the whole graph, handed down the recursion */
 };
 
 typedef void ssm_cpu_op(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y);
