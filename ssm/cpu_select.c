@@ -41,7 +41,7 @@ const struct ssm_cpu *ssm_cpu_select(const char *isa)
 }
 
 /* What ssm/cpu/graph.c takes: two buffers of the widest inner layer, and below them the most that any layer needs. */
-size_t ssm_cpu_scratch_floats(const struct ssm_sequence *graph)
+size_t ssm_cpu_scratch_floats(const struct ssm_sequence *graph, uint32_t frames)
 {
     size_t widest = 0, most = 0;
 
@@ -52,15 +52,15 @@ size_t ssm_cpu_scratch_floats(const struct ssm_sequence *graph)
         if (i + 1 < graph->count && layer->out > widest)
             widest = layer->out;
         for (uint32_t b = 0; b < layer->branches; b++) {
-            size_t floats = ssm_cpu_scratch_floats(&layer->branch[b]);
+            size_t floats = ssm_cpu_scratch_floats(&layer->branch[b], frames);
 
             branch = floats > branch ? floats : branch;
         }
         if (layer->branches > 0)
-            need += branch + (size_t)SSM_TILE_FRAMES * layer->out;
+            need += branch + (size_t)frames * layer->out;
         most = need > most ? need : most;
     }
-    return 2 * widest * SSM_TILE_FRAMES + most;
+    return 2 * widest * frames + most;
 }
 
 /* Decaying states would crawl through denormals. MXCSR: bit 15 flush to zero, bit 6 denormals are zero. */

@@ -10,7 +10,8 @@
  * and follow one another through the layers (ssm/cpu/graph.c).
  *
  * A scanning row is cut on the grid of absolute indices, so that every whole block of the grid inside the row lies
- * inside one tile, whoever shares it. */
+ * inside one tile, whoever shares it. A row of the conv view is cut into wide tiles on that grid, and what is short of one
+ * is scanned; such a row is one thread's. */
 #include "ssm/engine.h"
 
 #include <stdlib.h>
@@ -72,6 +73,7 @@ static void workspace_fini(struct ssm_workspace *w)
     free(w->input);
     free(w->output);
     free(w->scratch);
+    free(w->wide);
     free(w->token);
 }
 
@@ -81,7 +83,7 @@ static int workspace_init(struct ssm_workspace *w, const struct ssm_model *model
 
     w->input = ssm_floats_new((size_t)SSM_TILE_FRAMES * info->in_channels);
     w->output = ssm_floats_new((size_t)SSM_TILE_FRAMES * info->out_channels);
-    w->scratch = ssm_floats_new(ssm_cpu_scratch_floats(&model->graph));
+    w->scratch = ssm_floats_new(ssm_cpu_scratch_floats(&model->graph, SSM_TILE_FRAMES));
     w->token = calloc(SSM_TILE_FRAMES, sizeof(*w->token));
     return w->input && w->output && w->scratch && w->token ? SSM_OK : SSM_NOMEM;
 }
@@ -123,6 +125,7 @@ void ssm_program_free(struct ssm_program *program)
     for (uint32_t i = 0; program->workspace && i <= program->engine->threads; i++)
         workspace_fini(&program->workspace[i]);
     free(program->workspace);
+    ssm_conv_free(program->conv);
     free(program->passed);
     ssm_pool_fini(&program->pool);
     ssm_model_free(program->model);
@@ -132,6 +135,34 @@ void ssm_program_free(struct ssm_program *program)
 const struct ssm_model *ssm_program_model(const struct ssm_program *program)
 {
     return program->model;
+}
+
+int ssm_program_prepare(struct ssm_program *program, enum ssm_view view, struct ssm_error *err)
+{
+    const struct ssm_sequence *graph = &program->model->graph;
+    struct ssm_conv *conv;
+    size_t floats;
+    int status;
+
+    if (view != SSM_CONV || program->conv)
+        return SSM_OK;
+    if ((status = ssm_conv_new(&conv, graph, err)))
+        return status;
+    floats = ssm_cpu_scratch_floats(graph, SSM_CONV_FRAMES) + ssm_cpu_scratch_floats(graph, SSM_TILE_FRAMES) +
+             conv->scratch_floats;
+    for (uint32_t i = 0; i <= program->engine->threads; i++) {
+        struct ssm_workspace *w = &program->workspace[i];
+
+        if (!w->wide)
+            w->wide = ssm_floats_new(floats);
+        if (!w->wide) {
+            ssm_conv_free(conv);
+            return ssm_error_set(err, SSM_NOMEM, "no memory for the conv view of model '%s'",
+                                 program->model->info.name);
+        }
+    }
+    program->conv = conv;
+    return SSM_OK;
 }
 
 int ssm_slot_acquire(struct ssm_program *program, struct ssm_slot *out)
@@ -193,6 +224,7 @@ static void tile_run(const struct ssm_program *program, struct filling *f)
         return;
     for (uint32_t i = 0; !alone && i < f->tile.count; i++)
         memcpy(staging + w->row[i].first * frame_bytes, f->source[i], w->row[i].frames * frame_bytes);
+    f->tile.inputs = model->info.in_channels;
     f->tile.tokens = tokens ? input : NULL;
     f->tile.signal = tokens ? NULL : input;
     program->engine->cpu->sequence(&model->graph, &f->tile, f->tile.signal, y);
@@ -202,13 +234,13 @@ static void tile_run(const struct ssm_program *program, struct filling *f)
     f->tile.frames = 0;
 }
 
-/* How many of `left` frames from absolute index `from` on fit `space` frames of a tile: a scanning row that must be cut
- * is cut on the grid, which may leave nothing. */
+/* How many of `left` frames from absolute index `from` on fit `space` frames of a tile: a row that must be cut and is
+ * not stepped is cut on the grid, which may leave nothing. */
 static uint32_t piece_frames(enum ssm_view view, uint64_t from, uint32_t left, uint32_t space)
 {
     if (left <= space)
         return left;
-    if (view == SSM_SCAN) {
+    if (view != SSM_STEP) {
         uint64_t end = (from + space) / SSM_SCAN_BLOCK * SSM_SCAN_BLOCK;
 
         return end > from ? (uint32_t)(end - from) : 0;
@@ -228,10 +260,29 @@ static void piece_add(const struct ssm_program *program, struct filling *f, cons
                                              .index = head->frames + at,
                                              .first = f->tile.frames,
                                              .frames = frames,
-                                             .view = row->view};
+                                             .view = row->view == SSM_STEP ? SSM_STEP : SSM_SCAN};
     f->source[i] = (const unsigned char *)row->in + at * frame_bytes;
     f->space->target[i] = row->out + (size_t)at * info->out_channels;
     f->tile.frames += frames;
+}
+
+/* Whether a wide tile begins at absolute index `from` of the row, `left` frames before its end. */
+static bool row_is_wide(const struct ssm_row *row, uint64_t from, uint32_t left)
+{
+    return row->view == SSM_CONV && from % SSM_SCAN_BLOCK == 0 && left >= SSM_CONV_FRAMES;
+}
+
+/* The wide tile from the row's frame `at` on, after what is in the tile already. */
+static void wide_run(const struct ssm_program *program, struct filling *f, const struct ssm_row *row,
+                     struct ssm_slot_head *head, uint32_t at)
+{
+    tile_run(program, f);
+    f->tile.conv = program->conv;
+    f->tile.scratch = f->space->wide;
+    piece_add(program, f, row, head, at, SSM_CONV_FRAMES);
+    tile_run(program, f);
+    f->tile.conv = NULL;
+    f->tile.scratch = f->space->scratch;
 }
 
 static void row_run(const struct ssm_program *program, struct filling *f, struct ssm_row *row)
@@ -240,6 +291,11 @@ static void row_run(const struct ssm_program *program, struct filling *f, struct
     uint32_t done = 0, taken;
 
     for (; done < row->frames; done += taken) {
+        if (row_is_wide(row, head->frames + done, row->frames - done)) {
+            taken = SSM_CONV_FRAMES;
+            wide_run(program, f, row, head, done);
+            continue;
+        }
         taken = piece_frames(row->view, head->frames + done, row->frames - done, SSM_TILE_FRAMES - f->tile.frames);
         if (taken > 0)
             piece_add(program, f, row, head, done, taken);
@@ -281,9 +337,10 @@ static void sharing_run(void *context, uint32_t member)
     ssm_cpu_floats_restore(mode);
 }
 
+/* Whether the team may share it. */
 static bool row_is_long(const struct ssm_row *row)
 {
-    return row->status == SSM_OK && row->slot.index >= 0 && row->frames > SSM_TILE_FRAMES;
+    return row->status == SSM_OK && row->slot.index >= 0 && row->frames > SSM_TILE_FRAMES && row->view != SSM_CONV;
 }
 
 static void row_share(struct ssm_program *program, struct ssm_row *row)
@@ -343,8 +400,8 @@ static int row_admit(struct ssm_program *program, struct ssm_row *row, uint64_t 
     head = ssm_pool_find(&program->pool, row->slot);
     if (!head)
         return SSM_STALE;
-    if (row->frames == 0 || !row->in || !row->out || (row->view != SSM_STEP && row->view != SSM_SCAN) ||
-        head->batch == mark)
+    if (row->frames == 0 || !row->in || !row->out || head->batch == mark ||
+        (row->view != SSM_STEP && row->view != SSM_SCAN && !(row->view == SSM_CONV && program->conv)))
         return SSM_INVAL;
     head->batch = mark;
     return SSM_OK;

@@ -24,6 +24,7 @@ struct ssm_workspace {
     int32_t *token; /* (SSM_TILE_FRAMES) */
     float *output;  /* (SSM_TILE_FRAMES, out_channels) */
     float *scratch;
+    float *wide; /* scratch of wide tiles; NULL unless the program is prepared for the conv view */
     struct ssm_tile_row row[SSM_TILE_ROWS];
     float *target[SSM_TILE_ROWS]; /* where the row's output goes */
 };
@@ -32,6 +33,7 @@ struct ssm_program {
     struct ssm_engine *engine;
     struct ssm_model *model;
     struct ssm_pool pool;
+    struct ssm_conv *conv;           /* NULL until prepared */
     atomic_uint *passed;             /* (graph.count) of the row that the team shares */
     struct ssm_workspace *workspace; /* one per thread, and the last one for ssm_advance_beside */
     uint64_t mark, mark_beside;      /* of the running advance: of one kind odd, of the other even, from 2 on */

@@ -45,9 +45,8 @@ int ssm_kernel_s4d(const struct ssm_s4d *p, uint32_t h, uint32_t frames, double 
     return SSM_OK;
 }
 
-/* x (n, a power of two) <- sum over k of x[k] exp(+2 pi i k l / n): bits reversed, then butterflies in place. turn (n/2)
- * has exp(2 pi i k / n). */
-static void transform(double complex *x, const double complex *turn, size_t n)
+/* Bits reversed, then butterflies in place. */
+void ssm_kernel_transform(double complex *x, const double complex *turn, size_t n)
 {
     for (size_t i = 1, j = 0; i < n; i++) {
         size_t bit = n / 2;
@@ -174,6 +173,23 @@ static int generate(const struct channel *c, double complex z, double complex re
     return SSM_OK;
 }
 
+int ssm_kernel_s4_matrix(const struct ssm_s4 *p, uint32_t h, double *Abar)
+{
+    size_t M = p->modes, R = p->rank;
+    double complex *e = malloc((1 + 2 * R) * M * sizeof(*e)), *U = e + M, *V = U + R * M;
+
+    if (!e)
+        return SSM_NOMEM;
+    row_read(p, h, SSM_S4_E, 1, e);
+    for (size_t r = 0; r < R; r++) {
+        row_read(p, h, SSM_S4_UV + 4 * (int)r, 1, U + r * M);
+        row_read(p, h, SSM_S4_UV + 4 * (int)r + 2, 0.5, V + r * M);
+    }
+    ssm_dplr_dense(p->modes, p->rank, e, U, V, Abar);
+    free(e);
+    return SSM_OK;
+}
+
 int ssm_kernel_s4(const struct ssm_s4 *p, uint32_t h, uint32_t frames, double *K)
 {
     struct channel c = {0};
@@ -202,7 +218,7 @@ int ssm_kernel_s4(const struct ssm_s4 *p, uint32_t h, uint32_t frames, double *K
             goto out;
         values[(n - k) % n] = conj(values[k]);
     }
-    transform(values, turn, n);
+    ssm_kernel_transform(values, turn, n);
     for (size_t l = 0; l < frames; l++)
         K[l] = creal(values[l]) / (double)n * exp(-log_rho * (double)l);
     K[0] += p->d[h];

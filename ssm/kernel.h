@@ -26,4 +26,10 @@ SSM_MUST_CHECK int ssm_kernel_s4d(const struct ssm_s4d *p, uint32_t h, uint32_t 
  * ERROR  measured on HiPPO's LegS and LegT, 1000 and 16384 frames: at most 2e-12 of max |K|. */
 SSM_MUST_CHECK int ssm_kernel_s4(const struct ssm_s4 *p, uint32_t h, uint32_t frames, double *K);
 
+/* Abar of s4's channel h over the coordinates (Re x, Im x): (N, N), row major. SSM_NOMEM. */
+SSM_MUST_CHECK int ssm_kernel_s4_matrix(const struct ssm_s4 *p, uint32_t h, double *Abar);
+
+/* x[l] <- sum over k of x[k] exp(+2 pi i k l / n), n a power of two; turn (n/2) has exp(2 pi i k / n). */
+void ssm_kernel_transform(double complex *x, const double complex *turn, size_t n);
+
 #endif

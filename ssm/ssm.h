@@ -14,7 +14,8 @@
  *
  * One advance is a ragged batch of rows: T = 1 everywhere is the step, a long T is the scan, both mix. The output of a
  * stream is the same bits whoever shares its batch, however its input was cut (in the step view) and however many
- * threads the engine has.
+ * threads the engine has. The convolution is the third view, for recordings that are at hand as a whole; a program is
+ * prepared for it. A stream may change its view at every row.
  *
  * Words: a frame is one sample of every channel; hop and lookahead are counted in input frames (docs/MODELS.md).
  *
@@ -167,13 +168,24 @@ SSM_API SSM_MUST_CHECK int ssm_slot_frames(const struct ssm_program *program, st
 
 enum ssm_view {
     SSM_STEP, /* the recurrence, frame by frame: the same bits at any chunking */
-    SSM_SCAN  /* the chunk form: whole blocks of the grid of absolute frame indices at once, state in and out;
+    SSM_SCAN, /* the chunk form: whole blocks of the grid of absolute frame indices at once, state in and out;
                  equal to the step within the stated bound (docs/MODELS.md) */
+    SSM_CONV  /* the convolution: SSM_CONV_FRAMES at once through the layers that have a kernel, from the grid on; what
+                 is short of that, and all other layers, as the scan does. Within the same bound of the step; how the
+                 input is cut shows in the last bits */
 };
 
 /* The grid of absolute frame indices: a scan takes whole blocks of it at once and steps the rest. A stream whose scans
  * all begin and end on it (but for the last) gives the same bits at any chunking too. */
 #define SSM_SCAN_BLOCK 16
+
+/* The frames that are convolved at once. A power of 4. */
+#define SSM_CONV_FRAMES 256
+
+/* Make a program ready for rows of that view; only SSM_CONV needs it, and a second time does nothing. Computes and
+ * transforms the kernels of the model's layers and allocates what they need, which step and scan do without (docs/MODELS.md
+ * has the bytes). Not while ssm_advance runs. On failure the program is as it was. */
+SSM_API SSM_MUST_CHECK int ssm_program_prepare(struct ssm_program *program, enum ssm_view view, struct ssm_error *err);
 
 struct ssm_row {
     struct ssm_slot slot;
@@ -183,7 +195,8 @@ struct ssm_row {
                             (ssm_input_check) */
     float *out;          /* (ssm_out_frames_max(T), out_channels); must not overlap `in` */
     uint32_t out_frames; /* set by ssm_advance */
-    int status;          /* set by ssm_advance: SSM_OK, SSM_STALE or SSM_INVAL; a refused row changes no state */
+    int status;          /* set by ssm_advance: SSM_OK, SSM_STALE or SSM_INVAL (also SSM_CONV unprepared); a refused row
+                            changes no state */
 };
 
 /* Advance every row's stream by its frames. A slot may appear once per call. Rows fail one by one (row.status);

@@ -12,7 +12,7 @@
 
 #define CHUNK_MAX  (1l << 24)
 #define CHUNK_STEP 256
-#define CHUNK_SCAN 4096
+#define CHUNK_SCAN 4096 /* and of conv: whole wide tiles */
 
 enum option_key {
     KEY_MODEL = 'm',
@@ -28,6 +28,8 @@ enum option_key {
     KEY_CHANNELS,
 };
 
+const char *const run_modes[] = {[SSM_STEP] = "step", [SSM_SCAN] = "scan", [SSM_CONV] = "conv"};
+
 const char *argp_program_version = "ssmrun " SSMD_VERSION;
 
 static const struct argp_option OPTIONS[] = {
@@ -35,9 +37,12 @@ static const struct argp_option OPTIONS[] = {
     {"input", KEY_INPUT, "FILE", 0, ".f32, .i32 (tokens), .s16, .s32, .f64, a sound file, or - (raw, standard input)",
      1},
     {"output", KEY_OUTPUT, "FILE", 0, ".f32, .wav, .flac and others by suffix, or - (raw, standard output)", 1},
-    {"mode", KEY_MODE, "step|scan", 0, "frame by frame (the default), or whole chunks at once", 2},
+    {"mode", KEY_MODE, "step|scan|conv", 0, "frame by frame (the default), in blocks, or by convolution", 2},
     {"chunk", KEY_CHUNK, "FRAMES", 0,
-     "frames per advance; shows in the speed only (256; 4096 in scan, where it is rounded up to a multiple of 16)", 2},
+     "frames per advance; shows in the speed only, and in conv in the last bits (256; 4096 in scan and conv, where it "
+     "is "
+     "rounded up to a multiple of 16)",
+     2},
     {"backend", KEY_BACKEND, "cpu", 0, "where to compute", 2},
     {"threads", KEY_THREADS, "N", 0, "threads of the engine (1)", 2},
     {"format", KEY_FORMAT, "f32|f64|s16|s32|i32", 0, "the input is raw, of this format, whatever its name", 3},
@@ -74,6 +79,15 @@ static enum signal_format format(struct argp_state *state, const char *text)
     return found;
 }
 
+static enum ssm_view mode(struct argp_state *state, const char *text)
+{
+    for (int view = SSM_STEP; view <= SSM_CONV; view++)
+        if (strcmp(text, run_modes[view]) == 0)
+            return (enum ssm_view)view;
+    argp_error(state, "--mode is step, scan or conv, not '%s'", text);
+    return SSM_STEP;
+}
+
 static void check_complete(struct argp_state *state, const struct run_options *o)
 {
     if (!o->model || !o->input || !o->output)
@@ -94,9 +108,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         o->output = arg;
         break;
     case KEY_MODE:
-        if (strcmp(arg, "step") != 0 && strcmp(arg, "scan") != 0)
-            argp_error(state, "--mode is step or scan, not '%s'", arg);
-        o->view = strcmp(arg, "scan") == 0 ? SSM_SCAN : SSM_STEP;
+        o->view = mode(state, arg);
         break;
     case KEY_CHUNK:
         o->chunk = (uint32_t)whole(state, arg, "chunk", 1, CHUNK_MAX);
@@ -138,13 +150,13 @@ void run_options_load(struct run_options *out, int argc, char **argv)
         .parser = parse,
         .doc = "Run a state-space model over a file, without a daemon.\v"
                "Prints hop, lookahead, bytes of state per stream and the real-time factor. "
-               "Chunk boundaries never show in the output.",
+               "Chunk boundaries never show in the output, but for the last bits in conv.",
     };
     memset(out, 0, sizeof(*out));
     out->view = SSM_STEP;
     argp_parse(&ARGP, argc, argv, 0, NULL, out);
     if (!out->chunk)
-        out->chunk = out->view == SSM_SCAN ? CHUNK_SCAN : CHUNK_STEP;
-    if (out->view == SSM_SCAN) /* whole blocks of the grid, so that the chunk size does not show in the last bits */
+        out->chunk = out->view == SSM_STEP ? CHUNK_STEP : CHUNK_SCAN;
+    if (out->view != SSM_STEP) /* whole blocks of the grid, so that the chunk size does not show in the last bits */
         out->chunk = (out->chunk + SSM_SCAN_BLOCK - 1) / SSM_SCAN_BLOCK * SSM_SCAN_BLOCK;
 }

@@ -11,11 +11,14 @@
 struct run_options {
     const char *model, *input, *output;
     enum ssm_view view;
-    uint32_t chunk;            /* frames per advance; of a scan, a multiple of SSM_SCAN_BLOCK */
+    uint32_t chunk;            /* frames per advance; of scan and conv, a multiple of SSM_SCAN_BLOCK */
     struct signal_spec raw_in; /* what is said about raw input */
     enum signal_format format_out;
     struct ssm_engine_options engine;
 };
+
+/* The word of each view, by enum ssm_view. */
+extern const char *const run_modes[];
 
 /* Fills *out, or exits with EX_USAGE and a message, as argp does. */
 void run_options_load(struct run_options *out, int argc, char **argv);

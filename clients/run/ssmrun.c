@@ -150,6 +150,8 @@ static int open_engine(struct run *r)
     if (!rc)
         rc = ssm_program_new(&r->program, r->engine, r->model, 1, &err);
     if (!rc)
+        rc = ssm_program_prepare(r->program, r->options.view, &err);
+    if (!rc)
         rc = ssm_slot_acquire(r->program, &r->slot);
     if (rc)
         return fail_ssm(rc, &err);
@@ -233,8 +235,8 @@ static int report(const struct run *r, uint64_t out_frames)
     fprintf(to, "output: %llu frames, %u channels\n", (unsigned long long)out_frames, i->out_channels);
     fprintf(to, "hop: %u frames\nlookahead: %u frames\nstate: %zu bytes per stream\n", i->hop, i->lookahead,
             i->state_bytes);
-    fprintf(to, "computed: %.6f s, mode %s, chunks of %u, %s\n", r->seconds,
-            r->options.view == SSM_SCAN ? "scan" : "step", r->options.chunk, ssm_engine_isa(r->engine));
+    fprintf(to, "computed: %.6f s, mode %s, chunks of %u, %s\n", r->seconds, run_modes[r->options.view],
+            r->options.chunk, ssm_engine_isa(r->engine));
     double duration = i->in_rate > 0 ? (double)r->frames / i->in_rate : 0;
     if (duration > 0)
         fprintf(to, "real-time factor: %.4g (%.3f s of signal in %.3f s)\n", r->seconds > 0 ? duration / r->seconds : 0,

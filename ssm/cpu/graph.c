@@ -8,7 +8,10 @@
  *
  * Several threads may run the tiles of one long row: a thread takes a tile through all layers, and at each layer of the
  * graph that keeps state waits for the tile before it. After a short start every thread is busy, at another depth; no
- * number is computed twice or in another order, so the bits are those of one thread. */
+ * number is computed twice or in another order, so the bits are those of one thread.
+ *
+ * A wide tile goes whole to the layers that have a conv form, and to joins of branches that hold one. What lies between
+ * them runs depth-first as ever, one tile of SSM_TILE_FRAMES after another. */
 #include <sched.h>
 #include <string.h>
 
@@ -29,6 +32,12 @@ static uint32_t widest(const struct ssm_sequence *s)
     return width;
 }
 
+/* Floats of a buffer for the tile: a wide one's, or the largest that other tiles need. */
+static size_t buffer_floats(const struct ssm_tile *tile, uint32_t channels)
+{
+    return (size_t)channels * (tile->conv ? SSM_CONV_FRAMES : SSM_TILE_FRAMES);
+}
+
 /* Looks before the core is given to somebody else, some 20 us. */
 #define LOOKS 1000
 
@@ -46,10 +55,56 @@ static void turn_wait(const struct ssm_tile *tile, uint32_t layer)
     }
 }
 
+/* A wide tile through layers that do not take it whole. */
+static void narrow_run(const struct ssm_sequence *sequence, const struct ssm_tile *wide, const float *x, float *y)
+{
+    struct ssm_tile_row row = *wide->rows;
+    struct ssm_tile tile = *wide;
+
+    tile.conv = NULL;
+    tile.rows = &row;
+    tile.frames = row.frames = SSM_TILE_FRAMES;
+    for (uint32_t t = 0; t < wide->frames; t += SSM_TILE_FRAMES) {
+        tile.signal = wide->signal ? wide->signal + (size_t)t * wide->inputs : NULL;
+        tile.tokens = wide->tokens ? wide->tokens + t : NULL;
+        row.index = wide->rows->index + t;
+        SSM_CPU(ssm_cpu_sequence)
+        (sequence, &tile, x ? x + (size_t)t * sequence->in : NULL, y + (size_t)t * sequence->out);
+    }
+}
+
+/* A wide tile: the layers that take it whole, one by one, and those between them together. */
+static void wide_run(const struct ssm_sequence *sequence, const struct ssm_tile *tile, float *const buffers[2],
+                     const float *x, float *y)
+{
+    for (uint32_t i = 0, part = 0, end; i < sequence->count; i = end, part++) {
+        const struct ssm_layer *first = &sequence->layers[i];
+        const struct ssm_conv_layer *conv = ssm_conv_find(tile->conv, first);
+        bool whole = ssm_conv_holds(tile->conv, first);
+        float *to;
+
+        for (end = i + 1; !whole && end < sequence->count; end++)
+            if (ssm_conv_holds(tile->conv, &sequence->layers[end]))
+                break;
+        to = end == sequence->count ? y : buffers[part % 2];
+        if (conv)
+            SSM_CPU(ssm_cpu_conv)(conv, tile, x, to);
+        else if (whole)
+            ops[first->kind->id](first, tile, x, to);
+        else
+            narrow_run(&(struct ssm_sequence){.layers = sequence->layers + i,
+                                              .count = end - i,
+                                              .in = first->in,
+                                              .out = sequence->layers[end - 1].out},
+                       tile, x, to);
+        x = to;
+    }
+}
+
 void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct ssm_tile *tile, const float *x,
                                float *y)
 {
-    size_t buffer = (size_t)widest(sequence) * SSM_TILE_FRAMES;
+    size_t buffer = buffer_floats(tile, widest(sequence));
     float *ping = tile->scratch, *pong = tile->scratch + buffer;
     struct ssm_tile rest = *tile;
 
@@ -57,6 +112,10 @@ void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct
     rest.turns = NULL;
     if (sequence->count == 0)
         memcpy(y, x, (size_t)tile->frames * sequence->in * sizeof(*y));
+    if (tile->conv) {
+        wide_run(sequence, &rest, (float *const[]){ping, pong}, x, y);
+        return;
+    }
     for (uint32_t i = 0; i < sequence->count; i++) {
         const struct ssm_layer *layer = &sequence->layers[i];
         float *to = i + 1 == sequence->count ? y : i % 2 ? pong : ping;
@@ -87,7 +146,7 @@ static inline void branches_run(const struct ssm_layer *layer, const struct ssm_
     float *other = tile->scratch;
     struct ssm_tile rest = *tile;
 
-    rest.scratch += (size_t)SSM_TILE_FRAMES * layer->out;
+    rest.scratch += buffer_floats(tile, layer->out);
     SSM_CPU(ssm_cpu_sequence)(&layer->branch[0], &rest, x, y);
     for (uint32_t b = 1; b < layer->branches; b++) {
         SSM_CPU(ssm_cpu_sequence)(&layer->branch[b], &rest, x, other);

@@ -15,6 +15,10 @@
  * L1/L2 while the tile runs depth-first through the graph. Activations are (frames, channels), row major, the frames of
  * all rows one after another. x and y never overlap. Kernels allocate nothing; scratch comes from the tile.
  *
+ * In the conv view a tile may be wide: SSM_CONV_FRAMES frames of one row, from the grid on. Only ssm_cpu_conv, for layers
+ * with a conv form, and joins of branches that hold one meet it; graph.c gives it to all others in tiles of
+ * SSM_TILE_FRAMES. To kernels a row of the conv view is a scan.
+ *
  * Threads: a tile belongs to one thread; layers are shared and immutable.
  */
 #ifndef SSM_CPU_OPS_H
@@ -22,6 +26,7 @@
 
 #include <stdatomic.h>
 
+#include "ssm/conv.h"
 #include "ssm/layer.h"
 
 struct ssm_tile_row {
@@ -29,7 +34,8 @@ struct ssm_tile_row {
     uint64_t index;       /* absolute index of the row's first frame */
     uint32_t first;       /* that frame's place in the tile */
     uint32_t frames;      /* at least 1 */
-    enum ssm_view view;   /* SSM_SCAN: frames from `index` on; whole blocks of the grid may take the chunk form */
+    enum ssm_view
+        view; /* SSM_STEP, or SSM_SCAN: frames from `index` on; whole blocks of the grid may take the chunk form */
 };
 
 /* Tiles of one row that several threads run: the layers of the graph take them in order, tile after tile. */
@@ -40,12 +46,14 @@ struct ssm_turns {
 struct ssm_tile {
     const struct ssm_tile_row *rows;
     uint32_t count;
-    uint32_t frames;         /* sum over rows */
-    const float *signal;     /* the model's input (frames, in_channels), NULL for tokens */
-    const int32_t *tokens;   /* (frames), NULL for signals */
-    struct ssm_turns *turns; /* NULL: the row is this thread's alone, or the layers are not the graph's own */
-    unsigned turn;           /* which of the row's tiles this is */
-    float *scratch;          /* ssm_cpu_scratch_floats() floats for the whole graph, handed down the recursion */
+    uint32_t frames;             /* sum over rows */
+    uint32_t inputs;             /* channels of the model's input */
+    const float *signal;         /* the model's input (frames, inputs), NULL for tokens */
+    const int32_t *tokens;       /* (frames), NULL for signals */
+    struct ssm_turns *turns;     /* NULL: the row is this thread's alone, or the layers are not the graph's own */
+    unsigned turn;               /* which of the row's tiles this is */
+    const struct ssm_conv *conv; /* of a wide tile; NULL: a tile of at most SSM_TILE_FRAMES */
+    float *scratch;              /* ssm_cpu_scratch_floats() floats for the whole graph, handed down the recursion */
 };
 
 typedef void ssm_cpu_op(const struct ssm_layer *layer, const struct ssm_tile *tile, const float *x, float *y);
@@ -64,6 +72,9 @@ SSM_LAYER_KINDS(X)
 /* Run a tile through layers in order: x (frames, sequence->in) to y (frames, sequence->out). */
 void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct ssm_tile *tile, const float *x,
                                float *y);
+
+/* A wide tile through a layer that has a conv form. */
+void SSM_CPU(ssm_cpu_conv)(const struct ssm_conv_layer *layer, const struct ssm_tile *tile, const float *x, float *y);
 
 /* Where a kernel finds a row's part of the layer's state. */
 static inline void *ssm_row_state(const struct ssm_layer *layer, const struct ssm_tile_row *row)
@@ -101,8 +112,9 @@ extern const struct ssm_cpu ssm_cpu_table_avx512;
 /* The table for that name ("ref", "avx2", "avx512"; NULL: the best here), or NULL when this processor or build lacks
  * it. */
 const struct ssm_cpu *ssm_cpu_select(const char *isa);
-/* Floats of scratch that a graph needs for one tile. */
-size_t ssm_cpu_scratch_floats(const struct ssm_sequence *graph);
+/* Floats of scratch that a graph needs for one tile of `frames` frames. A wide tile needs those of its own, and then those
+ * of ssm_cpu_conv or of a tile of SSM_TILE_FRAMES. */
+size_t ssm_cpu_scratch_floats(const struct ssm_sequence *graph, uint32_t frames);
 /* Flush-to-zero for the calling thread: returns what to give to ssm_cpu_floats_restore. */
 unsigned ssm_cpu_floats_flush(void);
 void ssm_cpu_floats_restore(unsigned saved);

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "clients/audio/signal.h"
+#include "tests/ssm/making.h"
 #include "tests/ssm/model_dir.h"
 
 #define CASE       "tests/golden/s4d-stack"
@@ -161,6 +162,30 @@ static void ssmrun__golden_case__gives_the_expected_output_and_figures(void **st
     check_run(RUN("--model", CASE, "--input", CASE_INPUT, "--output", at("s.f32"), "--mode", "scan", "--threads", "2"),
               EX_OK, "");
     assert_true(distance(at("s.f32"), CASE "/expected.f32") <= 1e-5);
+    check_run(RUN("--model", CASE, "--input", CASE_INPUT, "--output", at("c.f32"), "--mode", "conv"), EX_OK, "");
+    assert_true(distance(at("c.f32"), CASE "/expected.f32") <= 1e-5);
+    assert_non_null(strstr(said, "mode conv"));
+}
+
+/* In conv it shows in the last bits: chunks of 2000 are not where 4096 are cut. */
+static void ssmrun__chunk_size_in_conv__shows_in_the_last_bits_only(void **state)
+{
+    (void)state;
+    enum { FRAMES = 10000 };
+    static float in[FRAMES];
+    uint32_t seed = 5;
+
+    for (int i = 0; i < FRAMES; i++)
+        in[i] = making_noise(&seed);
+    model_dir_write(&dir, "long.f32", in, sizeof(in));
+    check_run(RUN("--model", CASE, "--input", at("long.f32"), "--output", at("step.f32")), EX_OK, "");
+    static const char *const chunks[] = {"7", "2000", "4096", "100000"};
+    for (size_t c = 0; c < sizeof(chunks) / sizeof(chunks[0]); c++) {
+        check_run(RUN("--model", CASE, "--input", at("long.f32"), "--output", at("cut.f32"), "--mode", "conv",
+                      "--chunk", chunks[c]),
+                  EX_OK, "");
+        assert_true(distance(at("cut.f32"), at("step.f32")) <= 1e-5);
+    }
 }
 
 static void ssmrun__chunk_size__does_not_show(void **state)
@@ -315,6 +340,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ssmrun__golden_case__gives_the_expected_output_and_figures),
         cmocka_unit_test(ssmrun__chunk_size__does_not_show),
+        cmocka_unit_test(ssmrun__chunk_size_in_conv__shows_in_the_last_bits_only),
         cmocka_unit_test(ssmrun__tokens__are_read),
         cmocka_unit_test(ssmrun__pipes__carry_raw_frames),
         cmocka_unit_test(ssmrun__template__takes_the_files_rate_and_channels),

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Golden cases: every directory with a case.json under tests/golden and under $GOLDEN is one test. Its input goes
- * through the library as steps and as scans, cut into chunks of several sizes; what comes out must match what somebody
- * else's code (case.json says whose) computed in float64, within the case's own tolerance, and in steps be the same
- * bits at any size.
+ * through the library as steps, as scans and by convolution, cut into chunks of several sizes; what comes out must match
+ * what somebody else's code (case.json says whose) computed in float64, within the case's own tolerance, and in steps be
+ * the same bits at any size.
  *
  * A case of $GOLDEN whose layers this version does not have is skipped, with the reason. The cases of tests/golden are
  * all of layers that exist, so none of them may be skipped.
@@ -131,6 +131,8 @@ static void run_case(struct golden *g, struct ssm_program *program, enum ssm_vie
     ssm_slot_release(program, slot);
 }
 
+static const char *const view_names[] = {[SSM_STEP] = "steps", [SSM_SCAN] = "scans", [SSM_CONV] = "convolutions"};
+
 static unsigned check_view(struct golden *g, struct ssm_program *program, enum ssm_view view, double *worst)
 {
     const uint64_t chunks[] = {g->steps, 1, 7, 64, 501};
@@ -140,8 +142,8 @@ static unsigned check_view(struct golden *g, struct ssm_program *program, enum s
         double error = relative_error(g);
         *worst = error <= *worst ? *worst : error;
         if (!(error <= g->tolerance)) {
-            print_error("%s: %s in chunks of %llu: error %.3g, tolerance %.3g\n", g->dir,
-                        view == SSM_STEP ? "steps" : "scans", (unsigned long long)chunks[i], error, g->tolerance);
+            print_error("%s: %s in chunks of %llu: error %.3g, tolerance %.3g\n", g->dir, view_names[view],
+                        (unsigned long long)chunks[i], error, g->tolerance);
             failures++;
         }
         size_t bytes = g->out_frames * g->out_channels * sizeof(float);
@@ -161,14 +163,18 @@ static unsigned check_isa(struct golden *g, struct ssm_model *model, const char 
     struct ssm_engine *engine = NULL;
     struct ssm_program *program = NULL;
     struct ssm_error err = {0};
-    double step = 0, scan = 0;
+    double worst[3] = {0};
+    unsigned failures = 0;
     int rc = ssm_engine_new(&engine, &(struct ssm_engine_options){.isa = isa}, &err);
     if (rc == SSM_UNSUPPORTED && strcmp(isa, "ref") != 0)
         return 0;
     assert_int_equal(rc, SSM_OK);
     assert_int_equal(ssm_program_new(&program, engine, model, 1, &err), SSM_OK);
-    unsigned failures = check_view(g, program, SSM_STEP, &step) + check_view(g, program, SSM_SCAN, &scan);
-    print_message("%s: %s: step %.2e, scan %.2e, tolerance %.0e\n", g->dir, isa, step, scan, g->tolerance);
+    assert_int_equal(ssm_program_prepare(program, SSM_CONV, &err), SSM_OK);
+    for (int view = SSM_STEP; view <= SSM_CONV; view++)
+        failures += check_view(g, program, (enum ssm_view)view, &worst[view]);
+    print_message("%s: %s: step %.2e, scan %.2e, conv %.2e, tolerance %.0e\n", g->dir, isa, worst[SSM_STEP],
+                  worst[SSM_SCAN], worst[SSM_CONV], g->tolerance);
     ssm_program_free(program);
     ssm_engine_free(engine);
     return failures;
@@ -186,7 +192,7 @@ static void check_model(struct golden *g, struct ssm_model *model)
     assert_int_equal(failures, 0);
 }
 
-static void golden__in_steps_and_scans__matches_the_reference(void **state)
+static void golden__in_every_view__matches_the_reference(void **state)
 {
     struct golden *g = *state;
     struct ssm_model *model = NULL;
@@ -294,7 +300,7 @@ static size_t find_cases(const char *root, bool may_skip, struct golden *cases, 
         snprintf(path, sizeof(path), "%.490s/case.json", g->dir);
         if (entries[i]->d_name[0] != '.' && access(path, R_OK) == 0 && n < CASES_MAX) {
             g->may_skip = may_skip;
-            tests[n++] = (struct CMUnitTest){g->dir, golden__in_steps_and_scans__matches_the_reference, NULL, NULL, g};
+            tests[n++] = (struct CMUnitTest){g->dir, golden__in_every_view__matches_the_reference, NULL, NULL, g};
         }
         free(entries[i]);
     }

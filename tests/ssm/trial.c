@@ -154,7 +154,8 @@ static void company_check(struct trial *t, struct running *r, const float *want)
 
 static void trial_check(struct trial *t)
 {
-    static const enum ssm_view views[] = {SSM_STEP, SSM_SCAN};
+    static const enum ssm_view views[] = {SSM_STEP, SSM_SCAN, SSM_CONV};
+    uint32_t some = t->frames > SSM_CONV_FRAMES ? 3 * SSM_CONV_FRAMES : 40; /* long inputs pass wide tiles too */
     struct ssm_model *model = NULL;
     struct ssm_error err = {""};
     struct running r;
@@ -164,6 +165,8 @@ static void trial_check(struct trial *t)
     if (making_load(&t->model, &model, t->in, t->out, &err))
         fail_msg("%s, trial %u: %s\n  %.400s", t->kind, t->number, err.text, t->model.layers);
     running_open(&r, model, t->isa, 1, 8);
+    if (ssm_program_prepare(r.program, SSM_CONV, &err))
+        fail_msg("%s, trial %u: %s\n  %.400s", t->kind, t->number, err.text, t->model.layers);
     views_check(t, &r, &views[0], 1, 0, got);
     views_check(t, &r, &views[0], 1, 7, again);
     if (memcmp(got, again, n * sizeof(*got)) != 0)
@@ -172,7 +175,9 @@ static void trial_check(struct trial *t)
     company_check(t, &r, got);
     views_check(t, &r, &views[1], 1, 0, got);
     views_check(t, &r, &views[1], 1, 40, got);
-    views_check(t, &r, views, 2, 40, got); /* any change of view, from whatever state it finds */
+    views_check(t, &r, &views[2], 1, 0, got);
+    views_check(t, &r, &views[2], 1, some, got);
+    views_check(t, &r, views, 3, some, got); /* any change of view, from whatever state it finds */
     running_close(&r);
     ssm_model_free(model);
     free(got);
