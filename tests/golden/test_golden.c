@@ -8,108 +8,18 @@
  * A case of $GOLDEN whose layers this version does not have is skipped, with the reason. The cases of tests/golden are
  * all of layers that exist, so none of them may be skipped.
  */
-#include <dirent.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdbool.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cmocka.h>
 #include <jansson.h>
 
 #include "ssm/config.h"
 #include "ssm/model.h"
-
-#define CASES_MAX 1024
-
-struct golden {
-    char dir[512];
-    bool may_skip;
-    uint64_t steps;
-    uint32_t in_channels, out_channels;
-    double tolerance;
-    void *in;
-    float *expected, *out, *first;
-    uint64_t out_frames;
-};
-
-/* ---- reading a case ---------------------------------------------------------------------------------------------- */
-
-static void *read_numbers(const char *dir, const char *name, uint64_t *count)
-{
-    char path[600];
-    struct stat st;
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return NULL;
-    assert_int_equal(fstat(fileno(file), &st), 0);
-    char *bytes = malloc((size_t)st.st_size + 1);
-    assert_non_null(bytes);
-    assert_int_equal(fread(bytes, 1, (size_t)st.st_size, file), st.st_size);
-    fclose(file);
-    assert_int_equal(st.st_size % 4, 0);
-    *count = (uint64_t)st.st_size / 4;
-    return bytes;
-}
-
-static void load_case(struct golden *g)
-{
-    char path[600];
-    json_error_t error;
-    uint64_t count = 0;
-    snprintf(path, sizeof(path), "%s/case.json", g->dir);
-    json_t *json = json_load_file(path, 0, &error);
-    assert_non_null(json);
-    g->steps = (uint64_t)json_integer_value(json_object_get(json, "steps"));
-    g->in_channels = (uint32_t)json_integer_value(json_object_get(json, "in_channels"));
-    g->out_channels = (uint32_t)json_integer_value(json_object_get(json, "out_channels"));
-    g->tolerance = json_number_value(json_object_get(json, "tolerance"));
-    json_decref(json);
-    assert_true(g->steps > 0 && g->tolerance > 0);
-    g->in = read_numbers(g->dir, "input.f32", &count);
-    if (!g->in)
-        g->in = read_numbers(g->dir, "input.i32", &count);
-    assert_non_null(g->in);
-    assert_int_equal(count, g->steps * g->in_channels);
-    g->expected = read_numbers(g->dir, "expected.f32", &count);
-    assert_non_null(g->expected);
-    g->out_frames = count / g->out_channels;
-    assert_int_equal(count % g->out_channels, 0);
-    g->out = calloc(count + 1, sizeof(float));
-    g->first = calloc(count + 1, sizeof(float));
-    assert_true(g->out && g->first);
-}
-
-static void free_case(struct golden *g)
-{
-    free(g->in);
-    free(g->expected);
-    free(g->out);
-    free(g->first);
-}
+#include "tests/golden/case.h"
 
 /* ---- running it -------------------------------------------------------------------------------------------------- */
-
-/* max|out - expected| / max|expected|; not a number where out is not. */
-static double relative_error(const struct golden *g)
-{
-    double worst = 0, scale = 0;
-    for (uint64_t i = 0; i < g->out_frames * g->out_channels; i++) {
-        double difference = fabs((double)g->out[i] - (double)g->expected[i]);
-        if (!(difference <= worst))
-            worst = difference;
-        if (isnan(worst))
-            return worst;
-        scale = fmax(scale, fabs((double)g->expected[i]));
-    }
-    return scale > 0 ? worst / scale : worst;
-}
 
 /* The whole input in chunks, through a fresh state. */
 static void run_case(struct golden *g, struct ssm_program *program, enum ssm_view view, uint64_t chunk)
@@ -139,7 +49,7 @@ static unsigned check_view(struct golden *g, struct ssm_program *program, enum s
     unsigned failures = 0;
     for (size_t i = 0; i < sizeof(chunks) / sizeof(chunks[0]); i++) {
         run_case(g, program, view, chunks[i]);
-        double error = relative_error(g);
+        double error = golden_error(g);
         *worst = error <= *worst ? *worst : error;
         if (!(error <= g->tolerance)) {
             print_error("%s: %s in chunks of %llu: error %.3g, tolerance %.3g\n", g->dir, view_names[view],
@@ -205,10 +115,10 @@ static void golden__in_every_view__matches_the_reference(void **state)
     if (rc)
         print_error("%s\n", err.text);
     assert_int_equal(rc, SSM_OK);
-    load_case(g);
+    golden_load(g);
     check_model(g, model);
     ssm_model_free(model);
-    free_case(g);
+    golden_free(g);
 }
 
 /* ---- the tolerances are tight ------------------------------------------------------------------------------------ */
@@ -244,14 +154,14 @@ static void check_change_shows(const char *name, const char *type, const char *k
     struct ssm_program *program = NULL;
     snprintf(g.dir, sizeof(g.dir), "tests/golden/%s", name);
     snprintf(path, sizeof(path), "%s/config.json", g.dir);
-    load_case(&g);
+    golden_load(&g);
     assert_int_equal(ssm_config_load(&config, path, NULL), SSM_OK);
     assert_true(change_layer(json_object_get(config, "layers"), type, key, value));
     assert_int_equal(ssm_model_build(&model, config, g.dir, path, NULL), SSM_OK);
     assert_int_equal(ssm_engine_new(&engine, &(struct ssm_engine_options){0}, NULL), SSM_OK);
     assert_int_equal(ssm_program_new(&program, engine, model, 1, NULL), SSM_OK);
     run_case(&g, program, SSM_STEP, g.steps);
-    double error = relative_error(&g);
+    double error = golden_error(&g);
     print_message("%s with another %s of %s: error %.2e\n", name, key, type, error);
     assert_true(error > g.tolerance);
     ssm_program_free(program);
@@ -259,7 +169,7 @@ static void check_change_shows(const char *name, const char *type, const char *k
     ssm_model_free(model);
     json_decref(config);
     json_decref(value);
-    free_case(&g);
+    golden_free(&g);
 }
 
 static void golden__wrong_eps_gelu_or_rule__fails(void **state)
@@ -283,39 +193,12 @@ static void golden__wrong_eps_gelu_or_rule__fails(void **state)
     check_change_shows("attention-nope", "attention", "rope_theta", json_real(10000));
 }
 
-/* ---- finding cases ----------------------------------------------------------------------------------------------- */
-
-static size_t find_cases(const char *root, bool may_skip, struct golden *cases, struct CMUnitTest *tests, size_t n)
-{
-    struct dirent **entries;
-    int found = scandir(root, &entries, NULL, alphasort);
-    if (found < 0) {
-        fprintf(stderr, "%s: no such directory of golden cases\n", root);
-        exit(1);
-    }
-    for (int i = 0; i < found; i++) {
-        char path[512];
-        struct golden *g = &cases[n];
-        snprintf(g->dir, sizeof(g->dir), "%.240s/%.240s", root, entries[i]->d_name);
-        snprintf(path, sizeof(path), "%.490s/case.json", g->dir);
-        if (entries[i]->d_name[0] != '.' && access(path, R_OK) == 0 && n < CASES_MAX) {
-            g->may_skip = may_skip;
-            tests[n++] = (struct CMUnitTest){g->dir, golden__in_every_view__matches_the_reference, NULL, NULL, g};
-        }
-        free(entries[i]);
-    }
-    free(entries);
-    return n;
-}
-
 int main(void)
 {
-    static struct golden cases[CASES_MAX + 1];
-    static struct CMUnitTest tests[CASES_MAX + 2];
-    const char *more = getenv("GOLDEN");
-    size_t n = find_cases("tests/golden", false, cases, tests, 0);
-    if (more && *more)
-        n = find_cases(more, true, cases, tests, n);
+    static struct golden cases[CASES_MAX];
+    static struct CMUnitTest tests[CASES_MAX + 1];
+    size_t n = golden_find_all(cases, tests, golden__in_every_view__matches_the_reference);
+
     tests[n++] = (struct CMUnitTest)cmocka_unit_test(golden__wrong_eps_gelu_or_rule__fails);
     return _cmocka_run_group_tests("golden", tests, n, NULL, NULL);
 }
