@@ -64,33 +64,45 @@ static int copy_earlier(struct output *o, const char *old, uint64_t frames, stru
     return rc;
 }
 
+/* Writes the file anew behind the first `earlier` frames of the one that is there; when that cannot be, it stays. */
+static int continue_earlier(struct output *o, uint64_t earlier, struct signal_error *err)
+{
+    char *old;
+    int rc;
+    if (signal_is_being_written(o->path))
+        return signal_error_set(err, SIGNAL_CANTCREAT, "%s: another program is writing it", o->path);
+    if (asprintf(&old, "%s.earlier", o->path) < 0)
+        return signal_error_set(err, SIGNAL_NOMEM, "out of memory");
+    if (rename(o->path, old) != 0) {
+        rc = signal_error_set(err, SIGNAL_CANTCREAT, "%s: cannot be renamed to %s: %s", o->path, old, strerror(errno));
+        goto out;
+    }
+    rc = signal_writer_open(&o->writer, o->path, &o->spec, err);
+    if (rc == 0)
+        rc = copy_earlier(o, old, earlier, err);
+    if (rc == 0) {
+        unlink(old);
+    } else {
+        signal_writer_abort(o->writer);
+        o->writer = NULL;
+        rename(old, o->path);
+    }
+out:
+    free(old);
+    return rc;
+}
+
 int output_open(struct output *o, const char *path, const struct signal_spec *spec, uint64_t earlier, uint64_t first,
                 struct signal_error *err)
 {
-    char *old = NULL;
     *o = (struct output){.path = strdup(path), .spec = *spec, .next = first};
     if (!o->path)
         return signal_error_set(err, SIGNAL_NOMEM, "out of memory");
-    if (earlier > 0) {
-        if (signal_is_being_written(path))
-            return signal_error_set(err, SIGNAL_CANTCREAT, "%s: another program is writing it", path);
-        if (asprintf(&old, "%s.earlier", path) < 0)
-            return signal_error_set(err, SIGNAL_NOMEM, "out of memory");
-        if (rename(path, old) != 0) {
-            int rc =
-                signal_error_set(err, SIGNAL_CANTCREAT, "%s: cannot be renamed to %s: %s", path, old, strerror(errno));
-            free(old);
-            return rc;
-        }
+    int rc = earlier > 0 ? continue_earlier(o, earlier, err) : signal_writer_open(&o->writer, path, spec, err);
+    if (rc != 0) {
+        free(o->path);
+        o->path = NULL;
     }
-    int rc = signal_writer_open(&o->writer, path, spec, err);
-    if (rc == 0 && old)
-        rc = copy_earlier(o, old, earlier, err);
-    if (rc == 0 && old)
-        unlink(old);
-    else if (old)
-        rename(old, path); /* what there was */
-    free(old);
     return rc;
 }
 
