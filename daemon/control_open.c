@@ -120,44 +120,33 @@ static struct stream *stream_new(struct loop *loop, const struct open_request *r
     return stream;
 }
 
-/* The handle that asked for a close or reset dies before its turn came: the request stands, its answer comes now. */
-static void request_release(struct loop *loop, struct stream *stream)
-{
-    if (!stream->request_conn)
-        return;
-    if (stream->request_id != 0)
-        deliver_error(loop, stream->request_conn, stream->request_id, SSMD__CODE__BAD_HANDLE,
-                      "the stream was opened again while this waited; it is still done when its turn comes: ask once "
-                      "more on the new handle to hear when");
-    stream->request_conn = NULL;
-}
-
-/* The stream changes hands: with another writer its epoch rises, its index stays. */
+/* The stream changes hands: with another writer its epoch rises, its index stays. The old handle's client is told first
+ * that it died, then that nobody will answer it there. */
 static void owner_change(struct loop *loop, struct stream *stream, const struct open_request *request)
 {
-    struct conn *old = stream->conn;
-    uint32_t old_handle = stream->handle;
     bool same = memcmp(stream->writer, request->conn->writer, PROTO_WRITER_BYTES) == 0;
 
-    request_release(loop, stream);
-    if (old)
-        loop_stream_detach(loop, stream);
     if (!same) {
         memcpy(stream->writer, request->conn->writer, PROTO_WRITER_BYTES);
-        stream->epoch = streams_epoch_new(&loop->streams);
         reader_epoch(loop, stream, false);
+        stream->epoch = streams_epoch_new(&loop->streams);
         tap_publish_event(&loop->tap, stream, SSMD__EVENT__KIND__EPOCH);
         log_event(LOG_NOTICE, "stream_taken_over", "stream=%.*s by=%s epoch=%llu", stream->id_size, stream->id,
                   request->conn->name, (unsigned long long)stream->epoch);
     }
-    if (old) {
+    if (stream->conn) {
         Ssmd__Event event = SSMD__EVENT__INIT;
 
         event.kind = SSMD__EVENT__KIND__TAKEN_OVER;
         event.has_handle = event.has_epoch = true;
-        event.handle = old_handle;
+        event.handle = stream->handle;
         event.epoch = stream->epoch;
-        deliver_event(loop, old, &event);
+        deliver_event(loop, stream->conn, &event);
+        loop_request_refuse(
+            loop, stream, SSMD__CODE__BAD_HANDLE,
+            "the stream was opened again while this waited; it is still done when its turn comes: ask once "
+            "more on the new handle to hear when");
+        loop_stream_detach(loop, stream);
     }
     if (same)
         loop->counters.streams_resumed++;

@@ -125,6 +125,13 @@ void loop_stream_settle(struct loop *loop, struct stream *stream)
     TAILQ_INSERT_TAIL(&loop->settling, stream, of_settling);
 }
 
+void loop_request_refuse(struct loop *loop, struct stream *stream, Ssmd__Code code, const char *text)
+{
+    if (stream->request_conn && stream->request_id)
+        deliver_error(loop, stream->request_conn, stream->request_id, code, text);
+    stream->request_conn = NULL;
+}
+
 void loop_stream_detach(struct loop *loop, struct stream *stream)
 {
     struct conn *conn = stream->conn;
@@ -157,6 +164,8 @@ void loop_stream_remove(struct loop *loop, struct stream *stream)
 
     reader_end(loop, stream);
     tap_publish_event(&loop->tap, stream, SSMD__EVENT__KIND__ENDED);
+    if (!loop->is_over) /* else its client asks the next daemon */
+        loop_request_refuse(loop, stream, SSMD__CODE__NO_STREAM, "the stream has ended: its linger_ms have passed");
     loop_stream_detach(loop, stream);
     if (conn)
         conn_handle_release(conn, handle, true);

@@ -255,7 +255,7 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
         return -1;
     spsc_awake(&loop->engine.done, items[ITEM_ENGINE].revents != 0);
     spsc_awake(&loop->loader.done, items[ITEM_LOADER].revents != 0);
-    loop->now_ns = clock_now_ns();
+    loop->now_ns = loop->rings.now_ns = clock_now_ns();
     loop->has_more = false;
     if (items[ITEM_SIGNAL].revents)
         signals_take(loop);

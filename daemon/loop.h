@@ -67,6 +67,8 @@ void loop_stream_settle(struct loop *loop, struct stream *stream);
 void loop_settle(struct loop *loop);
 /* A closed stream goes when its writer received everything and no reader is left; not while results are being sent. */
 void loop_closed_check(struct loop *loop, struct stream *stream);
+/* Whoever waits for the stream's close or reset is told why no other answer comes; what was asked for goes on. */
+void loop_request_refuse(struct loop *loop, struct stream *stream, Ssmd__Code code, const char *text);
 /* The stream has no connection that writes any more; it stays. The handle dies. */
 void loop_stream_detach(struct loop *loop, struct stream *stream);
 /* A stream's end: slot, ring, outlets and handles are given back; readers are told that it ended. It is in no batch. */

@@ -99,14 +99,14 @@ static int frames_grow(struct ring *ring, struct ring_budget *budget, uint32_t c
  * times 256 KiB of new memory stopped the loop for 25 ms. */
 static bool history_waits(struct ring_budget *budget, size_t bytes)
 {
-    uint64_t now_ns = clock_now_ns();
-
-    if (now_ns - budget->history_ns > CLOCK_MS) {
-        budget->history_ns = now_ns;
+    if (budget->now_ns - budget->history_ns > CLOCK_MS) {
+        budget->history_ns = budget->now_ns;
         budget->history_bytes = 0;
     }
+    if (budget->history_bytes > 0 && budget->history_bytes + bytes > HISTORY_BYTES)
+        return true;
     budget->history_bytes += bytes;
-    return budget->history_bytes > HISTORY_BYTES && budget->history_bytes > bytes;
+    return false;
 }
 
 int ring_reserve(struct ring *ring, struct ring_budget *budget, uint64_t keep, uint32_t frames, uint32_t most,

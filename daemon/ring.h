@@ -24,6 +24,7 @@
 struct ring_budget {
     uint64_t limit;
     uint64_t bytes;         /* taken now */
+    uint64_t now_ns;        /* of this tick: the loop's */
     uint64_t history_ns;    /* since when history_bytes counts */
     uint64_t history_bytes; /* by which rings have grown only to keep what was received */
 };
@@ -63,7 +64,7 @@ size_t ring_bytes(const struct ring *ring);
 uint64_t ring_room(const struct ring *ring, uint64_t keep, uint32_t most);
 
 /* Make room for `frames` more beside those from `keep` on, growing up to `most` frames; growth for history too while
- * the budget lasts. `floor` frames are granted whatever the budget says. Returns 0, or -1 when there is no room or
+ * the budget lasts, and not of many rings at once. `floor` frames are granted whatever the budget says. Returns 0, or -1 when there is no room or
  * memory. */
 int ring_reserve(struct ring *ring, struct ring_budget *budget, uint64_t keep, uint32_t frames, uint32_t most,
                  uint32_t floor);

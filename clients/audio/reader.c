@@ -16,6 +16,7 @@
 #include "clients/audio/signal.h"
 
 #define RAW_BLOCK_BYTES ((size_t)64 << 10)
+#define HEADER_MOST     4096 /* bytes: a sound file without samples is not larger */
 
 struct signal_reader {
     char *path;
@@ -56,6 +57,25 @@ static int check_length(const struct signal_reader *r, struct signal_error *err)
     return SIGNAL_OK;
 }
 
+/* A WAV file that was not closed when it was written says that it is empty, and libsndfile believes it. */
+static int check_closed(const struct signal_reader *r, const SF_INFO *info, struct signal_error *err)
+{
+    int type = info->format & SF_FORMAT_TYPEMASK;
+    SF_CHUNK_INFO data = {.id = "data", .id_size = 4}, found = {.datalen = 0};
+    SF_CHUNK_ITERATOR *at = NULL;
+    struct stat st;
+    if (info->frames == 0 && (type == SF_FORMAT_WAV || type == SF_FORMAT_WAVEX))
+        at = sf_get_chunk_iterator(r->sound, &data);
+    if (!at || sf_get_chunk_size(at, &found) != SF_ERR_NO_ERROR || found.datalen > 0 || stat(r->path, &st) < 0 ||
+        st.st_size <= HEADER_MOST)
+        return SIGNAL_OK;
+    return signal_error_set(
+        err, SIGNAL_DATA,
+        "%s: its header says that it is empty, and it has %lld bytes: it was not closed when it was "
+        "written; let a sound editor mend the header to use what there is",
+        r->path, (long long)st.st_size);
+}
+
 static int open_sound(struct signal_reader *r, struct signal_error *err)
 {
     SF_INFO info = {0};
@@ -73,7 +93,8 @@ static int open_sound(struct signal_reader *r, struct signal_error *err)
     r->spec.channels = (uint32_t)info.channels;
     r->spec.rate = info.samplerate;
     r->frames = info.seekable ? info.frames : -1;
-    return check_length(r, err);
+    int rc = check_closed(r, &info, err);
+    return rc ? rc : check_length(r, err);
 }
 
 static int open_raw(struct signal_reader *r, struct signal_error *err)

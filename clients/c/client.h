@@ -40,13 +40,13 @@ enum {
     HELLO_MS = 5000,      /* a hello not answered for so long: try a fresh socket */
     BACKOFF_MIN_MS = 100, /* between attempts, doubled up to the maximum */
     BACKOFF_MAX_MS = 5000,
-    PING_MS = 2000,      /* silence after which the daemon is asked */
-    DEAD_MS = 6000,      /* and how long it may think about that */
-    CREDIT_IDLE_MS = 20, /* credit below the threshold is granted at most so often */
-    REOPEN_MAX = 64,     /* streams being opened again at a time */
-    CHUNKS_MAX = 4096,   /* of one message */
-    HOLD_MS = 100,       /* before frames that found no room are sent again */
-    CREDIT_MAX = 1024,   /* streams of one grant */
+    PING_MS = 2000,       /* silence after which the daemon is asked */
+    DEAD_MS = 6000,       /* and how long it may think about that */
+    CREDIT_SMALL_MS = 20, /* credit that is not worth a message is granted at most so often */
+    REOPEN_MAX = 64,      /* streams being opened again at a time */
+    CHUNKS_MAX = 4096,    /* of one message */
+    HOLD_MS = 100,        /* before frames that found no room are sent again */
+    CREDIT_MAX = 1024,    /* streams of one grant */
     BUFFER_DEFAULT = 1 << 20,
     TEXT_MAX = 512,
 };
@@ -221,6 +221,8 @@ int stream_take_info(struct ssmc_stream *s, const Ssmd__StreamInfo *info);
 void stream_acknowledge(struct ssmc_stream *s, uint64_t applied, uint64_t durable);
 /* Lets the input go on at index `next` with nothing kept; frames from `applied` on are queued at the daemon. */
 void stream_restart_input(struct ssmc_stream *s, uint64_t applied, uint64_t next);
+/* What was handed to the caller is received. */
+void stream_receive(struct ssmc_stream *s);
 /* The daemon has no room: frames from `index` on go out again when some are applied, or after a while. */
 void stream_hold(struct ssmc_stream *s, uint64_t index);
 void stream_retry_held(struct ssmc *c);
@@ -250,7 +252,7 @@ void transmit_credit_mark(struct ssmc_stream *s);
 void transmit_forget(struct ssmc_stream *s);
 /* Sends chunks while there are any and the socket takes them. */
 void transmit_data(struct ssmc *c);
-/* Grants credit where it is worth a message, or where any is owed if `all`. */
+/* Grants credit where it is worth a message; where any is owed when it is time for that, or if `all`. */
 void transmit_credit(struct ssmc *c, bool all);
 
 /* ---- reader.c */

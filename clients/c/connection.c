@@ -97,12 +97,11 @@ int ssmc_poll(struct ssmc *c, int timeout_ms)
             transmit_data(c);
         }
         int n = c->socket ? dispatch_receive(c) : 0;
+        transmit_credit(c, false);
         if (n != 0) {
-            transmit_credit(c, false);
             transmit_data(c);
             return n < 0 ? n : 1;
         }
-        transmit_credit(c, true);
         if (timeout_ms == 0 || now_ns() >= until)
             return 0;
         int rc = link_wait(c, until);
@@ -186,6 +185,8 @@ static void say_bye(struct ssmc *c)
     Ssmd__Bye bye = SSMD__BYE__INIT;
     if (c->link != LINK_UP)
         return;
+    for (struct ssmc_stream *s = c->streams; s; s = s->next)
+        stream_receive(s);
     transmit_credit(c, true);
     message.request_case = SSMD__FROM_CLIENT__REQUEST_BYE;
     message.bye = &bye;

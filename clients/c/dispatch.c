@@ -179,6 +179,8 @@ static int take_chunk(struct ssmc_stream *s, struct result_chunk *chunk, const u
     if (chunk->first > s->result_next)
         return -1;
     uint64_t again = s->result_next - chunk->first;
+    if (again > 0)
+        transmit_credit_mark(s); /* nobody takes what is trimmed */
     if (again >= chunk->frames)
         return 0;
     chunk->first += again;

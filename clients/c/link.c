@@ -291,8 +291,8 @@ int link_wait(struct ssmc *c, int64_t until_ns)
         limit = c->link_at_ns;
     if (c->held && c->held_ns + HOLD_MS * MS_NS < limit)
         limit = c->held_ns + HOLD_MS * MS_NS;
-    if (c->credit && c->credit_ns + CREDIT_IDLE_MS * MS_NS < limit)
-        limit = c->credit_ns + CREDIT_IDLE_MS * MS_NS;
+    if (c->credit && c->credit_ns + CREDIT_SMALL_MS * MS_NS < limit)
+        limit = c->credit_ns + CREDIT_SMALL_MS * MS_NS;
     if (until_ns < limit)
         limit = until_ns;
     long wait_ms = limit <= now ? 0 : (long)((limit - now + MS_NS - 1) / MS_NS);

@@ -261,13 +261,18 @@ void stream_restart_results(struct ssmc_stream *s, uint64_t epoch, uint64_t next
     s->granted_received = next;
 }
 
+void stream_receive(struct ssmc_stream *s)
+{
+    if (s->result_hand <= s->result_taken || s->hand_epoch != s->result_epoch)
+        return;
+    s->result_taken = s->result_hand;
+    transmit_credit_mark(s);
+}
+
 int ssmc_next(struct ssmc_stream *s, struct ssmc_result *out)
 {
     struct result_chunk chunk;
-    if (s->result_hand > s->result_taken && s->hand_epoch == s->result_epoch) {
-        s->result_taken = s->result_hand;
-        transmit_credit_mark(s);
-    }
+    stream_receive(s);
     if (!results_take(&s->results, &chunk, &out->samples)) {
         int rc = stream_check(s);
         if (rc == 0 && s->is_ended)
@@ -333,11 +338,8 @@ void ssmc_stream_free(struct ssmc_stream *s)
         free_now(s);
         return;
     }
-    if (s->wants_results) { /* what was handed out is received */
-        if (s->hand_epoch == s->result_epoch && s->result_hand > s->result_taken)
-            s->result_taken = s->result_hand;
-        transmit_credit_mark(s);
-        s->c->credit_ns = 0;
+    if (s->wants_results) {
+        stream_receive(s);
         transmit_credit(s->c, true);
     }
     if (!s->has_handle) {

@@ -7,8 +7,8 @@
  * not a thousand. Samples are copied once, from what is kept into the message.
  *
  * Credit: `limit` lets the daemon send what the buffer has room for, `received` lets it forget what the caller has
- * taken. A grant goes out when it is worth a quarter of the buffer, or when a sixteenth of the daemon's ring was taken: were
- * that said late, the ring would have to grow for results that are here. What is left over goes out every 20 ms.
+ * taken; were that said late, rings would have to grow for it. A grant goes out when it is worth a sixteenth of the
+ * buffer (or of the daemon's ring), and all that is left over every 20 ms.
  */
 #include "clients/c/client.h"
 
@@ -19,8 +19,7 @@
 enum {
     COLUMNS_BYTES =
         48, /* of one chunk in a header: handle, epoch, first, frames, format, flags, time at their longest */
-    HEADER_BYTES = 64,  /* tags and lengths of the columns */
-    RECEIVED_PART = 16, /* of the ring */
+    HEADER_BYTES = 64, /* tags and lengths of the columns */
 };
 
 struct outbox {
@@ -211,9 +210,9 @@ static uint64_t limit_of(const struct ssmc_stream *s)
 static bool is_worth_a_message(const struct ssmc_stream *s)
 {
     uint64_t ring = s->c->daemon.result_ring;
-    uint64_t less = ring < s->buffer_bytes ? ring : s->buffer_bytes;
+    uint64_t worth = (ring < s->buffer_bytes ? ring : s->buffer_bytes) / 16;
     uint64_t received_bytes = (s->result_taken - s->granted_received) * s->results.channels * sizeof(float);
-    return limit_of(s) - s->granted_limit >= s->buffer_bytes / 4 || received_bytes >= less / RECEIVED_PART;
+    return limit_of(s) - s->granted_limit >= worth || received_bytes >= worth;
 }
 
 static int send_credit(struct ssmc *c, size_t n)
@@ -230,18 +229,15 @@ static int send_credit(struct ssmc *c, size_t n)
     return link_send(c, &message);
 }
 
-void transmit_credit(struct ssmc *c, bool all)
+/* One message, if any stream has a grant to make. False when there is none, or the socket takes nothing. */
+static bool grant_some(struct ssmc *c, bool all)
 {
     struct outbox *o = c->outbox;
-    if (c->link != LINK_UP || !c->credit)
-        return;
-    int64_t now = now_ns();
-    bool is_due = all && now - c->credit_ns >= CREDIT_IDLE_MS * MS_NS;
     struct ssmc_stream **at = &c->credit, *granted[CREDIT_MAX];
     size_t n = 0;
     while (*at && n < CREDIT_MAX) {
         struct ssmc_stream *s = *at;
-        if (!is_due && !is_worth_a_message(s)) {
+        if (!all && !is_worth_a_message(s)) {
             at = &s->credit_next;
             continue;
         }
@@ -261,6 +257,18 @@ void transmit_credit(struct ssmc *c, bool all)
             transmit_credit_mark(granted[i]);
         }
     }
-    if (is_due && is_sent)
+    return is_sent;
+}
+
+void transmit_credit(struct ssmc *c, bool all)
+{
+    if (c->link != LINK_UP || !c->credit)
+        return;
+    int64_t now = now_ns();
+    all |= now - c->credit_ns >= CREDIT_SMALL_MS * MS_NS;
+    bool is_sent = false;
+    while (grant_some(c, all))
+        is_sent = true;
+    if (all && is_sent)
         c->credit_ns = now;
 }

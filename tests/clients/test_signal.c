@@ -328,6 +328,23 @@ static void reader__wav_shorter_than_its_header_says__is_refused_with_both_lengt
     }
 }
 
+static void reader__wav_that_was_not_closed__is_refused_and_an_empty_one_is_not(void **state)
+{
+    struct signal_reader *r;
+    struct signal_error err;
+    FILE *file;
+    (void)state;
+    assert_int_equal(wav_open(0, &r, &err), SIGNAL_OK); /* so little may be more header */
+    assert_int_equal(signal_reader_frames(r), 0);
+    signal_reader_close(r);
+    file = fopen(at("cut.wav"), "ab");
+    assert_non_null(file);
+    assert_int_equal(fwrite(samples, 4, 1000, file), 1000);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(signal_reader_open(&r, at("cut.wav"), &(struct signal_spec){0}, &err), SIGNAL_DATA);
+    assert_non_null(strstr(err.text, "has 6044 bytes"));
+}
+
 static void writer__of_a_file_that_is_being_written__is_refused_and_harms_nothing(void **state)
 {
     const struct signal_spec spec = {SIGNAL_F32, 1, 16000};
@@ -351,6 +368,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reader__wav_shorter_than_its_header_says__is_refused_with_both_lengths),
+        cmocka_unit_test(reader__wav_that_was_not_closed__is_refused_and_an_empty_one_is_not),
         cmocka_unit_test(writer__of_a_file_that_is_being_written__is_refused_and_harms_nothing),
         cmocka_unit_test(signal__written_file__is_read_back),
         cmocka_unit_test(signal__format_given__wins_over_the_suffix),

@@ -114,50 +114,6 @@ static void ring__budget_spent__keeps_what_is_not_received_only(void **state)
     ring_fini(&ring, &budget);
 }
 
-/* Three full rings, of which two want to double within one millisecond to keep what was received; false when the machine
- * took longer than that. */
-static bool doubled_together(struct ring ring[3], uint32_t frames)
-{
-    budget = (struct ring_budget){.limit = 64u << 20};
-    for (int i = 0; i < 3; i++) {
-        ring_init(&ring[i], 2);
-        assert_int_equal(ring_reserve(&ring[i], &budget, 0, frames, 1u << 20, 16), 0);
-        append(&ring[i], frames, false, 0);
-    }
-    budget.history_ns = clock_now_ns();
-    assert_int_equal(ring_reserve(&ring[0], &budget, ring[0].hi, 1, 1u << 20, 16), 0);
-    budget.history_ns = clock_now_ns(); /* copying took its time */
-    assert_int_equal(ring_reserve(&ring[1], &budget, ring[1].hi, 1, 1u << 20, 16), 0);
-    return clock_now_ns() - budget.history_ns < CLOCK_MS;
-}
-
-static void ring__growing_for_history__takes_turns_and_what_must_grow_does_not(void **state)
-{
-    enum { FRAMES = 32768 }; /* doubled, all that may grow for history in a millisecond */
-    struct ring ring[3];
-    int tries = 1000;
-
-    (void)state;
-    while (!doubled_together(ring, FRAMES)) {
-        for (int i = 0; i < 3; i++)
-            ring_fini(&ring[i], &budget);
-        assert_true(tries-- > 0);
-    }
-    assert_int_equal(ring_reserve(&ring[2], &budget, 0, 1, 1u << 20, 16), 0);
-    assert_int_equal(ring[0].capacity, 2 * FRAMES);
-    assert_int_equal(ring[1].capacity, FRAMES); /* and overwrites its oldest until its turn comes */
-    assert_int_equal(ring[2].capacity, 2 * FRAMES);
-    append(&ring[1], 1, false, 0);
-    assert_int_equal(ring[1].lo, 1);
-    assert_frames(&ring[1], 1);
-    budget.history_ns = 0; /* long ago */
-    assert_int_equal(ring_reserve(&ring[1], &budget, ring[1].hi, 1, 1u << 20, 16), 0);
-    assert_int_equal(ring[1].capacity, 2 * FRAMES);
-    for (int i = 0; i < 3; i++)
-        ring_fini(&ring[i], &budget);
-    assert_int_equal(budget.bytes, 0);
-}
-
 static void ring__times__stay_with_their_frames(void **state)
 {
     struct ring ring;
@@ -230,6 +186,79 @@ static void ring__reset__restarts_at_zero_and_release_goes_on(void **state)
     ring_fini(&ring, &budget);
 }
 
+/* A ring that is full: 16384 frames are 128 KiB. */
+static void fill(struct ring *ring, uint32_t frames)
+{
+    ring_init(ring, 2);
+    assert_int_equal(ring_reserve(ring, &budget, 0, frames, 1u << 20, 16), 0);
+    append(ring, frames, false, 0);
+    assert_int_equal(ring->capacity, frames);
+}
+
+/* One more frame, of a ring whose results before `keep` were received: its capacity then. */
+static uint32_t grow_by_one(struct ring *ring, uint64_t keep)
+{
+    assert_int_equal(ring_reserve(ring, &budget, keep, 1, 1u << 20, 16), 0);
+    append(ring, 1, false, 0);
+    assert_frames(ring, keep);
+    return ring->capacity;
+}
+
+/* The budget is 512 KiB of growth in a millisecond; each of these wants 256 KiB. */
+static void ring__many_that_grow_for_history__take_turns(void **state)
+{
+    struct ring ring[5];
+
+    (void)state;
+    budget.limit = 1u << 24;
+    budget.now_ns = 1000 * CLOCK_MS;
+    for (int i = 0; i < 5; i++)
+        fill(&ring[i], 16384);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 5; i++)
+            assert_int_equal(grow_by_one(&ring[i], ring[i].hi), i < 2 * (round + 1) ? 32768 : 16384);
+        budget.now_ns += 2 * CLOCK_MS;
+    }
+    for (int i = 0; i < 5; i++) /* who had to wait lost of the oldest, one frame each time */
+        assert_int_equal(ring[i].lo, i / 2);
+    for (int i = 0; i < 5; i++)
+        ring_fini(&ring[i], &budget);
+    assert_int_equal(budget.bytes, 0);
+}
+
+static void ring__that_must_grow_to_go_on__waits_for_nobody(void **state)
+{
+    struct ring ring[5];
+
+    (void)state;
+    budget.limit = 1u << 24;
+    budget.now_ns = 1000 * CLOCK_MS;
+    for (int i = 0; i < 5; i++)
+        fill(&ring[i], 16384);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(grow_by_one(&ring[i], 0), 32768);
+    for (int i = 0; i < 5; i++)
+        ring_fini(&ring[i], &budget);
+}
+
+/* Else it would wait for ever. */
+static void ring__that_grows_by_more_than_the_pace__goes_first(void **state)
+{
+    struct ring large, small;
+
+    (void)state;
+    budget.limit = 1u << 24;
+    budget.now_ns = 1000 * CLOCK_MS;
+    fill(&large, 65536);
+    fill(&small, 16384);
+    assert_int_equal(grow_by_one(&large, large.hi), 131072); /* 1 MiB */
+    assert_int_equal(grow_by_one(&small, small.hi), 16384);
+    budget.now_ns += 2 * CLOCK_MS;
+    assert_int_equal(grow_by_one(&small, small.hi), 32768);
+    ring_fini(&large, &budget);
+    ring_fini(&small, &budget);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,9 +266,11 @@ int main(void)
         cmocka_unit_test_setup(ring__full_of_what_is_not_received__takes_no_more, budget_setup),
         cmocka_unit_test_setup(ring__received__is_kept_until_overwritten, budget_setup),
         cmocka_unit_test_setup(ring__budget_spent__keeps_what_is_not_received_only, budget_setup),
-        cmocka_unit_test_setup(ring__growing_for_history__takes_turns_and_what_must_grow_does_not, budget_setup),
         cmocka_unit_test_setup(ring__times__stay_with_their_frames, budget_setup),
         cmocka_unit_test_setup(ring__a_time_for_every_frame__is_bounded_and_exact, budget_setup),
+        cmocka_unit_test_setup(ring__many_that_grow_for_history__take_turns, budget_setup),
+        cmocka_unit_test_setup(ring__that_must_grow_to_go_on__waits_for_nobody, budget_setup),
+        cmocka_unit_test_setup(ring__that_grows_by_more_than_the_pace__goes_first, budget_setup),
         cmocka_unit_test_setup(ring__reset__restarts_at_zero_and_release_goes_on, budget_setup),
     };
 

@@ -398,16 +398,37 @@ static void close__waiting_when_the_stream_is_opened_again__is_answered_on_both_
     (void)state;
     wire_push(one, s, in_at(0), 100, 0);
     request = wire_close_send(one, s);
-    assert_int_equal(wire_ping(two), SSMD__CODE__OK);
+    assert_int_equal(wire_ping(one), SSMD__CODE__OK); /* it was heard; between connections there is no order */
     again = wire_open(two, "s", golden.name, WIRE_RESULTS);
     assert_true(two->reply->stream->closing);
     WIRE_UNTIL(one, one->reply && one->reply->request_id == request);
     assert_int_equal(one->reply->error->code, SSMD__CODE__BAD_HANDLE);
+    assert_true(s->is_taken_over); /* was said before: the reason first */
     assert_int_equal(wire_close(two, again), SSMD__CODE__OK);
     WIRE_UNTIL(two, again->results == 100);
     bits_check(again, 0, 100);
     wire_free(two);
     wire_free(one);
+    serving_stop(d);
+}
+
+/* Results that nobody takes go with their stream, and so would the answer. */
+static void close__waiting_when_its_stream_has_lingered__is_answered(void **state)
+{
+    struct sys_daemon *d = serving_start("linger_ms = 200\n");
+    struct wire *w = wire_new(sys_daemon_endpoint(d), "writer");
+    struct wire_stream *s = wire_open(w, "s", golden.name, WIRE_RESULTS);
+    uint64_t request;
+
+    (void)state;
+    s->grant = 0; /* takes results and never says so */
+    wire_push(w, s, in_at(0), 100, 0);
+    assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
+    s = wire_open(w, "s", golden.name, WIRE_RESULTS | WIRE_NO_CREDIT);
+    request = wire_close_send(w, s);
+    WIRE_UNTIL(w, w->reply && w->reply->request_id == request);
+    assert_int_equal(w->reply->error->code, SSMD__CODE__NO_STREAM);
+    wire_free(w);
     serving_stop(d);
 }
 
@@ -604,6 +625,7 @@ int main(void)
         cmocka_unit_test(closed_stream__received__gives_its_id_to_the_very_next_request),
         cmocka_unit_test(close__again_and_then_credit__is_answered_all_the_same),
         cmocka_unit_test(close__waiting_when_the_stream_is_opened_again__is_answered_on_both_connections),
+        cmocka_unit_test(close__waiting_when_its_stream_has_lingered__is_answered),
         cmocka_unit_test(closed_stream__never_received__goes_after_linger_ms),
         cmocka_unit_test(library__forgotten_by_the_daemon__resumes_and_loses_nothing),
         cmocka_unit_test(daemon__killed_and_started_again__library_restarts_or_reports_lost),
