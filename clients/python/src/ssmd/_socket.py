@@ -38,13 +38,15 @@ OPTIONS = {
 
 def events(socket: zmq.Socket[bytes]) -> int:
     """What the socket is ready for."""
-    return int(socket.getsockopt(zmq.EVENTS))  # type: ignore[arg-type]
+    return int(socket.getsockopt(zmq.EVENTS))
 
 
 class Pump:
     """The DEALER of a core, and its monitor."""
 
-    def __init__(self, core: Core, watch: Callable[[zmq.Socket[bytes], bool], None] = lambda socket, is_new: None) -> None:
+    def __init__(
+        self, core: Core, watch: Callable[[zmq.Socket[bytes], bool], None] = lambda socket, is_new: None
+    ) -> None:
         self.core = core
         self._watch = watch  # called with each socket when it is new and before it is closed
         self.socket: zmq.Socket[bytes] | None = None
@@ -81,8 +83,7 @@ class Pump:
         self._close(100)
 
     def _open(self) -> None:
-        context = zmq.Context.instance()
-        self.socket = context.socket(zmq.DEALER)
+        self.socket = zmq.Context.instance().socket(zmq.DEALER)
         for option, value in OPTIONS.items():
             self.socket.setsockopt(option, value)
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)

@@ -7,6 +7,7 @@ moves messages. So a client and its streams may be used by several threads: one 
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import os
 import threading
@@ -199,11 +200,11 @@ class Client:
         one_of(id, prefix)
         return Watch(TapSocket(self.daemon, id_bytes(id) if id is not None else None, id_bytes(prefix or b"")))
 
-    def models(self) -> list[ModelInfo]:
+    def models(self) -> builtins.list[ModelInfo]:
         """What the daemon offers."""
         return list(self._ask(query.daemon(self._driver.core)).models)
 
-    def list(self, prefix: str | bytes = "") -> list[StreamInfo]:
+    def list(self, prefix: str | bytes = "") -> builtins.list[StreamInfo]:
         """The streams there are, in byte order of their ids."""
         return self._ask(query.list_streams(self._driver.core, id_bytes(prefix)))
 

@@ -11,6 +11,7 @@ Everything runs in the event loop of `connect`; there is no thread but ZeroMQ's 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import time as clock
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
 from types import TracebackType
@@ -210,11 +211,11 @@ class Client:
         one_of(id, prefix)
         return Watch(TapSocket(self.daemon, id_bytes(id) if id is not None else None, id_bytes(prefix or b"")))
 
-    async def models(self) -> list[ModelInfo]:
+    async def models(self) -> builtins.list[ModelInfo]:
         """What the daemon offers."""
         return list((await self._ask(query.daemon(self._driver.core))).models)
 
-    async def list(self, prefix: str | bytes = "") -> list[StreamInfo]:
+    async def list(self, prefix: str | bytes = "") -> builtins.list[StreamInfo]:
         """The streams there are, in byte order of their ids."""
         return await self._ask(query.list_streams(self._driver.core, id_bytes(prefix)))
 

@@ -189,6 +189,4 @@ class Inbox:
 
 
 def _follows(last: Part, part: Part) -> bool:
-    return (
-        part.time is None and part.lost == 0 and part.epoch == last.epoch and part.first == last.first + last.frames
-    )
+    return part.time is None and part.lost == 0 and part.epoch == last.epoch and part.first == last.first + last.frames

@@ -348,10 +348,7 @@ class Core:
                 del self.reopen[writer]
                 self.reopening += 1
                 writer.ask_again()
-            if self._control:
-                parts = [self._control.popleft()]
-            else:
-                parts = self._next_credit(now, False) or self._next_data()
+            parts = [self._control.popleft()] if self._control else self._next_credit(now, False) or self._next_data()
         if parts:
             self._sent = now
         return parts
@@ -437,7 +434,7 @@ class Core:
                         owner.acknowledge(*columns)
             case "refusals":
                 for refused in message.refusals.refusal:
-                    if refused.error.code == Code.NO_HELLO:
+                    if refused.error.code == pb.NO_HELLO:
                         self.restart(refused.error.text, now, 0)
                         return
                     if owner := self._owner_of(refused.handle):
@@ -451,7 +448,7 @@ class Core:
                 raise Surprise("an empty message")
 
     def _take_reply(self, reply: pb.Reply, now: float) -> None:
-        code = reply.error.code if reply.HasField("error") else Code.OK
+        code = Code(reply.error.code)
         if code == Code.NO_HELLO and self.state is State.UP:
             self.restart(reply.error.text, now, 0)
             return

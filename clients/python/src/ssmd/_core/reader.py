@@ -164,8 +164,8 @@ class Reader(Owner):
         if not reply.HasField("error"):
             return
         code = Code(reply.error.code)
-        if code in (Code.TOO_OLD, Code.TOO_NEW) and again.HasField("from"):  # type: ignore[arg-type]
-            again.ClearField("from")  # type: ignore[arg-type]
+        if code in (Code.TOO_OLD, Code.TOO_NEW) and again.HasField("from"):
+            again.ClearField("from")
             self.core.send(Call(pb.FromClient(read=again), lambda reply: self._answer_again(again, reply)))
             return
         text = f"{id_text(self.read.id or self.read.prefix)}: {reply.error.text}"

@@ -46,7 +46,12 @@ class Samples:
 def encode(values: ArrayLike, channels: int, vocab: int | None, time: int | None, backfill: bool) -> Samples:
     """(frames, channels), or (frames) of one channel; `vocab` is None where samples are wanted and not tokens."""
     array = np.asarray(values)
-    if array.ndim == 0 or array.ndim > 2 or (array.ndim == 1 and channels != 1) or array.shape[1:] not in ((), (channels,)):
+    if (
+        array.ndim == 0
+        or array.ndim > 2
+        or (array.ndim == 1 and channels != 1)
+        or array.shape[1:] not in ((), (channels,))
+    ):
         raise ValueError(f"an array of shape {array.shape}: the stream takes (frames, {channels})")
     if time is not None and not -(2**63) <= time < 2**63:
         raise ValueError(f"time {time} does not fit 64 bits")
@@ -58,7 +63,7 @@ def encode(values: ArrayLike, channels: int, vocab: int | None, time: int | None
         array, format = _floats(array, isinstance(values, list | tuple)), pb.F32LE
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     frame_bytes = channels * little.dtype.itemsize
-    return Samples(memoryview(little.reshape(-1).view(np.uint8)), len(array), frame_bytes, format, time, backfill)
+    return Samples(little.reshape(-1).view(np.uint8).data, len(array), frame_bytes, format, time, backfill)
 
 
 def _floats(array: NDArray[np.generic], is_list: bool) -> NDArray[np.generic]:
@@ -77,6 +82,6 @@ def _floats(array: NDArray[np.generic], is_list: bool) -> NDArray[np.generic]:
 def _tokens(array: NDArray[np.generic], vocab: int) -> NDArray[np.generic]:
     if array.size > 0 and not np.issubdtype(array.dtype, np.integer):
         raise TypeError(f"samples of type {array.dtype}: the model takes tokens, integers from 0 to {vocab - 1}")
-    if array.size > 0 and not 0 <= int(array.min()) <= int(array.max()) < vocab:  # type: ignore[attr-defined]
-        raise ValueError(f"tokens from {array.min()} to {array.max()}: the model has 0 to {vocab - 1}")  # type: ignore[attr-defined]
+    if array.size > 0 and not 0 <= int(array.min()) <= int(array.max()) < vocab:
+        raise ValueError(f"tokens from {array.min()} to {array.max()}: the model has 0 to {vocab - 1}")
     return array.astype(np.int32)

@@ -16,7 +16,7 @@ as backfill takes the same bits however full the windows were.
 from __future__ import annotations
 
 from ..errors import Closed, Code, Error, Lost, ProtocolError, Refused, ResultsWaiting, TakenOver
-from ..values import Result, StreamInfo, id_text, stream_info
+from ..values import Result, id_text, stream_info
 from . import ssmd_pb2 as pb
 from .inbox import Inbox, Owner
 from .kept import Chunk, Kept
@@ -186,7 +186,7 @@ class Writer(Owner):
 
     def refused(self, refused: pb.Refusal) -> None:
         """A gap is cured by sending again from where the daemon stands, want of room by waiting a little."""
-        code = refused.error.code
+        code = Code(refused.error.code)
         if code in (Code.GAP, Code.OVERFLOW, Code.LIMIT, Code.BUSY):
             if not self.kept.rewind(refused.expected):
                 self._lose(refused.expected)
