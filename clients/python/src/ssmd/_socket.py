@@ -66,7 +66,7 @@ class Pump:
         if not self.socket:
             return core.attempt is not None
         if self._has_dropped():
-            core.dropped("the connection to the daemon broke", now)
+            core.dropped("the connection to the daemon broke")
             return True
         moved = self._receive(now) + self._send(now)
         # Sending may have noticed what arrived, and then its descriptor does not say so again.
@@ -132,5 +132,5 @@ class Pump:
             try:
                 self.socket.send_multipart(parts, zmq.DONTWAIT)
             except zmq.Again:
-                self.core.dropped("the connection to the daemon broke while sending", now)  # it was writable
+                self.core.dropped("the connection to the daemon broke while sending")  # it was writable
         return n

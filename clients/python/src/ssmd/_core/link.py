@@ -109,6 +109,7 @@ class Core:
         self.held: set[Writer] = set()  # the daemon had no room for theirs
         self.crowded: set[Writer] = set()  # found no room in a window
 
+        self.now = 0.0  # when a message came or left last
         self._attempts = 0
         self._last_request = 0
         self._calls: dict[int, Call] = {}
@@ -124,6 +125,7 @@ class Core:
 
     def advance(self, now: float) -> None:
         """Whatever is due."""
+        self.now = now
         if self.broken:
             return
         if self.state is State.DOWN and now >= self._retry_at:
@@ -131,9 +133,9 @@ class Core:
             self.attempt = self._attempts
             self.state = State.CONNECTING
         elif self.state is State.HELLO and now > self._hello_at + HELLO_S:
-            self.restart("the daemon does not answer hello", now)
+            self.restart("the daemon does not answer hello")
         elif self.state is State.UP:
-            self._check_liveness(now)
+            self._check_liveness()
             if self.held and now >= self._held_at + HOLD_S:
                 self._held_at = now
                 for writer in self.held:
@@ -156,10 +158,11 @@ class Core:
                 at = min(at, self._held_at + HOLD_S)
         return max(0.0, at - now)
 
-    def _check_liveness(self, now: float) -> None:
+    def _check_liveness(self) -> None:
+        now = self.now
         if self._pinged is not None:
             if now - max(self._pinged, self._heard) > DEAD_S:
-                self.restart(f"the daemon has not answered for {DEAD_S:.0f} seconds", now, 0)
+                self.restart(f"the daemon has not answered for {DEAD_S:.0f} seconds", 0)
         elif now >= self._heard + PING_S or now >= self._sent + self.daemon.idle_ms / 3000:
             self._pinged = now
             self.send(Call(pb.FromClient(ping=pb.Ping()), self._answer_ping))
@@ -169,7 +172,7 @@ class Core:
 
     # ---- coming and going
 
-    def restart(self, why: str, now: float, delay: float | None = None) -> None:
+    def restart(self, why: str, delay: float | None = None) -> None:
         """Drop the socket and come back after `delay`, or after the back-off."""
         self.why = why
         self.state = State.DOWN
@@ -177,7 +180,7 @@ class Core:
         if delay is None:
             delay = self._backoff
             self._backoff = min(2 * self._backoff, BACKOFF_S[1])
-        self._retry_at = now + delay
+        self._retry_at = self.now + delay
         self._control.clear()
         self._owing.clear()
         self.dirty.clear()
@@ -216,7 +219,7 @@ class Core:
 
     def farewell(self) -> list[bytes]:
         """The last messages before the socket is closed. The daemon keeps the streams."""
-        messages = [m[0] for m in (self._next_credit(0.0, True),) if m] if self.state is State.UP else []
+        messages = [m[0] for m in (self._next_credit(True),) if m] if self.state is State.UP else []
         if self.state is State.UP:
             messages.append(pb.FromClient(request_id=0, bye=pb.Bye()).SerializeToString())
         self.fail(Closed("the client is closed"))
@@ -309,6 +312,12 @@ class Core:
             self._calls.pop(message.request_id, None)
         return outcome[0]
 
+    def hold(self, writer: Writer) -> None:
+        """The daemon has no room for its frames: they are sent again after a while."""
+        if not self.held:
+            self._held_at = self.now
+        self.held.add(writer)
+
     def uncrowd(self) -> None:
         """There is room in the windows again."""
         crowded, self.crowded = self.crowded, set()
@@ -337,6 +346,7 @@ class Core:
 
     def next_message(self, now: float) -> list[bytes] | None:
         """The parts of the next message to send, if there is one. It will be sent: nothing else waits for it."""
+        self.now = now
         parts: list[bytes] | None = None
         if self.state is State.CONNECTING:
             self.state = State.HELLO
@@ -348,19 +358,19 @@ class Core:
                 del self.reopen[writer]
                 self.reopening += 1
                 writer.ask_again()
-            parts = [self._control.popleft()] if self._control else self._next_credit(now, False) or self._next_data()
+            parts = [self._control.popleft()] if self._control else self._next_credit(False) or self._next_data()
         if parts:
             self._sent = now
         return parts
 
-    def _next_credit(self, now: float, all: bool) -> list[bytes] | None:
-        is_due = all or now >= self._credit_at + CREDIT_S
+    def _next_credit(self, all: bool) -> list[bytes] | None:
+        is_due = all or self.now >= self._credit_at + CREDIT_S
         granted = [i for i in self._owing if is_due or i.is_worth_a_message]
         self._is_urgent = False
         if not granted:
             return None
         if is_due:
-            self._credit_at = now
+            self._credit_at = self.now
         credit = pb.Credit()
         for inbox in granted:
             del self._owing[inbox]
@@ -405,28 +415,28 @@ class Core:
 
     # ---- what comes in
 
-    def dropped(self, why: str, now: float) -> None:
+    def dropped(self, why: str) -> None:
         """The socket broke."""
         if self.attempt is not None:
-            self.restart(why, now)
+            self.restart(why)
 
     def receive(self, parts: Sequence[bytes], now: float) -> None:
         """One message of the daemon."""
-        self._heard = now
+        self.now = self._heard = now
         try:
             if len(parts) == 1:
-                self._take_control(parse(pb.FromDaemon(), parts[0]), now)
+                self._take_control(parse(pb.FromDaemon(), parts[0]))
             elif len(parts) == 2:
                 self._take_results(parse(pb.ResultHeader(), parts[0]), memoryview(parts[1]))
             else:
                 raise Surprise("a message of more than two parts")
         except Surprise as surprise:
-            self.restart(str(surprise), now)
+            self.restart(str(surprise))
 
-    def _take_control(self, message: pb.FromDaemon, now: float) -> None:
+    def _take_control(self, message: pb.FromDaemon) -> None:
         match message.WhichOneof("message"):
             case "reply":
-                self._take_reply(message.reply, now)
+                self._take_reply(message.reply)
             case "ack":
                 ack = message.ack
                 for handle, *columns in zip(ack.handle, ack.epoch, ack.applied, ack.durable, strict=True):
@@ -435,7 +445,7 @@ class Core:
             case "refusals":
                 for refused in message.refusals.refusal:
                     if refused.error.code == pb.NO_HELLO:
-                        self.restart(refused.error.text, now, 0)
+                        self.restart(refused.error.text, 0)
                         return
                     if owner := self._owner_of(refused.handle):
                         owner.refused(refused)
@@ -447,10 +457,10 @@ class Core:
             case _:
                 raise Surprise("an empty message")
 
-    def _take_reply(self, reply: pb.Reply, now: float) -> None:
+    def _take_reply(self, reply: pb.Reply) -> None:
         code = Code(reply.error.code)
         if code == Code.NO_HELLO and self.state is State.UP:
-            self.restart(reply.error.text, now, 0)
+            self.restart(reply.error.text, 0)
             return
         if reply.request_id == 0 and code in ABOUT_A_MESSAGE:
             raise Surprise(reply.error.text)

@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import ssmd_pb2 as pb
 
+PCM = {2: pb.S16LE, 4: pb.S32LE}  # by bytes
+
 
 @dataclass(slots=True)
 class Samples:
@@ -57,8 +59,8 @@ def encode(values: ArrayLike, channels: int, vocab: int | None, time: int | None
         raise ValueError(f"time {time} does not fit 64 bits")
     if vocab is not None:
         array, format = _tokens(array, vocab), pb.I32LE
-    elif array.dtype in (np.int16, np.int32) and not isinstance(values, list | tuple):
-        array, format = array, pb.S16LE if array.dtype == np.int16 else pb.S32LE
+    elif array.dtype.kind == "i" and array.dtype.itemsize in PCM and not isinstance(values, list | tuple):
+        format = PCM[array.dtype.itemsize]
     else:
         array, format = _floats(array, isinstance(values, list | tuple)), pb.F32LE
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))

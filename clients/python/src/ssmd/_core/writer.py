@@ -194,7 +194,7 @@ class Writer(Owner):
                 self._mark_dirty()
             else:
                 self._held_index = refused.expected
-                self.core.held.add(self)
+                self.core.hold(self)
         elif code in (Code.BAD_HANDLE, Code.STALE_EPOCH, Code.NO_STREAM):
             self.inbox.detach()
             self.lose_link()
