@@ -91,7 +91,9 @@ class Fake:
         return writer
 
     def push(self, writer: Writer, frames: int, backfill: bool = False, time: int | None = None) -> Samples:
-        samples = encode(np.ones((frames, writer.info.channels), np.float32), writer.info.channels, None, time, backfill)
+        samples = encode(
+            np.ones((frames, writer.info.channels), np.float32), writer.info.channels, None, time, backfill
+        )
         _try(writer.push(samples, ME))
         return samples
 

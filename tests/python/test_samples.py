@@ -27,7 +27,7 @@ def encode__pcm__is_sent_as_it_is() -> None:
 
 def encode__list__is_numbers_and_not_pcm() -> None:
     assert _bytes([1, 2]) == (pb.F32LE, 2, np.array([1, 2], "<f4").tobytes())
-    assert _bytes([[1, 2], [3, 4.5]], 2) == (pb.F32LE, 2, np.array([1, 2, 3, 4.5], "<f4").tobytes())
+    assert _bytes([[1.0, 2.0], [3.0, 4.5]], 2) == (pb.F32LE, 2, np.array([1, 2, 3, 4.5], "<f4").tobytes())
     assert _bytes([]) == (pb.F32LE, 0, b"")
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The synchronous shell: calls that block, and one thread for each connection that moves its messages.
 
-One lock guards the core. A call runs its operation under the lock and sleeps outside; the thread holds the lock while it
-moves messages. So a client and its streams may be used by several threads: one pushes, another takes results.
+One lock guards the core. A call runs its operation under the lock and sleeps outside; the thread holds the lock while
+it moves messages. So a client and its streams may be used by several threads: one pushes, another takes results.
 """
 
 from __future__ import annotations
@@ -132,10 +132,10 @@ def connect(
 ) -> Client:
     """Connect to a daemon and say hello.
 
-    `endpoint` is $SSMD_ENDPOINT when it is not given, else $XDG_RUNTIME_DIR/ssmd/ssmd.sock when that is there, else the
-    system's. `name` is for the daemon's log. `writer` is the identity (16 bytes) by which streams are resumed; a program
-    that wants to resume its streams after it was started anew keeps it. `reply_timeout` is for whatever asks the daemon
-    something: seconds, None waits for ever. Raises Unreachable when no daemon answers within `timeout`.
+    `endpoint` is $SSMD_ENDPOINT when it is not given, else $XDG_RUNTIME_DIR/ssmd/ssmd.sock when that is there, else
+    the system's. `name` is for the daemon's log. `writer` is the identity (16 bytes) by which streams are resumed; a
+    program that wants to resume its streams after it was started anew keeps it. `reply_timeout` is for whatever asks
+    the daemon something: seconds, None waits for ever. Raises Unreachable when no daemon answers within `timeout`.
     """
     driver = _Driver(new_core(endpoint, name, writer))
     try:
@@ -172,10 +172,10 @@ class Client:
     ) -> Stream:
         """Open a stream to write.
 
-        `rate` (Hz) and `channels` are the model's when not given. `resume`: True takes only a stream that exists, False
-        makes only a new one, None either; `stream.next` says from which frame to push. `take_over` takes it from another
-        writer. Without `results` none are sent here. `results_from` is the first one wanted, else the oldest that was
-        not received. `buffer` bounds the bytes of results that wait here.
+        `rate` (Hz) and `channels` are the model's when not given. `resume`: True takes only a stream that exists,
+        False makes only a new one, None either; `stream.next` says from which frame to push. `take_over` takes it from
+        another writer. Without `results` none are sent here. `results_from` is the first one wanted, else the oldest
+        that was not received. `buffer` bounds the bytes of results that wait here.
         """
         message = open_message(id, model, rate, channels, resume, take_over, results, results_from)
         return Stream(self, self._ask(open_writer(self._driver.core, message, buffer)))
@@ -190,8 +190,8 @@ class Client:
     ) -> Reader:
         """Read the results of a stream that others write, or of all whose ids begin with `prefix`, also later ones.
 
-        Reliable: complete and in order, but for what the daemon had to overwrite, which `Result.lost` counts. `from_` is
-        the output index to begin at; else one id begins with the oldest kept, a prefix with the next.
+        Reliable: complete and in order, but for what the daemon had to overwrite, which `Result.lost` counts. `from_`
+        is the output index to begin at; else one id begins with the oldest kept, a prefix with the next.
         """
         return Reader(self, self._ask(open_reader(self._driver.core, read_message(id, prefix, from_), buffer)))
 
@@ -269,9 +269,9 @@ class Stream(StreamFacts):
         """Send frames: an array (frames, channels), or (frames) of one channel, or a list.
 
         Floating point is taken as it is; int16 and int32 are PCM, divided by 2^15 and 2^31; a model of tokens takes
-        integers. Waits while the daemon's window is full. Raises ResultsWaiting when it would wait for ever because this
-        thread alone takes results and has not; `next` says what was pushed, also after Timeout. `time` comes back with
-        the results. `backfill` marks recorded data, for which the daemon may use the chunk form of the model.
+        integers. Waits while the daemon's window is full. Raises ResultsWaiting when it would wait for ever because
+        this thread alone takes results and has not; `next` says what was pushed, also after Timeout. `time` comes back
+        with the results. `backfill` marks recorded data, for which the daemon may use the chunk form of the model.
         """
         operation = self._writer.push(self._samples(samples, time, backfill), threading.get_ident())
         self._driver.drive(operation, timeout)

@@ -70,6 +70,7 @@ class Inbox:
         self.taken = 0
         self.waiting = 0  # bytes
         self.lost = 0  # results missing before the next part
+        self.is_complete = False  # nothing will come any more
         self._hand = (0, 0)  # epoch and end of what the caller holds
         self._parts: deque[Part] = deque()
         self._arrived = 0
@@ -175,6 +176,8 @@ class Inbox:
         """Credit is granted at once when it is a quarter of what either side holds, else with what gathers."""
         ring = min(self.core.daemon.result_ring, self.buffer)
         taken, limit = self._granted
+        if self.is_complete and self.taken == self.next:
+            return True  # the daemon may let the stream go
         return self.limit - limit >= self.buffer // 4 or (self.taken - taken) * self.frame_bytes >= ring // 4
 
     @property

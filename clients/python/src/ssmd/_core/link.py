@@ -358,7 +358,10 @@ class Core:
                 del self.reopen[writer]
                 self.reopening += 1
                 writer.ask_again()
-            parts = [self._control.popleft()] if self._control else self._next_credit(False) or self._next_data()
+            if self._is_urgent:
+                parts = self._next_credit(False)
+            if not parts:
+                parts = [self._control.popleft()] if self._control else self._next_credit(False) or self._next_data()
         if parts:
             self._sent = now
         return parts

@@ -71,7 +71,7 @@ class Reader(Owner):
             yield self.signal
 
     def give_up(self) -> None:
-        """Read no more. The daemon may go on to announce streams, a prefix until the link ends: each is closed again."""
+        """Read no more. The daemon may go on to announce streams, of a prefix until the link ends: they are closed."""
         if self._is_given_up:
             return
         self._is_given_up = True

@@ -330,7 +330,8 @@ class Writer(Owner):
     def _settle(self) -> None:
         """It is closed when the daemon has said so and every result has come."""
         if self._close_answered and self._results_end is not None and self.inbox.next >= self._results_end:
-            self.is_closed = True
+            self.is_closed = self.inbox.is_complete = True
+            self.core.owe(self.inbox)
             self.core.writers.discard(self)
 
     def give_up(self) -> None:
