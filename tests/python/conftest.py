@@ -160,7 +160,8 @@ def noise(frames: int, channels: int = 1, seed: int = 1) -> Floats:
     """A signal that no chunk of looks like another."""
     random = np.random.default_rng(seed)
     steps = random.normal(0, 0.1, (frames, channels)).cumsum(axis=0)
-    return (np.sin(steps) + random.normal(0, 0.01, (frames, channels))).astype(np.float32)
+    signal: Floats = (np.sin(steps) + random.normal(0, 0.01, (frames, channels))).astype(np.float32)
+    return signal
 
 
 def ssmrun(model: str, samples: NDArray[np.generic], *options: str) -> Floats:
@@ -210,5 +211,4 @@ def joined(results: list[ssmd.Result], first: int = 0) -> Floats:
     for result in results:
         assert (result.first, result.lost) == (first, 0)
         first += len(result)
-    values: Floats = np.concatenate([result.values for result in results])
-    return values
+    return np.concatenate([result.values for result in results])

@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from conftest import LONG, Daemon, Floats, Way, forecast, joined, noise, odd_chunks
 
 import ssmd
+from conftest import LONG, Daemon, Floats, Way, forecast, joined, noise, odd_chunks
 from ssmd import aio
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BIN, LONG, Daemon, forecast, joined, noise, odd_chunks, ssmctl, taken
 
 import ssmd
+from conftest import BIN, LONG, Daemon, forecast, joined, noise, odd_chunks, ssmctl, taken
 
 
 def read__one_id__is_complete_and_ends_with_the_stream(client: ssmd.Client) -> None:

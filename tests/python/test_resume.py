@@ -7,9 +7,9 @@ import threading
 import time
 
 import pytest
-from conftest import LONG, Daemon, Way, forecast, joined, noise, odd_chunks, taken
 
 import ssmd
+from conftest import LONG, Daemon, Way, forecast, joined, noise, odd_chunks, taken
 
 
 def connection__cut_again_and_again__loses_and_repeats_nothing(way: Way) -> None:

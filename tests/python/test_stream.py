@@ -7,9 +7,9 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import LONG, ROOT, Daemon, forecast, joined, noise, odd_chunks, ssmrun, taken
 
 import ssmd
+from conftest import LONG, ROOT, Daemon, forecast, joined, noise, odd_chunks, ssmrun, taken
 
 
 def pipe__odd_chunks__gives_the_bits_of_ssmrun(client: ssmd.Client) -> None:

@@ -44,7 +44,8 @@ async def main() -> None:
         if file.getnchannels() != 1 or file.getsampwidth() != 2:
             parser.error("one channel of 16 bits, please")
 
-    results, unusual = 0, set()
+    results = 0
+    unusual: set[int] = set()
     async with aio.connect() as client, client.open("example", "forecast", rate=rate, take_over=True) as stream:
         async for result in stream.pipe(recorded(arguments.recording, arguments.live)):
             results += len(result)
