@@ -122,11 +122,11 @@ class Inbox:
     def accept(self, epoch: int, first: int, frames: int, time: int | None, data: memoryview) -> None:
         """Results came: trimmed where they came before; a hole is only a reader's to have."""
         assert self.owner
+        self._arrived += len(data)
         if epoch < self.epoch:
             return
         if epoch > self.epoch:
-            self.epoch, self.next = epoch, first
-        self._arrived += len(data)
+            self.begin(epoch, first)
         if self.owner.may_skip:
             self.skip(first)
         if first > self.next:

@@ -129,7 +129,7 @@ class Reader(Owner):
             case pb.Event.LOST:
                 inbox.skip(event.next)
             case pb.Event.EPOCH if event.epoch > inbox.epoch:
-                inbox.epoch, inbox.next = event.epoch, event.first  # a take-over goes on
+                inbox.begin(event.epoch, event.first)  # a take-over goes on
             case pb.Event.ENDED | pb.Event.TAKEN_OVER:
                 self._streams.pop(inbox.id, None)
                 if not self.read.HasField("prefix"):
