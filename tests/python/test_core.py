@@ -11,6 +11,7 @@ import pytest
 import ssmd
 from ssmd._core import ssmd_pb2 as pb
 from ssmd._core.link import CREDIT_S, DEAD_S, HOLD_S, PING_S, Core
+from ssmd._core.query import ping
 from ssmd._core.reader import Reader, open_reader
 from ssmd._core.samples import Samples, encode
 from ssmd._core.signal import Operation
@@ -237,6 +238,32 @@ def credit__received__rises_only_with_what_the_caller_came_back_from() -> None:
     fake.now += CREDIT_S
     (said,) = fake.said()
     assert (list(said.credit.received), list(said.credit.limit)) == ([10], [104])
+
+
+def credit__limit__leaves_out_what_waits_here() -> None:
+    fake = Fake()
+    writer = fake.open(buffer=64)
+    fake.results(0, 10)
+    assert _try(writer.take(ME))
+    fake.results(10, 5)
+    fake.now += CREDIT_S
+    (said,) = fake.said()
+    assert list(said.credit.limit) == [60 + 64 - 20]
+
+
+def credit__for_the_last_result__leaves_before_the_next_question() -> None:
+    fake = Fake()
+    writer = fake.open()
+    operation = writer.close(ME)
+    next(operation)
+    (request,) = fake.said()
+    fake.results(0, 1)
+    fake.answer(request, stream=info(result_next=1))
+    assert _try(writer.take(ME))
+    with pytest.raises(StopIteration):
+        next(writer.take(ME))
+    next(ping(fake.core))
+    assert [m.WhichOneof("request") for m in fake.said()] == ["credit", "ping"]
 
 
 def results__that_follow_one_another__come_together_but_for_times() -> None:
