@@ -111,7 +111,7 @@ class Writer(Owner):
         self.taker = caller
         while True:
             self._push_room(samples)
-            if result := self._take():
+            if result := self.inbox.take():
                 return result
             if samples.left == 0:
                 return None
@@ -232,17 +232,11 @@ class Writer(Owner):
             raise Closed(f"{self.name} was opened without results")
         self.taker = caller
         while True:
-            result = self._take()
+            result = self.inbox.take()
             if result or self.is_closed:
                 return result
             self.check()
             yield self.signal
-
-    def _take(self) -> Result | None:
-        result = self.inbox.take()
-        if result and self.is_closing:
-            self._settle()
-        return result
 
     # ---- reset and close
 
