@@ -54,6 +54,9 @@ TEST_HELP := $(call obj,$(filter-out $(wildcard tests/*/test_*.c),$(wildcard tes
 BENCH_HELP := $(call obj,$(wildcard bench/lib/*.c) tests/ssm/making.c tests/ssm/model_dir.c)
 FUZZERS  := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_SECONDS ?= 60
+VENV     := $(BUILD)/venv
+PYTHON_CLIENT := $(shell find clients/python -type f ! -path '*/__pycache__/*') proto/ssmd.proto
+PYTHON_SOURCES := clients/python tests/python
 BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
 SSM_LIBS    := -ljansson -lm
@@ -127,6 +130,12 @@ $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_HELP) $(LIBPROTO) $(LIBSSM)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(ALLLD) $^ $(CLIENT_LIBS) $(SSM_LIBS) -lcmocka -o $@
 
+# The Python client, in an environment of its own.
+$(VENV)/tools: clients/python/pyproject.toml scripts/python-venv
+	@scripts/python-venv tools $(VENV)
+$(VENV)/client: $(VENV)/tools $(PYTHON_CLIENT)
+	$(call say,PIP)scripts/python-venv client $(VENV)
+
 # ---- what is run ------------------------------------------------------------------------------------------------------
 deps: ## install the Debian packages that are missing
 	@scripts/deps build
@@ -136,9 +145,9 @@ demo: ## a real recording through a resident model; INPUT=file for yours
 	@BUILD=$(BUILD) scripts/demo $(INPUT)
 check: ## install what is missing, build, run every test; GOLDEN=DIR adds cases
 	@scripts/deps check
-	@$(MAKE) --no-print-directory all tests lint-layers
+	@$(MAKE) --no-print-directory all tests lint-layers $(VENV)/client
 	@BUILD=$(BUILD) GOLDEN=$(GOLDEN) VERSION=$(VERSION) SOVERSION=$(SOVERSION) CC="$(CC)" \
-	  scripts/run-tests $(TESTS) scripts/check-install
+	  scripts/run-tests $(TESTS) scripts/check-python scripts/check-install
 .PHONY: tests lint-layers
 tests: $(TESTS)
 lint-layers:
@@ -163,15 +172,23 @@ bench: ## measure: JSON lines, tables, pictures in $(BUILD)/results
 	@scripts/deps bench
 	@$(MAKE) --no-print-directory programs $(BENCHES)
 	@BUILD=$(BUILD) COMMIT=$(COMMIT) scripts/run-bench
-fmt: ## format the C sources
+fmt: ## format the C and Python sources
 	@scripts/deps lint
+	@$(MAKE) --no-print-directory $(VENV)/tools
 	clang-format -i $$(git ls-files --cached --others --exclude-standard '*.[ch]')
-lint: lint-layers ## who includes whom, clang-format, cppcheck
+	$(VENV)/bin/ruff format --no-cache --config clients/python/pyproject.toml $(PYTHON_SOURCES)
+lint: lint-layers ## who includes whom, clang-format, cppcheck, shellcheck, ruff, mypy
 	@scripts/deps lint
+	@$(MAKE) --no-print-directory $(VENV)/client
 	clang-format --dry-run -Werror $$(git ls-files --cached --others --exclude-standard '*.[ch]')
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability --library=posix,gnu,bsd -j2 -I. \
 	  -D_GNU_SOURCE -DSSM_ISA=ref '-DSTAILQ_HEAD(n,t)=struct n{struct t*f;}' ssm daemon proto clients
 	shellcheck --severity=warning $$(git ls-files scripts .ci | xargs grep -l '^#!/bin/.*sh')
+	$(VENV)/bin/ruff format --no-cache --check --config clients/python/pyproject.toml $(PYTHON_SOURCES)
+	$(VENV)/bin/ruff check --no-cache --config clients/python/pyproject.toml $(PYTHON_SOURCES)
+	$(VENV)/bin/mypy --cache-dir $(BUILD)/mypy --config-file clients/python/pyproject.toml -p ssmd
+	$(VENV)/bin/mypy --cache-dir $(BUILD)/mypy --config-file clients/python/pyproject.toml \
+	  clients/python/hatch_build.py clients/python/examples tests/python
 install: all ## DESTDIR= PREFIX= LIBDIR=
 	@BUILD=$(BUILD) DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) VERSION=$(VERSION) SOVERSION=$(SOVERSION) scripts/install
 clean: ## remove what was built

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes back: plain, immutable values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._core import ssmd_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Some results of one stream, one after another."""
+
+    id: str
+    epoch: int
+    first: int
+    """Output index of the first frame."""
+    values: NDArray[np.float32]
+    """(frames, channels); yours to keep and to change."""
+    time: int | None = None
+    """What was pushed with the samples that completed these results."""
+    lost: int = 0
+    """Results missing just before `first`: only readers and watchers may have any."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """A stream as the daemon describes it (proto/ssmd.proto, StreamInfo)."""
+
+    id: str
+    model: str
+    epoch: int
+    next: int
+    """Index of the next frame that the daemon will accept."""
+    applied: int
+    """Frames below are in the state."""
+    durable: int
+    """Frames below would survive the daemon."""
+    result_first: int
+    """Oldest result kept."""
+    result_next: int
+    """Index of the next result to be computed."""
+    rate: float
+    channels: int
+    out_rate: float
+    out_channels: int
+    ratio_num: int
+    ratio_den: int
+    hop: int
+    lookahead: int
+    state_bytes: int
+    created: bool
+    tokens: bool
+    vocab: int
+    attached: bool
+    closing: bool
+    queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that the daemon offers. Shapes are known of loaded ones."""
+
+    name: str
+    template: bool
+    state: str
+    streams: int
+    tokens: bool
+    rate: float
+    channels: int
+    out_rate: float
+    out_channels: int
+    vocab: int
+    hop: int
+    lookahead: int
+    state_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """One of the daemon's counters."""
+
+    name: str
+    value: int
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonInfo:
+    """The daemon at the other end, as it said in its answer to hello."""
+
+    daemon: str
+    incarnation: bytes
+    """16 random bytes of this daemon process."""
+    durability: int
+    tap: str
+    """Endpoint of the tap; empty when it is off."""
+    message_bytes: int
+    chunk_frames: int
+    stream_window: int
+    connection_window: int
+    result_ring: int
+    streams: int
+    idle_ms: int
+    models: tuple[ModelInfo, ...] = field(repr=False)
+
+
+def id_bytes(id: str | bytes) -> bytes:
+    """An id or a prefix as the wire has it."""
+    return id if isinstance(id, bytes) else id.encode("utf-8", "surrogateescape")
+
+
+def id_text(id: bytes) -> str:
+    """And back; bytes that are not UTF-8 survive."""
+    return id.decode("utf-8", "surrogateescape")
+
+
+def stream_info(m: pb.StreamInfo) -> StreamInfo:
+    """From the wire."""
+    return StreamInfo(
+        id_text(m.id), m.model, m.epoch, m.next, m.applied, m.durable, m.result_first, m.result_next, m.rate,
+        m.channels, m.out_rate, m.out_channels, m.ratio_num, m.ratio_den, m.hop, m.lookahead, m.state_bytes,
+        m.created, m.tokens, m.vocab, m.attached, m.closing, m.queued,
+    )  # fmt: skip
+
+
+def model_info(m: pb.ModelInfo) -> ModelInfo:
+    """From the wire."""
+    return ModelInfo(
+        m.name, m.template, m.state, m.streams, m.tokens, m.rate, m.channels, m.out_rate, m.out_channels, m.vocab,
+        m.hop, m.lookahead, m.state_bytes,
+    )  # fmt: skip
+
+
+def daemon_info(m: pb.HelloReply) -> DaemonInfo:
+    """From the wire."""
+    limits = m.limits
+    return DaemonInfo(
+        m.daemon, m.incarnation, m.durability, m.tap, limits.message_bytes, limits.chunk_frames, limits.stream_window,
+        limits.connection_window, limits.result_ring, limits.streams, limits.idle_ms,
+        tuple(model_info(model) for model in m.models),
+    )  # fmt: skip
