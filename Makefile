@@ -15,7 +15,7 @@ ifeq ($(SANITIZE),)
 HARDEN   := -fstack-protector-strong -D_FORTIFY_SOURCE=2
 LDHARDEN := -Wl,-z,relro,-z,now
 else
-HARDEN   := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all
+HARDEN   := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all -fno-var-tracking
 LDHARDEN := -fsanitize=$(SANITIZE)
 endif
 ALLC     := -std=gnu11 -D_GNU_SOURCE -I. -I$(BUILD) -fPIC -fvisibility=hidden -pthread $(WARN) $(HARDEN) $(CFLAGS) -MMD -MP
@@ -27,7 +27,7 @@ say = $(if $(V),,@printf '  %-7s %s\n' $(1) $@; )
 # ---- what is built from what ------------------------------------------------------------------------------------------
 ARCH     := $(shell uname -m)
 ISAS     := ref $(if $(filter x86_64,$(ARCH)),avx2 avx512)
-ISA_ref    := -O3
+ISA_ref    := $(if $(SANITIZE),-O1,-O3)# sixteen lanes as plain C, instrumented and unrolled, take gcc minutes a file
 ISA_avx2   := -O3 -mavx2 -mfma -mf16c
 ISA_avx512 := -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
 # Bits are defined by the source: sums in the order written, fused products only where SSM_FMA says so.
