@@ -51,12 +51,8 @@ static const struct sweep {
     const char *fn;
     double (*want)(double v);
     double bound, from;
-} sweeps[] = {{"sigmoid", sigmoid, 3, -87.3},
-              {"silu", silu, 3, -88},
-              {"softplus", softplus, 4, -86.6},
-              {"tanh", tanh, 5, -1e30},
-              {"gelu", gelu, 8, -12.5},
-              {"gelu_tanh", gelu_tanh, 10, -2}};
+} sweeps[] = {{"sigmoid", sigmoid, 3, -87.3}, {"silu", silu, 3, -88},   {"softplus", softplus, 4, -86.6},
+              {"tanh", tanh, 5, -1e30},       {"gelu", gelu, 8, -12.5}, {"gelu_tanh", gelu_tanh, 10, -2}};
 
 static void run(const char *fn, const char *isa, uint32_t channels, uint32_t frames, const float *x, float *y)
 {
