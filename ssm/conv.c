@@ -7,12 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <kissfft/kiss_fft.h>
+
 #include "ssm/discretize.h"
 #include "ssm/kernel.h"
 #include "ssm/model.h"
 
-#define S     SSM_CONV_FRAMES
-#define LANES 16
+#define S SSM_CONV_FRAMES
 
 #define BLOCK_DIAGONAL 16
 #define BLOCK_DENSE    64
@@ -107,28 +108,18 @@ out:
 
 /* ---- the spectra ------------------------------------------------------------------------------------------------- */
 
-/* Where the transform of ssm/cpu/conv.c leaves frequency k: its digits of base 4 reversed. */
-static size_t transform_place(size_t k)
-{
-    size_t place = 0;
-
-    for (size_t n = 1; n < S; n *= 4, k /= 4)
-        place = 4 * place + k % 4;
-    return place;
-}
-
-/* The spectrum of K on the slant, of lane `lane` of its 16 channels. */
-static int spectrum_fill(const struct work *w, float *spectra, size_t lane)
+/* The spectrum of K on the slant, in the order and with the sign of KissFFT. */
+static int spectrum_fill(const struct work *w, float *spectrum)
 {
     for (size_t t = 0; t < S; t++)
         w->values[t] = w->K[t] / S * cexp(I * (M_PI / (2 * S) * (double)t));
     ssm_kernel_transform(w->values, w->turn, S);
     for (size_t k = 0; k < S; k++) {
-        float *at = spectra + transform_place(k) * 2 * LANES + lane;
+        double complex value = w->values[(S - k) % S];
 
-        at[0] = (float)creal(w->values[k]);
-        at[LANES] = (float)cimag(w->values[k]);
-        if (!isfinite(at[0]) || !isfinite(at[LANES]))
+        spectrum[2 * k] = (float)creal(value);
+        spectrum[2 * k + 1] = (float)cimag(value);
+        if (!isfinite(spectrum[2 * k]) || !isfinite(spectrum[2 * k + 1]))
             return SSM_NONFINITE;
     }
     return SSM_OK;
@@ -158,7 +149,7 @@ static int channel_init(struct ssm_conv_layer *c, uint32_t h, const struct work 
 
     memset(w->in, 0, 2 * (size_t)c->width * c->block * sizeof(*w->in));
     if ((status = diagonal ? ssm_kernel_s4d(layer->params, h, S, w->K) : ssm_kernel_s4(layer->params, h, S, w->K)) ||
-        (status = spectrum_fill(w, c->spectra + (size_t)(h / LANES) * S * 2 * LANES, h % LANES)) ||
+        (status = spectrum_fill(w, c->spectra + (size_t)h * S * 2)) ||
         (status = diagonal ? s4d_carry(layer->params, h, w, carry) : s4_carry(layer->params, h, w, carry)) ||
         (status = ssm_matrix_pack_f64(&carry->in, w->in, c->width, c->block)) ||
         (status = ssm_matrix_pack_f64(&carry->out, w->out, c->block, c->width)))
@@ -168,13 +159,13 @@ static int channel_init(struct ssm_conv_layer *c, uint32_t h, const struct work 
 
 static int layer_init(struct ssm_conv_layer *c, const double complex *turn)
 {
-    size_t H = c->layer->out, groups = (H + LANES - 1) / LANES;
+    size_t H = c->layer->out;
     double *reals = calloc(S + 2 * (size_t)c->width * c->block, sizeof(*reals));
     struct work w = {.K = reals, .values = calloc(S, sizeof(*w.values)), .turn = turn, .block = c->block};
     int status = SSM_NOMEM;
 
     c->carry = calloc(H, sizeof(*c->carry));
-    c->spectra = ssm_floats_new(groups * S * 2 * LANES);
+    c->spectra = ssm_floats_new(H * S * 2);
     if (!reals || !w.values || !c->carry || !c->spectra)
         goto out;
     w.in = reals + S;
@@ -206,14 +197,15 @@ static void layers_list(struct ssm_conv *c, const struct ssm_sequence *sequence)
     }
 }
 
-/* Room for the layers, and the tables of the transform; turn is in float64 what c->turn is, as far as S/2. */
+/* Room for the layers, and what transforms them; turn (S/2) is for the spectra's own, in float64. */
 static int conv_init(struct ssm_conv *c, const struct ssm_sequence *graph, double complex *turn)
 {
     layers_list(c, graph);
     c->layers = calloc(c->count + 1, sizeof(*c->layers));
-    c->turn = ssm_floats_new(2 * S);
+    c->forward = kiss_fft_alloc(S, 0, NULL, NULL);
+    c->back = kiss_fft_alloc(S, 1, NULL, NULL);
     c->slant = ssm_floats_new(2 * S);
-    if (!c->layers || !c->turn || !c->slant || !turn)
+    if (!c->layers || !c->forward || !c->back || !c->slant || !turn)
         return SSM_NOMEM;
     c->count = 0;
     layers_list(c, graph);
@@ -223,14 +215,12 @@ static int conv_init(struct ssm_conv *c, const struct ssm_sequence *graph, doubl
         c->scratch_floats = floats > c->scratch_floats ? floats : c->scratch_floats;
     }
     for (size_t k = 0; k < S; k++) {
-        double complex whole = cexp(I * (2 * M_PI / S * (double)k)), quarter = cexp(I * (M_PI / (2 * S) * (double)k));
+        double complex slant = cexp(I * (M_PI / (2 * S) * (double)k));
 
-        c->turn[2 * k] = (float)creal(whole);
-        c->turn[2 * k + 1] = (float)cimag(whole);
-        c->slant[2 * k] = (float)creal(quarter);
-        c->slant[2 * k + 1] = (float)cimag(quarter);
+        c->slant[2 * k] = (float)creal(slant);
+        c->slant[2 * k + 1] = (float)cimag(slant);
         if (k < S / 2)
-            turn[k] = whole;
+            turn[k] = cexp(I * (2 * M_PI / S * (double)k));
     }
     return SSM_OK;
 }
@@ -274,7 +264,8 @@ void ssm_conv_free(struct ssm_conv *c)
         free(l->spectra);
     }
     free(c->layers);
-    free(c->turn);
+    kiss_fft_free(c->forward);
+    kiss_fft_free(c->back);
     free(c->slant);
     free(c);
 }

@@ -34,22 +34,22 @@ struct ssm_conv_layer {
     const struct ssm_layer *layer;
     uint32_t width, block;        /* block: a power of 2; longer where a jump is dense and dear */
     struct ssm_conv_carry *carry; /* (H) */
-    float *spectra;               /* (ceil(H/16), SSM_CONV_FRAMES, 2, 16): re and im of 16 channels, in the order of
-                                     the transform, divided by SSM_CONV_FRAMES */
+    float *spectra;               /* (H, SSM_CONV_FRAMES, 2): re and im, divided by SSM_CONV_FRAMES */
 };
 
 struct ssm_conv {
     struct ssm_conv_layer *layers;
     uint32_t count;
-    float *turn;           /* (SSM_CONV_FRAMES, 2): exp(2 pi i k / SSM_CONV_FRAMES) */
-    float *slant;          /* (SSM_CONV_FRAMES, 2): exp(pi i t / (2 SSM_CONV_FRAMES)) */
-    size_t scratch_floats; /* that any of the layers needs for a wide tile */
+    struct kiss_fft_state *forward, *back; /* only read: all threads may share them */
+    float *slant;                          /* (SSM_CONV_FRAMES, 2): exp(pi i t / (2 SSM_CONV_FRAMES)) */
+    size_t scratch_floats;                 /* that any of the layers needs for a wide tile */
 };
 
-/* Of a layer: 16 channels in the transform, their lines, and the states before and after each block. */
+/* Of a layer: two spectra, what one of them gives, the lines of 16 channels, and the states before and after each
+ * block. */
 static inline size_t ssm_conv_scratch_floats(size_t width, size_t block)
 {
-    return (2 * 16 + 16) * SSM_CONV_FRAMES + 2 * SSM_CONV_FRAMES / block * width;
+    return (4 + 1 + 16) * SSM_CONV_FRAMES + 2 * SSM_CONV_FRAMES / block * width;
 }
 
 /* SSM_NOMEM, or SSM_NONFINITE for a kernel that float32 does not hold; then *out is NULL. */
