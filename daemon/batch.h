@@ -90,7 +90,8 @@ void batcher_remove(struct batcher *batcher, struct stream *stream);
 void batcher_retry(struct batcher *batcher);
 
 /* Fill `batch` with rows of `model`. Returns the number of rows; streams without room in their rings, or all of them
- * without memory for the rows, are stalled and counted in *stalled. `budget` is of the rings, `ring_limit` the bytes of one. */
+ * without memory for the rows, are stalled and counted in *stalled. `budget` is of the rings, `ring_limit` the bytes of
+ * one. */
 uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *model, struct ring_budget *budget,
                     uint64_t ring_limit, uint64_t *stalled);
 

@@ -64,8 +64,8 @@ size_t ring_bytes(const struct ring *ring);
 uint64_t ring_room(const struct ring *ring, uint64_t keep, uint32_t most);
 
 /* Make room for `frames` more beside those from `keep` on, growing up to `most` frames; growth for history too while
- * the budget lasts, and not of many rings at once. `floor` frames are granted whatever the budget says. Returns 0, or -1 when there is no room or
- * memory. */
+ * the budget lasts, and not of many rings at once. `floor` frames are granted whatever the budget says. Returns 0, or
+ * -1 when there is no room or memory. */
 int ring_reserve(struct ring *ring, struct ring_budget *budget, uint64_t keep, uint32_t frames, uint32_t most,
                  uint32_t floor);
 /* Append reserved frames; all of them have the same time, or none. Overwrites the oldest. */

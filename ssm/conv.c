@@ -60,7 +60,8 @@ static size_t s4_place(const struct ssm_s4 *p, size_t k)
     return k < p->modes ? k : p->padded + k - p->modes;
 }
 
-/* jump = A^B - I, A (N, N) being destroyed; power and padded are room for (N, N) and (width, width), the latter zeros. */
+/* jump = A^B - I, A (N, N) being destroyed; power and padded are room for (N, N) and (width, width), the latter
+ * zeros. */
 static int s4_jump(const struct ssm_s4 *p, uint32_t B, double *A, double *power, double *padded,
                    struct ssm_matrix *jump)
 {

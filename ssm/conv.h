@@ -3,9 +3,10 @@
  * What a program is prepared with for the conv view: of every layer that has a conv form, the convolution kernels as
  * spectra, and what carries the state over.
  *
- * A wide tile is SSM_CONV_FRAMES frames of one row. A layer that has a conv form takes it whole (ssm/cpu/conv.c): the convolution of
- * the tile's input with the kernel of ssm/kernel.h, what the state adds to it, and the state after. The state passes the
- * tile in blocks of B = layer->block frames, a channel's being one real vector x of `width` coordinates, as in its slot:
+ * A wide tile is SSM_CONV_FRAMES frames of one row. A layer that has a conv form takes it whole (ssm/cpu/conv.c): the
+ * convolution of the tile's input with the kernel of ssm/kernel.h, what the state adds to it, and the state after. The
+ * state passes the tile in blocks of B = layer->block frames, a channel's being one real vector x of `width`
+ * coordinates, as in its slot:
  *
  *     y[j] += out[j] x,   x <- x + jump x + in u        of each block, u and y being its frames
  *

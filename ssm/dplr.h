@@ -11,7 +11,8 @@
  *     Abar = I + diag(e) - sum over r of U_r V_r^T      e = dt lambda G,  V_r = conj(P_r) G,
  *     Bbar = dt (G B - (1/2) U V^T B)                   U = dt G P (I + dt/2 P^H G P)^-1
  * Abar - I is what is kept: of a slow memory, float32 holds the difference and loses its sum with 1. Every term is at
- * most of the size of the modes' own step, |e| <= 2 and |U V^T| <= 4 for a dissipative A, so that nothing large cancels.
+ * most of the size of the modes' own step, |e| <= 2 and |U V^T| <= 4 for a dissipative A, so that nothing large
+ * cancels.
  *
  * Source: Gu, Goel, Re 2022, "Efficiently Modeling Long Sequences with Structured State Spaces", appendix C.
  */

@@ -6,12 +6,12 @@
  * SSM_TILE_FRAMES frames (several short rows in one tile, one long row over many) and runs each tile depth-first
  * through the graph. No kernel's bits depend on what else is in a tile, so neither do a stream's results.
  *
- * When there are fewer rows than members, a row of several tiles is shared by all of them: they claim its tiles in order
- * and follow one another through the layers (ssm/cpu/graph.c).
+ * When there are fewer rows than members, a row of several tiles is shared by all of them: they claim its tiles in
+ * order and follow one another through the layers (ssm/cpu/graph.c).
  *
  * A scanning row is cut on the grid of absolute indices, so that every whole block of the grid inside the row lies
- * inside one tile, whoever shares it. A row of the conv view is cut into wide tiles on that grid, and what is short of one
- * is scanned; such a row is one thread's. */
+ * inside one tile, whoever shares it. A row of the conv view is cut into wide tiles on that grid, and what is short of
+ * one is scanned; such a row is one thread's. */
 #include "ssm/engine.h"
 
 #include <stdlib.h>
@@ -248,7 +248,8 @@ static uint32_t piece_frames(enum ssm_view view, uint64_t from, uint32_t left, u
     return space;
 }
 
-/* Adds `frames` frames of the row, from its frame `at` on, to the tile. The state's own count stands at the row's begin. */
+/* Adds `frames` frames of the row, from its frame `at` on, to the tile. The state's own count stands at the row's
+ * begin. */
 static void piece_add(const struct ssm_program *program, struct filling *f, const struct ssm_row *row,
                       struct ssm_slot_head *head, uint32_t at, uint32_t frames)
 {
@@ -312,8 +313,7 @@ struct sharing {
     struct ssm_program *program;
     struct ssm_row *row;
     struct ssm_slot_head *head;
-    uint32_t first; /* frames of the first tile; the others are full */
-    struct ssm_turns turns;
+    uint32_t first;   /* frames of the first tile; the others are full */
     atomic_uint next; /* tile that nobody has claimed */
 };
 
@@ -321,7 +321,8 @@ static void sharing_run(void *context, uint32_t member)
 {
     struct sharing *s = context;
     struct ssm_workspace *space = &s->program->workspace[member];
-    struct filling f = {.space = space, .tile = {.rows = space->row, .scratch = space->scratch, .turns = &s->turns}};
+    struct filling f = {.space = space,
+                        .tile = {.rows = space->row, .scratch = space->scratch, .passed = s->program->passed}};
     unsigned mode = ssm_cpu_floats_flush();
 
     for (;;) {
@@ -346,7 +347,7 @@ static bool row_is_long(const struct ssm_row *row)
 static void row_share(struct ssm_program *program, struct ssm_row *row)
 {
     struct ssm_slot_head *head = ssm_pool_find(&program->pool, row->slot);
-    struct sharing s = {.program = program, .row = row, .head = head, .turns = {.passed = program->passed}};
+    struct sharing s = {.program = program, .row = row, .head = head};
 
     s.first = piece_frames(row->view, head->frames, row->frames, SSM_TILE_FRAMES);
     for (uint32_t i = 0; i < program->model->graph.count; i++)

@@ -15,10 +15,10 @@
  *                  index order; each block's frames from the state that enters it (parallel)
  *     blelloch     up-sweep and down-sweep over a balanced tree: 2 log T levels, each parallel
  *
- * Which is used when, measured by bench/scan: on a CPU a core's lanes are filled by channels and modes of the same frame,
- * so sequential does the least work and is what the kernels of ssm/cpu are, s4d's and lti's over blocks of
- * SSM_SCAN_BLOCK frames; threads share a long row without another form (ssm/cpu/graph.c). The other two are what a device
- * with more lanes than channels needs, and what the kernels are tested against.
+ * Which is used when, measured by bench/scan: on a CPU a core's lanes are filled by channels and modes of the same
+ * frame, so sequential does the least work and is what the kernels of ssm/cpu are, s4d's and lti's over blocks of
+ * SSM_SCAN_BLOCK frames; threads share a long row without another form (ssm/cpu/graph.c). The other two are what a
+ * device with more lanes than channels needs, and what the kernels are tested against.
  *
  * SHAPES  a, b: (frames, lanes) each, row major, real parts and, for complex lanes, imaginary parts.
  * BITS    each form has its own order of sums; blocks and their states are combined in index order, so that neither the

@@ -179,12 +179,12 @@ enum ssm_view {
  * all begin and end on it (but for the last) gives the same bits at any chunking too. */
 #define SSM_SCAN_BLOCK 16
 
-/* The frames that are convolved at once. A power of 4. */
+/* The frames that are convolved at once, a power of two. */
 #define SSM_CONV_FRAMES 256
 
 /* Make a program ready for rows of that view; only SSM_CONV needs it, and a second time does nothing. Computes and
- * transforms the kernels of the model's layers and allocates what they need, which step and scan do without (docs/MODELS.md
- * has the bytes). Not while ssm_advance runs. On failure the program is as it was. */
+ * transforms the kernels of the model's layers and allocates what they need, which step and scan do without
+ * (docs/MODELS.md has the bytes). Not while ssm_advance runs. On failure the program is as it was. */
 SSM_API SSM_MUST_CHECK int ssm_program_prepare(struct ssm_program *program, enum ssm_view view, struct ssm_error *err);
 
 struct ssm_row {
@@ -203,8 +203,8 @@ struct ssm_row {
  * the return value is the first failure, or 0. Allocates nothing. */
 SSM_API SSM_MUST_CHECK int ssm_advance(struct ssm_program *program, struct ssm_row *rows, size_t n);
 
-/* The same on the calling thread alone, which may be a second one, beside an ssm_advance of other slots: for a little work
- * that shall not wait for much. A slot in both at once is the caller's error. */
+/* The same on the calling thread alone, which may be a second one, beside an ssm_advance of other slots: for a little
+ * work that shall not wait for much. A slot in both at once is the caller's error. */
 SSM_API SSM_MUST_CHECK int ssm_advance_beside(struct ssm_program *program, struct ssm_row *rows, size_t n);
 
 /* The most output frames that `frames` input frames can complete. */

@@ -28,11 +28,8 @@ struct ssm_team {
 /* Returns with the lock held when there is a new round. */
 static void round_wait(struct ssm_team *team, unsigned seen)
 {
-    for (uint32_t i = 0; i < team->looks && atomic_load(&team->round) == seen; i++) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
-    }
+    for (uint32_t i = 0; i < team->looks && atomic_load(&team->round) == seen; i++)
+        ssm_team_pause();
     pthread_mutex_lock(&team->lock);
     while (atomic_load(&team->round) == seen)
         pthread_cond_wait(&team->begin, &team->lock);

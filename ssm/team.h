@@ -18,6 +18,14 @@ struct ssm_team;
 /* Takes parts of the work until none is left; how they are claimed is the work's own affair. */
 typedef void ssm_team_fn(void *context, uint32_t member);
 
+/* Between two looks of one who waits without sleeping. */
+static inline void ssm_team_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
 /* A team of `members` (the caller is member 0; 1 has no threads). */
 SSM_MUST_CHECK int ssm_team_new(struct ssm_team **out, uint32_t members);
 void ssm_team_free(struct ssm_team *team);

@@ -156,8 +156,8 @@ static int open_sound(struct signal_writer *w, SF_INFO *info, struct signal_erro
     return SIGNAL_OK;
 }
 
-/* Two writers of one file would each be told that it is whole. Nothing of it is touched before it is ours; a file system
- * without locks has none to give. */
+/* Two writers of one file would each be told that it is whole. Nothing of it is touched before it is ours; a file
+ * system without locks has none to give. */
 static int claim_file(struct signal_writer *w, struct signal_error *err)
 {
     if (flock(w->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)

@@ -3,10 +3,10 @@
  * Reliable views of streams that others write.
  *
  * Each ssmc_read stands until the connection is freed. The daemon announces every stream it matches (READING), and
- * again after a reconnection: a stream known by its id goes on then, and only results that the daemon no longer keeps count
- * as lost. A read of one id asks for exactly the next result first; only when that is gone for what there is. A prefix has
- * one index for all of its streams, so it asks for everything from the beginning: what had come is passed over here, what
- * is gone the daemon names, and streams that were opened in the meantime are whole.
+ * again after a reconnection: a stream known by its id goes on then, and only results that the daemon no longer keeps
+ * count as lost. A read of one id asks for exactly the next result first; only when that is gone for what there is. A
+ * prefix has one index for all of its streams, so it asks for everything from the beginning: what had come is passed
+ * over here, what is gone the daemon names, and streams that were opened in the meantime are whole.
  */
 #include "clients/c/client.h"
 

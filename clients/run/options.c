@@ -39,9 +39,9 @@ static const struct argp_option OPTIONS[] = {
     {"output", KEY_OUTPUT, "FILE", 0, ".f32, .wav, .flac and others by suffix, or - (raw, standard output)", 1},
     {"mode", KEY_MODE, "step|scan|conv", 0, "frame by frame (the default), in blocks, or by convolution", 2},
     {"chunk", KEY_CHUNK, "FRAMES", 0,
-     "frames per advance; shows in the speed only, and in conv in the last bits (256; 4096 in scan and conv, where it "
-     "is "
-     "rounded up to a multiple of 16)",
+     "frames per advance; shows in the speed only, and in conv in the last bits (256; 4096 in scan and conv, rounded "
+     "up "
+     "to a multiple of 16)",
      2},
     {"backend", KEY_BACKEND, "cpu", 0, "where to compute", 2},
     {"threads", KEY_THREADS, "N", 0, "threads of the engine (1)", 2},

@@ -9,10 +9,10 @@
  * a group share the turned key, and the cache is read once per frame, from one end to the other.
  *
  * SHAPES   x, y (frames, dim); q (frames, Q, D); k, v (frames, K, D).
- * BITS     sums run over D in 16 lanes and over the kept frames from oldest to newest, sums of weights in 16 lanes: they
- *          depend on nothing but n, which t alone decides. The scan steps: every frame sees another cache.
- * COST     per frame 4*dim*(Q+K)*D flops for the projections, n*(4*Q + 3*K)*D and n*Q exponentials for the rest; all of the
- *          kept 2*n*K*D floats are read.
+ * BITS     sums run over D in 16 lanes and over the kept frames from oldest to newest, sums of weights in 16 lanes:
+ *          they depend on nothing but n, which t alone decides. The scan steps: every frame sees another cache.
+ * COST     per frame 4*dim*(Q+K)*D flops for the projections, n*(4*Q + 3*K)*D and n*Q exponentials for the rest; all of
+ *          the kept 2*n*K*D floats are read.
  * ERROR    of a score, (D+4) * eps * |q||k| / sqrt(D) more than of q and k; weights are at most 1. */
 #include <math.h>
 #include <string.h>

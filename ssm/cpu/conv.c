@@ -2,11 +2,12 @@
  *
  * The conv view: a wide tile of S = SSM_CONV_FRAMES frames through the channels of one layer, which are convolutions.
  *
- *     y[t] = sum over s <= t of K[t-s] u[s] + (C Abar^(t+1)) x,      x <- Abar^S x + sum over s of Abar^(S-1-s) Bbar u[s]
+ *     y[t] = sum over s <= t of K[t-s] u[s] + (C Abar^(t+1)) x
+ *     x <- Abar^S x + sum over s of Abar^(S-1-s) Bbar u[s]
  *
- * The convolution is a product of spectra, by KissFFT: a well-kept transform, which nothing here needs to be faster than.
- * On the slant, u[t] exp(pi i t / 2S), S complex points are enough for S real frames and nothing is padded: what wraps
- * around comes back times i, in the imaginary part, and the real part is what a causal convolution gives.
+ * The convolution is a product of spectra, by KissFFT: a well-kept transform, which nothing here needs to be faster
+ * than. On the slant, u[t] exp(pi i t / 2S), S complex points are enough for S real frames and nothing is padded: what
+ * wraps around comes back times i, in the imaginary part, and the real part is what a causal convolution gives.
  *
  * The state passes in blocks of B frames, all of them by two products for each channel (ssm/conv.h).
  *
@@ -30,7 +31,7 @@
 #define S    SSM_CONV_FRAMES
 #define TURN 64 /* frames that are transposed at once, in L1 */
 
-/* ---- the state of one channel -------------------------------------------------------------------------------------- */
+/* ---- the state of one channel ------------------------------------------------------------------------------------ */
 
 /* to += from + jump from, all (width). */
 static void state_jump(const struct ssm_conv_carry *c, const float *from, float *to, size_t width)
@@ -71,7 +72,7 @@ static void channel_carry(const struct ssm_conv_carry *c, size_t width, uint32_t
     SSM_CPU(ssm_cpu_matrix)(&c->out, NULL, false, enters, width, line, block, blocks);
 }
 
-/* ---- sixteen channels, which lie H floats from frame to frame ------------------------------------------------------ */
+/* ---- sixteen channels, which lie H floats from frame to frame ---------------------------------------------------- */
 
 /* lines (channels, S) = the transpose of u. */
 static void lines_take(float *lines, const float *u, size_t H, size_t channels)

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "ssm/cpu/ops.h"
+#include "ssm/team.h"
 
 static ssm_cpu_op *const ops[SSM_KIND_COUNT] = {
 #define X(name) [SSM_KIND_##name] = SSM_CPU(ssm_cpu_##name),
@@ -44,14 +45,10 @@ static size_t buffer_floats(const struct ssm_tile *tile, uint32_t channels)
 /* Until the tile before this one is through the layer. Whoever has it is running: tiles are claimed in order. */
 static void turn_wait(const struct ssm_tile *tile, uint32_t layer)
 {
-    atomic_uint *passed = &tile->turns->passed[layer];
-
-    for (uint32_t looks = 0; atomic_load_explicit(passed, memory_order_acquire) < tile->turn; looks++) {
+    for (uint32_t looks = 0; atomic_load_explicit(&tile->passed[layer], memory_order_acquire) < tile->turn; looks++) {
         if (looks >= LOOKS)
             sched_yield();
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
+        ssm_team_pause();
     }
 }
 
@@ -109,7 +106,7 @@ void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct
     struct ssm_tile rest = *tile;
 
     rest.scratch += 2 * buffer;
-    rest.turns = NULL;
+    rest.passed = NULL;
     if (sequence->count == 0)
         memcpy(y, x, (size_t)tile->frames * sequence->in * sizeof(*y));
     if (tile->conv) {
@@ -120,11 +117,11 @@ void SSM_CPU(ssm_cpu_sequence)(const struct ssm_sequence *sequence, const struct
         const struct ssm_layer *layer = &sequence->layers[i];
         float *to = i + 1 == sequence->count ? y : i % 2 ? pong : ping;
 
-        if (tile->turns && layer->keeps_state)
+        if (tile->passed && layer->keeps_state)
             turn_wait(tile, i);
         ops[layer->kind->id](layer, &rest, x, to);
-        if (tile->turns && layer->keeps_state)
-            atomic_store_explicit(&tile->turns->passed[i], tile->turn + 1, memory_order_release);
+        if (tile->passed && layer->keeps_state)
+            atomic_store_explicit(&tile->passed[i], tile->turn + 1, memory_order_release);
         x = to;
     }
 }

@@ -15,8 +15,8 @@
  * L1/L2 while the tile runs depth-first through the graph. Activations are (frames, channels), row major, the frames of
  * all rows one after another. x and y never overlap. Kernels allocate nothing; scratch comes from the tile.
  *
- * In the conv view a tile may be wide: SSM_CONV_FRAMES frames of one row, from the grid on. Only ssm_cpu_conv, for layers
- * with a conv form, and joins of branches that hold one meet it; graph.c gives it to all others in tiles of
+ * In the conv view a tile may be wide: SSM_CONV_FRAMES frames of one row, from the grid on. Only ssm_cpu_conv, for
+ * layers with a conv form, and joins of branches that hold one meet it; graph.c gives it to all others in tiles of
  * SSM_TILE_FRAMES. To kernels a row of the conv view is a scan.
  *
  * Threads: a tile belongs to one thread; layers are shared and immutable.
@@ -38,11 +38,6 @@ struct ssm_tile_row {
         view; /* SSM_STEP, or SSM_SCAN: frames from `index` on; whole blocks of the grid may take the chunk form */
 };
 
-/* Tiles of one row that several threads run: the layers of the graph take them in order, tile after tile. */
-struct ssm_turns {
-    atomic_uint *passed; /* per layer of the graph: the tiles that are through it */
-};
-
 struct ssm_tile {
     const struct ssm_tile_row *rows;
     uint32_t count;
@@ -50,8 +45,9 @@ struct ssm_tile {
     uint32_t inputs;             /* channels of the model's input */
     const float *signal;         /* the model's input (frames, inputs), NULL for tokens */
     const int32_t *tokens;       /* (frames), NULL for signals */
-    struct ssm_turns *turns;     /* NULL: the row is this thread's alone, or the layers are not the graph's own */
-    unsigned turn;               /* which of the row's tiles this is */
+    atomic_uint *passed;         /* of a row that threads share: per layer of the graph, its tiles that are through it;
+                                    else NULL, and below the graph's own layers */
+    unsigned turn;               /* which of that row's tiles this is */
     const struct ssm_conv *conv; /* of a wide tile; NULL: a tile of at most SSM_TILE_FRAMES */
     float *scratch;              /* ssm_cpu_scratch_floats() floats for the whole graph, handed down the recursion */
 };
@@ -112,8 +108,8 @@ extern const struct ssm_cpu ssm_cpu_table_avx512;
 /* The table for that name ("ref", "avx2", "avx512"; NULL: the best here), or NULL when this processor or build lacks
  * it. */
 const struct ssm_cpu *ssm_cpu_select(const char *isa);
-/* Floats of scratch that a graph needs for one tile of `frames` frames. A wide tile needs those of its own, and then those
- * of ssm_cpu_conv or of a tile of SSM_TILE_FRAMES. */
+/* Floats of scratch that a graph needs for one tile of `frames` frames. A wide tile needs those of its own, and then
+ * those of ssm_cpu_conv or of a tile of SSM_TILE_FRAMES. */
 size_t ssm_cpu_scratch_floats(const struct ssm_sequence *graph, uint32_t frames);
 /* Flush-to-zero for the calling thread: returns what to give to ssm_cpu_floats_restore. */
 unsigned ssm_cpu_floats_flush(void);

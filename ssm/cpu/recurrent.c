@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * rnn, gru, lstm: the gates of a frame are a = W_ih x + b_ih and b = W_hh h + b_hh, each (G,H), and a cell makes of them
- * and of the state the new state and h, which is the output.
+ * rnn, gru, lstm: the gates of a frame are a = W_ih x + b_ih and b = W_hh h + b_hh, each (G,H), and a cell makes of
+ * them and of the state the new state and h, which is the output.
  *
  * The a of all frames of a tile are one product. The b must wait for h, frame by frame, but not row by row: the t-th
  * frames of all rows that have one are taken together, so that many streams with one frame each share every load of
@@ -17,7 +17,8 @@
 #include "ssm/cpu/vmath.h"
 #include "ssm/layers/recurrent.h"
 
-/* One frame of one row: gates a, b (G,H), state in place, h into y; 16 of H at a time, what is left padded to as many. */
+/* One frame of one row: gates a, b (G,H), state in place, h into y; 16 of H at a time, what is left padded to as
+ * many. */
 typedef void cell_fn(const float *a, const float *b, float *state, float *y, size_t H);
 
 /* a + b of the gate's units from i on. */

@@ -9,8 +9,8 @@
  * SHAPES   state (H, 2, M+16); u, y (frames, H).
  * BITS     modes are summed in 16 lanes, panel by panel, folded once, r in order: nothing depends on the number of
  *          frames or on the channels beside.
- * COST     (16 + 8 r) M flops per frame and channel. A chunk form would need the dense Abar^L, 4 M^2 products for L frames
- *          where a step takes (8 + 4 r) M: nothing gained at L = 16, M = 32, so the scan steps and has its bits.
+ * COST     (16 + 8 r) M flops per frame and channel. A chunk form would need the dense Abar^L, 4 M^2 products for L
+ *          frames where a step takes (8 + 4 r) M: nothing gained at L = 16, M = 32, so the scan steps and has its bits.
  * ERROR    20,000 frames of a slow signal, HiPPO's LegS (M = 32) and LegT (M = 16) at dt 0.001, 0.01 and 0.1:
  *          max|y - y_f64| / max|y_f64| = 9e-7 and 1.2e-6. With Abar itself rounded it is 7e-6 and 8e-6.
  * SOURCE   Gu, Goel, Re 2022, "Efficiently Modeling Long Sequences with Structured State Spaces". */

@@ -8,9 +8,9 @@
  *             x[n] <- a[n]^L x[n] + sum over i of a[n]^(L-1-i) b[n] u[i],   L = SSM_SCAN_BLOCK frames of the grid
  *
  * SHAPES   state (H, 2, M+16); u, y (frames, H).
- * BITS     the step sums modes in 16 lanes, panel by panel, folded once: the same whatever the number of frames. A block
- *          is first gathered from zero, then joined to the state before it in index order (the fixed time blocks of
- *          ssm/scan.h): the same however many blocks are taken together.
+ * BITS     the step sums modes in 16 lanes, panel by panel, folded once: the same whatever the number of frames. A
+ *          block is first gathered from zero, then joined to the state before it in index order (the fixed time blocks
+ *          of ssm/scan.h): the same however many blocks are taken together.
  * COST     step 14*M flops per frame and channel; block 8*M + 2*L.
  * SOURCE   Gu et al. 2022, "On the Parameterization and Initialization of Diagonal State Space Models". */
 #include "ssm/cpu/diagonal.h"
@@ -81,8 +81,8 @@ static inline __attribute__((always_inline)) void blocks_combine(v16 jump_re, v1
     }
 }
 
-/* One channel through `blocks` (a constant after inlining) whole blocks: 16 frames are the lanes of the output, 16 modes
- * those of the state. */
+/* One channel through `blocks` (a constant after inlining) whole blocks: 16 frames are the lanes of the output, 16
+ * modes those of the state. */
 static inline __attribute__((always_inline)) void channel_blocks(const struct ssm_s4d *p, size_t h, float *re,
                                                                  float *im, const float *u, float *y, int blocks)
 {

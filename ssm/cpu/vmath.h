@@ -11,9 +11,9 @@
  * become an exponent. Q and the series below are least-maximum fits in float64, their coefficients rounded once.
  *
  * ERROR    in units of 2^-24 of the result, over all that is not below the normal range: sigmoid and silu 3 (and so
- *          exp, which they are for large negative v), softplus 4, tanh 5, gelu 8; tests/ssm/test_vmath.c holds them on every
- *          instruction set. exp is 0 below -87.7 and infinite above 88.4; softplus(v) is v above 20; no finite x gives
- *          NaN, and NaN stays NaN. A result below the normal range is 0 (flush to zero).
+ *          exp, which they are for large negative v), softplus 4, tanh 5, gelu 8; tests/ssm/test_vmath.c holds them on
+ *          every instruction set. exp is 0 below -87.7 and infinite above 88.4; softplus(v) is v above 20; no finite x
+ *          gives NaN, and NaN stays NaN. A result below the normal range is 0 (flush to zero).
  */
 #ifndef SSM_CPU_VMATH_H
 #define SSM_CPU_VMATH_H

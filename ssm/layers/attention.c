@@ -3,8 +3,8 @@
  * attention over the first S and the last W frames, which keeps the state bounded whatever the history.
  *
  * y_t = W_o (heads side by side), a head being the softmax-weighted mean of the kept values, the weights
- * softmax(q . k / sqrt(D)). Positions are counted inside the cache (0 for the oldest kept frame), not from the beginning
- * of the stream, so that they never pass what the model was trained for.
+ * softmax(q . k / sqrt(D)). Positions are counted inside the cache (0 for the oldest kept frame), not from the
+ * beginning of the stream, so that they never pass what the model was trained for.
  *
  * Sources: Xiao et al. 2023, "Efficient Streaming Language Models with Attention Sinks"; Su et al. 2021, "RoFormer"
  * (RoPE), in the rotate-half form: channel i is paired with i + D/2. */

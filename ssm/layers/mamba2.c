@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * mamba2: the selective state-space block of Mamba-2, with one decay for each head.
  *
- *     (z, x, B, C, dt) = in_proj(input);   (x, B, C) = silu(conv(x, B, C));   dt = clamp(softplus(dt + dt_bias), dt_limit)
+ *     (z, x, B, C, dt) = in_proj(input);   (x, B, C) = silu(conv(x, B, C))
+ *     dt = clamp(softplus(dt + dt_bias), dt_limit)
  *     h[p,n] = exp(dt A) h[p,n] + dt B[n] x[p],  A = -exp(A_log), for each head, B and C of the head's group
  *     y[p] = sum over n of C[n] h[p,n] + D x[p];   output = out_proj(norm(y, z))
  *

@@ -32,8 +32,8 @@ void golden_free(struct golden *g);
 /* max|out - expected| / max|expected|; not a number where out is not. */
 double golden_error(const struct golden *g);
 
-/* One test for each case under tests/golden, which may not skip, and under $GOLDEN, which may; cases and tests have room
- * for CASES_MAX. Returns how many. */
+/* One test for each case under tests/golden, which may not skip, and under $GOLDEN, which may; cases and tests have
+ * room for CASES_MAX. Returns how many. */
 size_t golden_find_all(struct golden *cases, struct CMUnitTest *tests, CMUnitTestFunction test);
 
 #endif

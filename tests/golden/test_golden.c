@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Golden cases: every directory with a case.json under tests/golden and under $GOLDEN is one test. Its input goes
- * through the library as steps, as scans and by convolution, cut into chunks of several sizes; what comes out must match
- * what somebody else's code (case.json says whose) computed in float64, within the case's own tolerance, and in steps be
- * the same bits at any size.
+ * through the library as steps, as scans and by convolution, cut into chunks of several sizes; what comes out must
+ * match what somebody else's code (case.json says whose) computed in float64, within the case's own tolerance, and in
+ * steps be the same bits at any size.
  *
  * A case of $GOLDEN whose layers this version does not have is skipped, with the reason. The cases of tests/golden are
  * all of layers that exist, so none of them may be skipped.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attention over the first S and the last W frames as docs/MODELS.md defines it, over a whole sequence at once, in plain
- * float64 and for reading: no cache and no ring, every frame picks its positions out of all of them.
+ * Attention over the first S and the last W frames as docs/MODELS.md defines it, over a whole sequence at once, in
+ * plain float64 and for reading: no cache and no ring, every frame picks its positions out of all of them.
  */
 #ifndef TESTS_REFERENCE_ATTENTION_H
 #define TESTS_REFERENCE_ATTENTION_H

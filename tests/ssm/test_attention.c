@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * attention: closed forms, what a bounded cache forgets and keeps, random trials against the float64 reference, and what
- * its definition refuses.
+ * attention: closed forms, what a bounded cache forgets and keeps, random trials against the float64 reference, and
+ * what its definition refuses.
  */
 #include <math.h>
 #include <stdio.h>

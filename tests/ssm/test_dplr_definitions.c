@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "tests/ssm/making.h"
+#include "tests/ssm/refusing.h"
 
 enum { H = 2, M = 3 }; /* channels and stored modes of the models here */
 
@@ -65,23 +65,7 @@ static struct made *s5_make(const char *keys)
 #define S4_KEYS "'channels':2,'state':6,'rank':2,'discretization':'bilinear'"
 #define S5_KEYS "'channels':2,'state':3,'discretization':'zoh','conjugate_symmetry':true"
 
-/* The model is refused with the status, and the message has every word up to NULL. Takes m. */
-static void assert_refused(struct made *m, int status, ...)
-{
-    struct ssm_model *model = NULL;
-    struct ssm_error err = {""};
-    const char *word;
-    va_list words;
-
-    assert_int_equal(making_load(&m->model, &model, H, H, &err), status);
-    assert_null(model);
-    va_start(words, status);
-    while ((word = va_arg(words, const char *)))
-        if (!strstr(err.text, word))
-            fail_msg("no '%s' in: %s", word, err.text);
-    va_end(words);
-    making_fini(&m->model);
-}
+#define assert_refused(made, ...) refusing_check(&(made)->model, H, H, __VA_ARGS__)
 
 static void assert_loads(struct made *m)
 {

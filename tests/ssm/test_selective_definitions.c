@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "tests/ssm/making.h"
+#include "tests/ssm/refusing.h"
 
 /* dim 4, inner 8, state 3, conv 2, dt_rank 1 */
 static const char mamba_keys[] = "'dim':4,'inner':8,'state':3,'conv':2,'dt_rank':1";
@@ -63,25 +63,7 @@ static struct making_tensor *tensor(struct making *m, const char *name)
     return NULL;
 }
 
-/* The model is refused with the status, and the message has every word up to NULL. Takes m. */
-static void assert_refused(struct making *m, int status, ...)
-{
-    struct ssm_model *model = NULL;
-    struct ssm_error err = {""};
-    const char *word;
-    va_list words;
-    int is = making_load(m, &model, 4, 4, &err);
-
-    if (is != status)
-        fail_msg("%d, not %d: %s\n  %s", is, status, err.text, m->layers);
-    assert_null(model);
-    va_start(words, status);
-    while ((word = va_arg(words, const char *)))
-        if (!strstr(err.text, word))
-            fail_msg("no '%s' in: %s", word, err.text);
-    va_end(words);
-    making_fini(m);
-}
+#define assert_refused(making, ...) refusing_check(making, 4, 4, __VA_ARGS__)
 
 static void assert_loads(struct making *m)
 {

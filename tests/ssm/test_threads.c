@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Slots acquired, reset, released and advanced on one thread while another advances others, as the daemon does (also for
- * the thread sanitizer); teams that start and stop; and the product behind every dense layer, row by row and thread by
- * thread.
+ * Slots acquired, reset, released and advanced on one thread while another advances others, as the daemon does (also
+ * for the thread sanitizer); teams that start and stop; and the product behind every dense layer, row by row and thread
+ * by thread.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -134,7 +134,8 @@ static void rows_long_run(struct ssm_model *model, uint32_t threads, enum ssm_vi
     running_close(&r);
 }
 
-/* Rows longer than a tile, also from a frame off the grid, in both views: whoever shares them, the bits of one thread. */
+/* Rows longer than a tile, also from a frame off the grid, in both views: whoever shares them, the bits of one
+ * thread. */
 static void advance__long_rows_shared_by_threads__have_the_bits_of_one(void **state)
 {
     static const uint32_t cuts[CUTS] = {5, 1000, 64, 65, 700, FRAMES - 1834};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What most tests of the whole daemon begin and end with: the directory of small models for the group, and a daemon that
- * offers them for each test.
+ * What most tests of the whole daemon begin and end with: the directory of small models for the group, and a daemon
+ * that offers them for each test.
  *
  * Everything fails the running test when it cannot do what it says.
  */

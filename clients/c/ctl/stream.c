@@ -101,8 +101,8 @@ static int go_to_next(struct job *j)
 
 /* ---- the output -------------------------------------------------------------------------------------------------- */
 
-/* Where the results that this run needs begin: behind what an earlier run left in the output file, at 0 when nothing was
- * left and the daemon still has all. The stream is only looked at. */
+/* Where the results that this run needs begin: behind what an earlier run left in the output file, at 0 when nothing
+ * was left and the daemon still has all. The stream is only looked at. */
 static int find_earlier(struct job *j, uint64_t *from)
 {
     struct ssmc_stream_info info;
