@@ -28,6 +28,8 @@ def convert(path: Path, options: Options, source: str | None = None) -> tuple[st
     model = found.convert(checkpoint, options)
     options.refuse_unused(found.NAME)
     checkpoint.refuse_surplus(found.NAME)
+    if assumed := options.assumed():
+        model.notes.append(f"not in the checkpoint, and taken as usual: {assumed} (--set KEY=VALUE says otherwise)")
     return found.NAME, model
 
 

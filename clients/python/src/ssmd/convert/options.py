@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the command line says that a checkpoint does not."""
 
+import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,17 +22,35 @@ class Options:
     rate: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
+    _assumed: dict[str, Any] = field(default_factory=dict)
 
-    def take(self, key: str, default: T) -> T:
-        """The setting, of the type that the default has; the default where it was not given."""
+    def take(self, key: str, default: T, among: Collection[T] = ()) -> T:
+        """The setting, of the type that the default has; the default where it was not given. `among`: its choices."""
         self._taken.add(key)
+        if key not in self.settings:
+            self._assumed[key] = default
         value = self.settings.get(key, default)
         kind = type(default)
         if kind is float and type(value) is int:
             return kind(value)
         if type(value) is not kind:
             raise ConvertError(f"{value!r} is no {kind.__name__}", f"--set {key}", f"give one, like {default!r}")
+        if among and value not in among:
+            raise ConvertError(
+                f"{value!r} is not expressible", f"--set {key}", f"choose among {', '.join(map(str, among))}"
+            )
         return value
+
+    def need(self, key: str, like: T, why: str, among: Collection[T] = ()) -> T:
+        """The setting, of the type that `like` has, which has no default because none would be right for most."""
+        if key not in self.settings:
+            words = f"one of {', '.join(map(str, among))}" if among else f"a {type(like).__name__}"
+            raise ConvertError(f"has to be given, {words}: {why}", f"--set {key}", "see how the model was trained")
+        return self.take(key, like, among)
+
+    def assumed(self) -> str:
+        """What was taken and not given, as it would be given."""
+        return " ".join(f"{key}={json.dumps(value)}" for key, value in self._assumed.items()).replace('"', "")
 
     def sample_rate(self) -> float:
         """Of a model of signals, which has to say one."""
