@@ -7,7 +7,7 @@ from .checkpoint import Checkpoint
 from .errors import ConvertError
 from .model import Model
 from .options import Options
-from .sources import recurrent
+from .sources import mamba, mamba_gguf, recurrent
 
 
 class Source(Protocol):
@@ -23,7 +23,7 @@ class Source(Protocol):
         """Take every tensor, and make the model of them."""
 
 
-SOURCES: tuple[Source, ...] = (recurrent,)
+SOURCES: tuple[Source, ...] = (mamba, mamba_gguf, recurrent)
 
 
 def find(name: str | None, checkpoint: Checkpoint) -> Source:
