@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from . import safetensors_file, torch_file
+from . import flax_file, gguf_file, safetensors_file, torch_file
 from .errors import ConvertError
 
 Content = tuple[dict[str, NDArray[Any]], dict[str, Any]]
@@ -94,7 +94,7 @@ def load(path: Path) -> Checkpoint:
     for reader in READERS:
         if reader.recognises(start):
             return Checkpoint(*reader.read(path), path)
-    raise ConvertError("is no checkpoint that is known here", path, "torch and safetensors files are")
+    raise ConvertError("is no checkpoint that is known here", path, "torch, safetensors, GGUF and flax files are")
 
 
 class Reader(NamedTuple):
@@ -114,5 +114,7 @@ def _torch(path: Path) -> Content:
 
 READERS = (
     Reader(torch_file.recognises, _torch),
+    Reader(gguf_file.recognises, gguf_file.read),
     Reader(safetensors_file.recognises, safetensors_file.read),
+    Reader(flax_file.recognises, flax_file.read),
 )

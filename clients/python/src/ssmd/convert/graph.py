@@ -31,9 +31,9 @@ class Graph:
 
     def linear(self, name: str, weight: Array, bias: Array | None) -> Layer:
         """A weight (out, in), or one of a convolution over single frames, (out, in, 1)."""
-        weight = weight.reshape(weight.shape[:2])
+        weight = weight[..., 0] if weight.ndim == 3 else weight
         tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-        out, inputs = weight.shape[0], weight.shape[1]
+        out, inputs = weight.shape
         return self.add("linear", name, tensors, **{"in": inputs, "out": out, "bias": bias is not None})
 
     def norm(self, kind: str, name: str, eps: float, **tensors: Array) -> Layer:

@@ -4,18 +4,17 @@
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from .errors import ConvertError
-
-T = TypeVar("T", bool, int, float, str)
+from .values import T, typed
 
 
 @dataclass
 class Options:
     """`name` and `rate` (Hz) of the model, and `--set KEY=VALUE`, which only the source knows how to read.
 
-    A source takes its settings; what nobody took is refused, so that a misspelt one does not pass unseen.
+    A source takes what it needs; what nobody took is refused, so that a misspelt setting does not pass unseen.
     """
 
     name: str
@@ -29,15 +28,10 @@ class Options:
         self._taken.add(key)
         if key not in self.settings:
             self._assumed[key] = default
-        value = self.settings.get(key, default)
-        kind = type(default)
-        if kind is float and type(value) is int:
-            return kind(value)
-        if type(value) is not kind:
-            raise ConvertError(f"{value!r} is no {kind.__name__}", f"--set {key}", f"give one, like {default!r}")
+        value = typed(self.settings, key, default, "--set")
         if among and value not in among:
             raise ConvertError(
-                f"{value!r} is not expressible", f"--set {key}", f"choose among {', '.join(map(str, among))}"
+                f"{value!r} cannot be expressed", f"--set {key}", f"there are: {', '.join(map(str, among))}"
             )
         return value
 
@@ -54,12 +48,15 @@ class Options:
 
     def sample_rate(self) -> float:
         """Of a model of signals, which has to say one."""
+        self._taken.add("--rate")
         if self.rate is None:
             raise ConvertError("the checkpoint says no sample rate", "--rate", "give the rate it was trained at, in Hz")
         return self.rate
 
     def refuse_unused(self, source: str) -> None:
-        """What was set and not taken."""
+        """What was given and not taken."""
+        if self.rate is not None and "--rate" not in self._taken:
+            raise ConvertError(f"{source} has no sample rate", "--rate", "leave it out")
         for key in self.settings.keys() - self._taken:
-            known = ", ".join(sorted(self._taken)) or "none"
+            known = ", ".join(sorted(self._taken - {"--rate"})) or "none"
             raise ConvertError(f"{source} has no such setting", f"--set {key}", f"it has: {known}")

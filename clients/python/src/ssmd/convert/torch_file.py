@@ -182,8 +182,16 @@ def _parameter(data: NDArray[Any], *_: Any) -> NDArray[Any]:
     return data
 
 
-def _tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> NDArray[Any]:
-    """A tensor, which must lie within its storage."""
+def _tensor(
+    storage: _Storage,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    _grad: bool,
+    _hooks: Any,
+    metadata: dict[str, bool] | None = None,
+) -> NDArray[Any]:
+    """A tensor, which must lie within its storage; `metadata` may say that it is that conjugated or negated."""
     data = storage.data
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     empty = math.prod(size) == 0
@@ -193,4 +201,7 @@ def _tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple
         return np.empty(size, data.dtype)
     strides = [step * data.itemsize for step in stride]
     view = np.lib.stride_tricks.as_strided(data[offset:], size, strides, writeable=False)
-    return bfloat16.widen(view) if storage.bfloat16 else view
+    view = bfloat16.widen(view) if storage.bfloat16 else view
+    if metadata and metadata.get("conj"):
+        view = view.conj()
+    return -view if metadata and metadata.get("neg") else view

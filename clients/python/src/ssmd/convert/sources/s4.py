@@ -21,7 +21,7 @@ from . import s4_kernel
 
 NAME = "s4"
 HELP = (
-    "state-spaces/s4, version 3 and 4, S4 and S4D; needs --rate, and of example.py's model prenorm; settings: prenorm, "
+    "state-spaces/s4, version 3 and 4, S4 and S4D; needs --rate; settings: prenorm, "
     "disc, real_transform, imag_transform, dt_transform, activation, final_act, residual, mode, l_kernel"
 )
 
@@ -48,7 +48,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Model:
 def _example(checkpoint: Checkpoint, prefix: str, options: Options) -> Model:
     """S4Model of example.py."""
     graph = Graph()
-    prenorm = options.need("prenorm", False, "example.py's S4Model has the same weights with and without")
+    prenorm = options.take("prenorm", False)
     layers = [_linear(checkpoint, f"{prefix}encoder.", graph, "encoder")]
     n = 0
     while s4_kernel.is_at(checkpoint, _inner(checkpoint, f"{prefix}s4_layers.{n}.")):
