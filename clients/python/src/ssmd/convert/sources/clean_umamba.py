@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lab-emi/CleanUMamba, the denoisers: a U-Net of strided convolutions, pruned or not, around Mamba, Mamba-2, S4 or LSTM.
+
+Level i halves the rate (convolution, ReLU, mix of channels, GLU); what it puts out is added to what comes back from the
+levels below, so that a level and all below it are one residual. Every size is taken from the tensors, since pruning
+leaves the configuration behind; the file's network_config says the rest.
+
+Training divides each clip by its standard deviation, and multiplies the result by it. A stream has no whole clip, so the
+setting `gain` takes the place of 1 / deviation. The network pads a clip's end with zeros, as a closed stream does.
+"""
+
+from typing import Any
+
+from ..checkpoint import Checkpoint
+from ..errors import ConvertError
+from ..graph import Array, Graph, Layer, activation, multiply, part, residual
+from ..model import Model
+from ..options import Options
+from ..values import typed
+from . import s4_kernel
+
+NAME = "clean-umamba"
+HELP = "lab-emi/CleanUMamba; needs --rate; setting: gain, 1 / the standard deviation of what it will hear"
+
+CENTRE = "tsfm_Mamba_layers."
+GAIN = 16.0  # suits speech at the level of the DNS challenge
+MAMBA1 = ("x_proj.weight", "dt_proj.weight", "dt_proj.bias", "A_log", "D")
+MAMBA2 = ("dt_bias", "A_log", "D", "norm.weight")
+PROJECTIONS = ("in_proj.weight", "conv1d.weight", "out_proj.weight")
+BIASES = ("in_proj.bias", "conv1d.bias", "out_proj.bias")  # where there are any
+
+
+def recognises(checkpoint: Checkpoint) -> bool:
+    """By the projection into its centre and the first convolution."""
+    return {"tsfm_conv1.weight", "encoder.0.0.weight"} <= checkpoint.tensors.keys()
+
+
+def convert(checkpoint: Checkpoint, options: Options) -> Model:
+    """Layers encoder.N.conv, encoder.N.mix, tsfm_conv1, blocks.N, norm_f, tsfm_conv2, decoder.N.mix, decoder.N.conv."""
+    config = _config(checkpoint)
+    graph = Graph()
+    depth = 0
+    while f"encoder.{depth}.0.weight" in checkpoint.tensors:
+        depth += 1
+    layers = _level(checkpoint, graph, 0, depth, typed(config, "stride", 2, checkpoint.path), options, config)
+    channels = (layers[0]["in"], layers[-1]["out"])
+    if typed(config, "normalize_input", True, checkpoint.path):
+        why = f"it divides a clip by its standard deviation, which a stream does not know; {GAIN:g} suits usual speech"
+        gain = options.need("gain", GAIN, why)
+        if not 0 < gain < float("inf"):
+            raise ConvertError(f"{gain} is no gain", "--set gain", "give one above 0")
+        layers = [{"type": "scale", "value": gain}, *layers, {"type": "scale", "value": 1 / gain}]
+        graph.notes.append(f"clips' own standard deviations are replaced by a fixed gain of {gain:g}")
+    graph.notes.append(f"{depth} levels")
+    return graph.model(options, channels, layers)
+
+
+def _config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The file's network_config, of which what has no weights must be what a layer of ours does."""
+    config = checkpoint.other.get("network_config", {})
+    if not isinstance(config, dict):
+        raise ConvertError("its network_config is no dictionary", checkpoint.path, "is it of CleanUMamba?")
+    for key, only in (("glu_activation", "Sigmoid"), ("bypass_channels", 0), ("encoder_norm", None)):
+        if config.get(key, only) != only:
+            what = f"its network_config has {key} {config[key]!r}"
+            raise ConvertError(what, checkpoint.path, f"only {only!r} can be expressed")
+    return config
+
+
+def _level(
+    checkpoint: Checkpoint, graph: Graph, i: int, depth: int, stride: int, options: Options, config: dict[str, Any]
+) -> list[Layer]:
+    """Level i and all below it."""
+    if i == depth:
+        return _centre(checkpoint, graph, options, config)
+    below = _level(checkpoint, graph, i + 1, depth, stride, options, config)
+    j = depth - 1 - i
+    down = _take(checkpoint, f"encoder.{i}.0.", 3)
+    up = _take(checkpoint, f"decoder.{j}.2.", 3)
+    wide = _inputs(checkpoint, i, down["weight"])
+    keys = {"in": wide, "out": down["weight"].shape[0], "kernel": down["weight"].shape[2], "stride": stride}
+    if (groups := wide // down["weight"].shape[1]) > 1:
+        keys["groups"] = groups
+    encoder = graph.add("conv1d", f"encoder.{i}.conv", down, **keys, padding="valid", bias=True)
+    keys = {"in": up["weight"].shape[0], "out": up["weight"].shape[1], "kernel": up["weight"].shape[2], "stride": stride}
+    decoder = graph.add("conv_transpose1d", f"decoder.{j}.conv", up, **keys, bias=True)
+    return [
+        encoder,
+        activation("relu"),
+        _linear(checkpoint, f"encoder.{i}.2.", graph, f"encoder.{i}.mix"),
+        {"type": "glu"},
+        residual(below),
+        _linear(checkpoint, f"decoder.{j}.0.", graph, f"decoder.{j}.mix"),
+        {"type": "glu"},
+        decoder,
+        *([activation("relu")] if i > 0 else []),
+    ]
+
+
+def _inputs(checkpoint: Checkpoint, i: int, weight: Array) -> int:
+    """What comes into level i: its convolution's columns, or what the level above puts out, in groups of them."""
+    if i == 0:
+        return int(weight.shape[1])
+    above = checkpoint.take(f"encoder.{i - 1}.2.weight", None, None, 1).shape[0] // 2
+    if above % weight.shape[1]:
+        what = f"encoder.{i}.0.weight takes {weight.shape[1]} channels of {above}"
+        raise ConvertError(what, checkpoint.path, "is the file whole?")
+    return above
+
+
+def _centre(checkpoint: Checkpoint, graph: Graph, options: Options, config: dict[str, Any]) -> list[Layer]:
+    """What runs at the lowest rate."""
+    layers = [_linear(checkpoint, "tsfm_conv1.", graph, "tsfm_conv1")]
+    n = 0
+    if f"{CENTRE}weight_ih_l0" in checkpoint.tensors:
+        while f"{CENTRE}weight_ih_l{n}" in checkpoint.tensors:
+            layers.append(_lstm(checkpoint, n, graph, layers[-1].get("hidden", layers[0]["out"])))
+            n += 1
+        graph.notes.append(f"LSTM of {n} layers in the centre")
+    else:
+        eps = typed(config, "norm_epsilon", 1e-5, checkpoint.path)
+        while f"{CENTRE}{n}.mixer.in_proj.weight" in checkpoint.tensors:
+            norm = _norm(checkpoint, f"{CENTRE}{n}.norm.", graph, f"blocks.{n}.norm", eps)
+            mixer = _mixer(checkpoint, f"{CENTRE}{n}.mixer.", graph, f"blocks.{n}.mixer", options)
+            layers.append(residual([norm, *mixer]))
+            n += 1
+        layers.append(_norm(checkpoint, "norm_f.", graph, "norm_f", eps))
+        graph.notes.append(f"{n} blocks in the centre")
+    return [*layers, _linear(checkpoint, "tsfm_conv2.", graph, "tsfm_conv2")]
+
+
+def _mixer(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Options) -> list[Layer]:
+    """Mamba, Mamba-2 or MambaS4, told by what only one of them has."""
+    if f"{at}ssm.layer.D" in checkpoint.tensors:
+        return _mamba_s4(checkpoint, at, graph, name, options)
+    two = f"{at}dt_bias" in checkpoint.tensors
+    names = [*PROJECTIONS, *(MAMBA2 if two else MAMBA1), *(bias for bias in BIASES if f"{at}{bias}" in checkpoint.tensors)]
+    tensors = {part: checkpoint.take(f"{at}{part}", *_any(checkpoint, f"{at}{part}")) for part in names}
+    dim, inner = tensors["out_proj.weight"].shape
+    conv = tensors["conv1d.weight"].shape[2]
+    if not two:
+        keys = {"inner": inner, "state": tensors["A_log"].shape[1], "conv": conv}
+        return [graph.add("mamba", name, tensors, dim=dim, **keys, dt_rank=tensors["dt_proj.weight"].shape[1])]
+    heads, state = tensors["dt_bias"].shape[0], (tensors["conv1d.weight"].shape[0] - inner) // 2
+    if inner % dim or inner % heads:
+        what = f"{at}out_proj.weight takes {inner} channels, of a model of {dim} and {heads} heads"
+        raise ConvertError(what, checkpoint.path, "pruned Mamba-2 blocks cannot be expressed")
+    keys = {"expand": inner // dim, "state": state, "conv": conv, "head_dim": inner // heads, "groups": 1}
+    return [graph.add("mamba2", name, tensors, dim=dim, **keys)]
+
+
+def _mamba_s4(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Options) -> list[Layer]:
+    """A Mamba block whose selective scan is an S4 block of fewer channels, version 4."""
+    into = graph.linear(f"{name}.in_proj", checkpoint.take(f"{at}in_proj.weight", None, None), None)
+    inner = into["out"] // 2
+    kernel = checkpoint.take(f"{at}conv1d.weight", inner, 1, None)
+    taps = {"weight": kernel, "bias": checkpoint.take(f"{at}conv1d.bias", inner)}
+    keys = {"in": inner, "out": inner, "kernel": kernel.shape[2], "groups": inner, "padding": "causal", "bias": True}
+    system = s4_kernel.read(checkpoint, f"{at}ssm.layer.", options, 1)
+    D = checkpoint.take(f"{at}ssm.layer.D", 1, system.channels)[0]
+    back = graph.linear(f"{name}.out_proj", checkpoint.take(f"{at}out_proj.weight", None, inner), None)
+    mix = [
+        part(0, inner),
+        graph.add("conv1d", f"{name}.conv1d", taps, **keys),
+        activation("silu"),
+        _linear(checkpoint, f"{at}ssm.input_linear.", graph, f"{name}.input_linear"),
+        s4_kernel.layer(graph, f"{name}.ssm", system, D),
+        activation("gelu"),
+        _linear(checkpoint, f"{at}ssm.output_linear.0.", graph, f"{name}.output_linear"),
+        {"type": "glu"},
+    ]
+    return [into, multiply(mix, [part(inner, 2 * inner), activation("silu")]), back]
+
+
+def _lstm(checkpoint: Checkpoint, n: int, graph: Graph, inputs: int) -> Layer:
+    hidden = checkpoint.take(f"{CENTRE}weight_hh_l{n}", None, None).shape[1]
+    shapes = {"weight_ih": (4 * hidden, inputs), "weight_hh": (4 * hidden, hidden)}
+    shapes |= {"bias_ih": (4 * hidden,), "bias_hh": (4 * hidden,)}
+    tensors = {part: checkpoint.take(f"{CENTRE}{part}_l{n}", *shape) for part, shape in shapes.items()}
+    return graph.add("lstm", f"blocks.{n}", tensors, **{"in": inputs, "hidden": hidden})
+
+
+def _norm(checkpoint: Checkpoint, at: str, graph: Graph, name: str, eps: float) -> Layer:
+    weight = checkpoint.take(f"{at}weight", None)
+    if f"{at}bias" not in checkpoint.tensors:
+        return graph.norm("rmsnorm", name, eps, weight=weight)
+    return graph.norm("layernorm", name, eps, weight=weight, bias=checkpoint.take(f"{at}bias", *weight.shape))
+
+
+def _linear(checkpoint: Checkpoint, at: str, graph: Graph, name: str) -> Layer:
+    """A Linear, or a Conv1d of kernel size 1."""
+    tensors = _take(checkpoint, at, 3 if checkpoint.tensors.get(f"{at}weight", at) is not at else 3)
+    return graph.linear(name, tensors["weight"], tensors["bias"])
+
+
+def _take(checkpoint: Checkpoint, at: str, ndim: int) -> dict[str, Array]:
+    """A convolution's weight and bias."""
+    weight = checkpoint.take(f"{at}weight", *([None] * ndim))
+    return {"weight": weight, "bias": checkpoint.take(f"{at}bias", None)}
+
+
+def _any(checkpoint: Checkpoint, name: str) -> list[None]:
+    """Any shape of as many dimensions as it has; the engine checks what they have to be to one another."""
+    return [None] * (checkpoint.tensors[name].ndim if name in checkpoint.tensors else 0)
