@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converting import HERE, refusal
 from safetensors.numpy import load_file
 
+from converting import HERE, refusal
 from ssmd import convert
 from ssmd.convert import Model, write
 from ssmd.convert.errors import ConvertError

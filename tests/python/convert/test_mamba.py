@@ -11,10 +11,10 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from converting import HERE, check, refusal
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from converting import HERE, check, refusal
 from ssmd import convert
 from ssmd.convert.checkpoint import load
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from converting import HERE, check, refusal
 from safetensors.numpy import save_file
 
+from converting import HERE, check, refusal
 from ssmd import convert
 
 Capture = pytest.CaptureFixture[str]
@@ -66,6 +66,4 @@ def recurrent__what_no_layer_does__is_refused_by_name(
 
 
 def recurrent__no_rate__is_asked_for(tmp_path: Path, capsys: Capture) -> None:
-    assert "--rate: the checkpoint says no sample rate" in refusal(
-        capsys, HERE / "lstm" / "model.pt", tmp_path / "out"
-    )
+    assert "--rate: the checkpoint says no sample rate" in refusal(capsys, HERE / "lstm" / "model.pt", tmp_path / "out")

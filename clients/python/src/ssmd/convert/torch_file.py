@@ -83,7 +83,7 @@ class _Storage(NamedTuple):
 
 def recognises(start: bytes) -> bool:
     """A zip archive, or the pickle that an older torch wrote."""
-    return start[:4] == b"PK\x03\x04" or start[:1] == b"\x80"
+    return start[:4] == b"PK\x03\x04" or start[:2] == b"\x80\x02"
 
 
 def read(path: Path) -> dict[str, Any]:
