@@ -82,10 +82,16 @@ def write__turned_tensor__is_written_in_its_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_file(tmp_path / "out" / "model.safetensors")["w"], tensor)
 
 
-def write__directory__may_be_read_by_whoever_the_umask_says(tmp_path: Path) -> None:
-    write(Model({}, {}), tmp_path / "out")
+def write__directory_and_files__may_be_read_by_whoever_the_umask_says(tmp_path: Path) -> None:
+    write(Model({}, {"w": np.zeros(1, np.float32)}), tmp_path / "out")
     (tmp_path / "usual").mkdir()
-    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
+    (tmp_path / "usual" / "file").touch()
+
+    def mode(path: Path) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    assert mode(tmp_path / "out") == mode(tmp_path / "usual")
+    assert {mode(path) for path in (tmp_path / "out").iterdir()} == {mode(tmp_path / "usual" / "file")}
 
 
 @pytest.mark.parametrize(
