@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from converting import HERE, refusal
 from ssmd import convert
 from ssmd.convert import Model, write
 from ssmd.convert.errors import ConvertError
+from ssmd.convert.table import SOURCES
 
 Capture = pytest.CaptureFixture[str]
 LSTM = HERE / "lstm" / "model.pt"
@@ -28,6 +31,13 @@ def command__checkpoint__says_what_it_found_and_where_the_model_is(tmp_path: Pat
     assert lines[1] == "  nn.LSTM: 3 channels in, 2 layers of 7"
     assert lines[-1] == f"{out}: written"
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def command__installed__lists_its_formats() -> None:
+    program = Path(sys.executable).parent / "ssmd-convert"
+    said = subprocess.run([program, "--help"], check=True, capture_output=True, text=True).stdout
+    for source in SOURCES:
+        assert f"  {source.NAME} " in said
 
 
 @pytest.mark.parametrize(
