@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
+import types
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import Floats, ssmrun
 from numpy.typing import NDArray
 
+from conftest import Floats, ssmrun
 from ssmd import convert
 
 HERE = Path(__file__).parent
@@ -79,14 +82,18 @@ def _rebuild_tensor_v2(*_: Any) -> None:
     """Pickled as torch's."""
 
 
-FloatStorage.__module__ = "torch"
-_rebuild_tensor_v2.__module__ = "torch._utils"
+# The modules in which a pickle looks these two up.
+MODULES = {"torch": types.ModuleType("torch"), "torch._utils": types.ModuleType("torch._utils")}
+for name, thing in (("torch", FloatStorage), ("torch._utils", _rebuild_tensor_v2)):
+    thing.__module__ = name
+    setattr(MODULES[name], thing.__name__, thing)
 
 
 def save(path: Path, thing: Any, *storages: Storage) -> Path:
     """What torch.save writes."""
     out = io.BytesIO()
-    _Pickler(out, 2).dump(thing)
+    with mock.patch.dict(sys.modules, MODULES):
+        _Pickler(out, 2).dump(thing)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", out.getvalue())
         for storage in storages:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the checkpoints mamba1, mamba1-options, mamba2 and mamba2-groups here, and what the published code says of them.
+"""Makes the checkpoints mamba1, mamba1-options, mamba2 and mamba2-groups, and what the published code says of them.
 
 The model, its initialisation and save_pretrained are those of the package mamba-ssm 2.3.2; of its kernels, which are
 for CUDA, this takes the package's own references in plain torch (selective_scan_ref, ssd_selective_scan, rms_norm_ref);

@@ -18,7 +18,7 @@ STEPS = 70
 CHANNELS = 3
 
 
-class Forecaster(nn.Module):
+class Forecaster(nn.Module):  # type: ignore[misc] # torch is not there when this is checked
     """An LSTM with a linear layer on every frame's output."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Forecaster(nn.Module):
         return self.fc(self.lstm(x)[0])
 
 
-class Memory(nn.Module):
+class Memory(nn.Module):  # type: ignore[misc]
     """A GRU alone, at the root of its names."""
 
     def __init__(self) -> None:

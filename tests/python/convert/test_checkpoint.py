@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -11,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors
-from converting import HERE, Storage, Tensor, save
 from numpy.typing import NDArray
 
+from converting import HERE, Storage, Tensor, save
 from ssmd.convert.checkpoint import Checkpoint, load
 from ssmd.convert.errors import ConvertError
 from ssmd.convert.torch_file import Foreign
@@ -133,19 +133,36 @@ def torch_file__every_truncation_and_every_flipped_bit__is_refused_or_changes_no
     assert 0 < read < 7013  # padding, dates and the like are not covered by any checksum
 
 
+def safetensors_of(dtype: str, shape: list[int], data: bytes) -> bytes:
+    """A file with one tensor, w."""
+    header = json.dumps({"w": {"dtype": dtype, "shape": shape, "data_offsets": [0, len(data)]}}).encode()
+    return len(header).to_bytes(8, "little") + header + data
+
+
 def safetensors_file__bfloat16__is_widened(tmp_path: Path) -> None:
     values = np.array([[1.0, -2.5, 3.140625]], np.float32)
     halves = (values.view(np.uint32) >> 16).astype(np.uint16)
-    spec = {"w": {"dtype": "bfloat16", "shape": (1, 3), "data": halves.tobytes()}}
-    (tmp_path / "f").write_bytes(safetensors.serialize(spec))
+    (tmp_path / "f").write_bytes(safetensors_of("BF16", [1, 3], halves.tobytes()))
     np.testing.assert_array_equal(load(tmp_path / "f").tensors["w"], values)
 
 
-@pytest.mark.parametrize("size", [8, 9, 20, 60])
+def safetensors_file__length_that_begins_like_a_pickle__is_read_all_the_same(tmp_path: Path) -> None:
+    content = safetensors_of("F32", [3], bytes(12))
+    length = int.from_bytes(content[:8], "little")
+    padded = (0x280).to_bytes(8, "little") + content[8:-12] + b" " * (0x280 - length) + content[-12:]
+    (tmp_path / "f").write_bytes(padded)
+    assert padded.startswith(b"\x80\x02") and load(tmp_path / "f").tensors["w"].shape == (3,)
+
+
+@pytest.mark.parametrize("size", [9, 20, 60])
 def safetensors_file__truncated__is_refused(size: int, tmp_path: Path) -> None:
-    spec = {"w": {"dtype": "float32", "shape": (3,), "data": bytes(12)}}
-    (tmp_path / "f").write_bytes(safetensors.serialize(spec)[:size])
+    (tmp_path / "f").write_bytes(safetensors_of("F32", [3], bytes(12))[:size])
     refused(tmp_path / "f")
+
+
+def safetensors_file__type_that_numpy_has_not__is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(safetensors_of("F8_E4M3", [3], bytes(3)))
+    assert "tensor w is stored as F8_E4M3" in refused(tmp_path / "f")
 
 
 def load__directory_without_weights__says_what_is_looked_for(tmp_path: Path) -> None:

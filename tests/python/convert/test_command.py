@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from converting import HERE, refusal
 from safetensors.numpy import load_file
 
+from converting import HERE, refusal
 from ssmd import convert
 from ssmd.convert import Model, write
 from ssmd.convert.errors import ConvertError
+from ssmd.convert.table import SOURCES
 
 Capture = pytest.CaptureFixture[str]
 LSTM = HERE / "lstm" / "model.pt"
@@ -28,6 +31,13 @@ def command__checkpoint__says_what_it_found_and_where_the_model_is(tmp_path: Pat
     assert lines[1] == "  nn.LSTM: 3 channels in, 2 layers of 7"
     assert lines[-1] == f"{out}: written"
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def command__installed__lists_its_formats() -> None:
+    program = Path(sys.executable).parent / "ssmd-convert"
+    said = subprocess.run([program, "--help"], check=True, capture_output=True, text=True).stdout
+    for source in SOURCES:
+        assert f"  {source.NAME} " in said
 
 
 @pytest.mark.parametrize(
@@ -82,10 +92,16 @@ def write__turned_tensor__is_written_in_its_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_file(tmp_path / "out" / "model.safetensors")["w"], tensor)
 
 
-def write__directory__may_be_read_by_whoever_the_umask_says(tmp_path: Path) -> None:
-    write(Model({}, {}), tmp_path / "out")
+def write__directory_and_files__may_be_read_by_whoever_the_umask_says(tmp_path: Path) -> None:
+    write(Model({}, {"w": np.zeros(1, np.float32)}), tmp_path / "out")
     (tmp_path / "usual").mkdir()
-    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
+    (tmp_path / "usual" / "file").touch()
+
+    def mode(path: Path) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    assert mode(tmp_path / "out") == mode(tmp_path / "usual")
+    assert {mode(path) for path in (tmp_path / "out").iterdir()} == {mode(tmp_path / "usual" / "file")}
 
 
 @pytest.mark.parametrize(

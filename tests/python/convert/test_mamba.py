@@ -11,14 +11,16 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from converting import HERE, check, refusal
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from converting import HERE, check, refusal
 from ssmd import convert
 from ssmd.convert.checkpoint import load
+from ssmd.convert.errors import ConvertError
 
 Capture = pytest.CaptureFixture[str]
+METADATA = 1500  # bytes of gguf-q8/model.gguf that are names, sizes and places
 MODES = pytest.mark.parametrize("mode", ["step", "scan"])
 
 
@@ -81,6 +83,7 @@ def mamba__head_unlike_the_embedding_that_it_is_tied_to__is_refused(tmp_path: Pa
         ("mamba2", {"ssm_cfg": {"D_has_hdim": True}}, "key ssm_cfg D_has_hdim is True; only False"),
         ("mamba2", {"ssm_cfg": {"d_ssm": 12}}, "key ssm_cfg d_ssm is 12; only None"),
         ("mamba2", {"ssm_cfg": {"headdim": 7}}, "headdim 7 does not divide 24 channels"),
+        ("mamba2", {"ssm_cfg": {"dt_limit": [0, "inf"]}}, "key ssm_cfg dt_limit is [0, 'inf']"),
         ("mamba1", {"ssm_cfg": {"d_state": 8}}, "mixer.x_proj.weight has shape (33, 24), not (17, 24)"),
         ("mamba1", {"vocab_size": 70}, "backbone.embedding.weight has shape (32, 12), not (72, 12)"),
         ("mamba1", {"n_layer": 3}, "tensor backbone.layers.2.norm.weight is missing"),
@@ -114,9 +117,37 @@ def mamba_gguf__stored_weights__compute_what_transformers_does(case: str, mode: 
 def mamba_gguf__every_truncation__is_refused(tmp_path: Path, capsys: Capture) -> None:
     whole = (HERE / "gguf-q8" / "model.gguf").read_bytes()
     cut = tmp_path / "cut.gguf"
-    for size in [*range(4, 1500), *range(1500, len(whole), 997)]:
+    for size in [*range(4, METADATA, 3), *range(METADATA, len(whole), 997)]:
         cut.write_bytes(whole[:size])
         assert "cut.gguf" in refusal(capsys, cut, tmp_path / "out")
+
+
+def mamba_gguf__every_flipped_bit_before_the_weights__is_refused_or_read(tmp_path: Path) -> None:
+    whole = bytearray((HERE / "gguf-q8" / "model.gguf").read_bytes())
+    refused = 0
+    for at in range(4, METADATA):
+        whole[at] ^= 1 << at % 8
+        path = tmp_path / str(at)  # a new one each time: tensors of the last one may still be mapped
+        path.write_bytes(whole)
+        whole[at] ^= 1 << at % 8
+        try:
+            load(path)
+        except ConvertError:
+            refused += 1
+        path.unlink()
+    assert refused > METADATA // 2
+
+
+def mamba_gguf__list_longer_than_the_file__is_refused(tmp_path: Path, capsys: Capture) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "mamba")
+    writer.add_token_types([0x55] * 3)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    whole = (tmp_path / "model.gguf").read_bytes()
+    count = whole.index((3).to_bytes(8, "little") + b"\x55")
+    (tmp_path / "model.gguf").write_bytes(whole[:count] + (1 << 60).to_bytes(8, "little") + whole[count + 8 :])
+    assert "ends before byte" in refusal(capsys, tmp_path / "model.gguf", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from converting import HERE, check, refusal
 from safetensors.numpy import save_file
 
+from converting import HERE, check, refusal
 from ssmd import convert
 
 Capture = pytest.CaptureFixture[str]

@@ -113,8 +113,8 @@ def _torch(path: Path) -> Content:
 
 
 READERS = (
-    Reader(torch_file.recognises, _torch),
     Reader(gguf_file.recognises, gguf_file.read),
-    Reader(safetensors_file.recognises, safetensors_file.read),
+    Reader(safetensors_file.recognises, safetensors_file.read),  # before torch: its length may begin as a pickle does
+    Reader(torch_file.recognises, _torch),
     Reader(flax_file.recognises, flax_file.read),
 )

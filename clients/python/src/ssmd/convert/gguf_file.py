@@ -14,32 +14,47 @@ from .errors import ConvertError
 
 TYPES = "gguf.types"  # key of what the tensors were stored as
 
+Content = tuple[dict[str, NDArray[Any]], dict[str, Any]]
+
 
 def recognises(start: bytes) -> bool:
     """By its name."""
     return start[:4] == b"GGUF"
 
 
-def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def read(path: Path) -> Content:
     """The tensors, shaped as torch shapes them, and the metadata."""
     try:
         import gguf
     except ImportError as error:
-        raise ConvertError("needs the package gguf", path, "pip install 'ssmd[gguf]' (or gguf)") from error
-    whole = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
-    tensors: dict[str, NDArray[Any]] = {}
+        raise ConvertError("needs the package gguf", path, "pip install 'ssmd[gguf]', or gguf alone") from error
+
+    class Reader(gguf.GGUFReader):
+        """Would count through a list that is longer than the file, taking memory for every entry."""
+
+        def _get(self, offset: int, dtype: Any, count: Any = 1, *more: Any, **named: Any) -> NDArray[Any]:
+            got = super()._get(offset, dtype, count, *more, **named)
+            if len(got) != count:
+                raise ValueError(f"ends before byte {offset} and what should be there")
+            return got
+
     try:
-        reader = gguf.GGUFReader(path)
-        for tensor in reader.tensors:
-            kept = tensor.tensor_type in whole
-            tensors[tensor.name] = tensor.data if kept else gguf.dequantize(tensor.data, tensor.tensor_type)
-        other = {
-            key: field.contents()
-            for key, field in reader.fields.items()
-            if field.types and field.types[0] != gguf.GGUFValueType.ARRAY
-        }
+        return _content(gguf, Reader(path))
     except NotImplementedError as error:
         raise ConvertError(f"is quantised in a way that is not read ({error})", path, "fetch another one") from error
-    except (ValueError, LookupError, OSError) as error:
-        raise ConvertError(f"is damaged, or newer than the package gguf ({error})", path, "fetch it again") from error
+    except Exception as error:  # what the package raises for a file that makes no sense is nowhere said
+        raise ConvertError(f"does not make sense ({error!r})", path, "fetch it again, or try a newer gguf") from error
+
+
+def _content(gguf: Any, reader: Any) -> Content:
+    whole = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
+    tensors = {
+        tensor.name: tensor.data if tensor.tensor_type in whole else gguf.dequantize(tensor.data, tensor.tensor_type)
+        for tensor in reader.tensors
+    }
+    other = {
+        key: field.contents()
+        for key, field in reader.fields.items()
+        if field.types and field.types[0] != gguf.GGUFValueType.ARRAY
+    }
     return tensors, other | {TYPES: sorted({tensor.tensor_type.name for tensor in reader.tensors})}

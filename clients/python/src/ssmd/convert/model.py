@@ -51,7 +51,7 @@ def write(model: Model, directory: Path) -> None:
             if tensors:
                 save_file(tensors, beside / "model.safetensors", {"format": "pt"})
             (beside / "config.json").write_text(json.dumps(model.config, indent=2) + "\n")
-            beside.chmod(0o777 & ~_umask())
+            _open_up(beside)
             beside.rename(directory)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
@@ -74,7 +74,10 @@ def _storable(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
     return stored
 
 
-def _umask() -> int:
+def _open_up(directory: Path) -> None:
+    """What was made for our eyes only gets the permissions that new files have: a daemon may be somebody else."""
     mask = os.umask(0o077)  # there is no other way to ask
     os.umask(mask)
-    return mask
+    for path in directory.iterdir():
+        path.chmod(0o666 & ~mask)
+    directory.chmod(0o777 & ~mask)

@@ -83,7 +83,7 @@ class _Storage(NamedTuple):
 
 def recognises(start: bytes) -> bool:
     """A zip archive, or the pickle that an older torch wrote."""
-    return start[:4] == b"PK\x03\x04" or start[:1] == b"\x80"
+    return start[:4] == b"PK\x03\x04" or start[:2] == b"\x80\x02"
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class _Archive:
         self.path = path
         self.members = {info.filename: info for info in archive.infolist()}
         self.bytes = np.memmap(path, np.uint8, "r")
-        self.storages: dict[str, _Storage] = {}
+        self.storages: dict[tuple[str, str], _Storage] = {}
         pickles = [name for name in self.members if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ConvertError("is a zip archive, but not one of torch.save", path, "name a checkpoint")
@@ -147,11 +147,11 @@ class _Archive:
 
     def storage(self, kind: Any, key: str) -> _Storage:
         """The numbers of a storage; every tensor that shares it names it again."""
-        if key not in self.storages:
-            dtype = STORAGES[kind.kind.removeprefix("torch.")]
-            data = self.member(f"{self.folder}data/{key}")
-            self.storages[key] = _Storage(data.view("<u2" if dtype == BFLOAT16 else dtype), dtype == BFLOAT16)
-        return self.storages[key]
+        dtype = STORAGES[kind.kind.removeprefix("torch.")]
+        if (dtype, key) not in self.storages:
+            data = self.member(f"{self.folder}data/{key}").view("<u2" if dtype == BFLOAT16 else dtype)
+            self.storages[dtype, key] = _Storage(data, dtype == BFLOAT16)
+        return self.storages[dtype, key]
 
 
 class _Unpickler(pickle.Unpickler):

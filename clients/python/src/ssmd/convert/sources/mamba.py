@@ -114,6 +114,9 @@ def _mamba2(mixer: Mapping[str, Any], common: Mapping[str, Any], where: Path) ->
     head_dim = _count(mixer, "headdim", 64, where)
     if inner % head_dim:
         raise ConvertError(f"key ssm_cfg headdim {head_dim} does not divide {inner} channels", where, "correct it")
+    limit = mixer.get("dt_limit", [0.0, float("inf")])
+    if not (isinstance(limit, list) and len(limit) == 2 and all(type(bound) in (int, float) for bound in limit)):
+        raise ConvertError(f"key ssm_cfg dt_limit is {limit!r}", where, "it is two numbers, the least and the most")
     return {
         "model_type": "mamba2",
         "state_size": _count(mixer, "d_state", 128, where),
@@ -121,7 +124,7 @@ def _mamba2(mixer: Mapping[str, Any], common: Mapping[str, Any], where: Path) ->
         "num_heads": inner // head_dim,
         "n_groups": _count(mixer, "ngroups", 1, where),
         "rms_norm": typed(mixer, "rmsnorm", True, where),
-        "time_step_limit": mixer.get("dt_limit", [0.0, float("inf")]),
+        "time_step_limit": limit,
     }
 
 
