@@ -120,7 +120,7 @@ static uint32_t row_plan(const struct model *model, const struct stream *stream,
     uint32_t timed = chunk->has_time;
 
     while (end - begin < most && chunk->next && chunks_merge(model, chunk, chunk->next) &&
-           (!scan || end % BATCH_GRID == 0) && timed < BATCH_ROW_TIMES) {
+           (!scan || end % model->grid == 0) && timed < BATCH_ROW_TIMES) {
         chunk = chunk->next;
         end += chunk->frames;
         timed += chunk->has_time;
@@ -129,13 +129,13 @@ static uint32_t row_plan(const struct model *model, const struct stream *stream,
         return (uint32_t)(end - begin);
     if (!scan)
         return most;
-    end = (begin + most) / BATCH_GRID * BATCH_GRID;
+    end = (begin + most) / model->grid * model->grid;
     return end > begin ? (uint32_t)(end - begin) : 0;
 }
 
 uint32_t batch_ring_most(const struct model *model, uint64_t ring_limit)
 {
-    uint64_t least = ssm_out_frames_max(model->model, 2 * BATCH_GRID) + 1;
+    uint64_t least = ssm_out_frames_max(model->model, 2 * (uint64_t)model->grid) + 1;
     uint64_t most = ring_limit / (model->info.out_channels * sizeof(float));
     uint64_t capacity = 1;
 
@@ -249,9 +249,9 @@ uint64_t batch_ready_ns(const struct model *model, uint64_t most)
 /* Frames that take BATCH_NS; of a model that nobody has seen run yet, one piece of the grid. */
 static uint64_t frames_in_time(const struct model *model)
 {
-    double frames = model->frame_ns > 0 ? BATCH_NS / model->frame_ns : BATCH_GRID;
+    double frames = model->frame_ns > 0 ? BATCH_NS / model->frame_ns : model->grid;
 
-    return frames < BATCH_GRID ? BATCH_GRID : frames < 1e9 ? (uint64_t)frames : 1000000000u;
+    return frames < model->grid ? model->grid : frames < 1e9 ? (uint64_t)frames : 1000000000u;
 }
 
 /* Frames that the batch has room for. */
@@ -265,10 +265,10 @@ static uint32_t batch_room(const struct batcher *batcher, const struct batch *ba
 
     if (row > batcher->row_frames)
         row = batcher->row_frames;
-    if (row < BATCH_GRID)
-        row = BATCH_GRID;
-    if (batch->n == 0 && frames < BATCH_GRID)
-        frames = BATCH_GRID;
+    if (row < model->grid)
+        row = model->grid;
+    if (batch->n == 0 && frames < model->grid)
+        frames = model->grid;
     if (in < frames)
         frames = in;
     if (frames > row)
@@ -294,12 +294,12 @@ uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *
 {
     uint32_t most = batch_ring_most(model, ring_limit);
     uint32_t floor = batch_ring_most(model, 0);
-    uint64_t out_least = ssm_out_frames_max(model->model, BATCH_GRID);
+    uint64_t out_least = ssm_out_frames_max(model->model, model->grid);
 
     batch->model = model;
     batch->n = batch->pieces_n = batch->frames = 0;
     batch->in_used = batch->out_used = 0;
-    if (staging_grow(&batch->in, &batch->in_size, (size_t)BATCH_GRID * model->info.in_channels) != 0 ||
+    if (staging_grow(&batch->in, &batch->in_size, (size_t)model->grid * model->info.in_channels) != 0 ||
         staging_grow(&batch->out, &batch->out_size, out_least * model->info.out_channels) != 0) {
         model_stall(batcher, model, stalled);
         return 0;

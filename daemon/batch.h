@@ -6,7 +6,7 @@
  * Live chunks become SSM_STEP rows, whose output does not depend on how they are cut. Chunks marked as backfill become
  * SSM_SCAN rows, whose output may: so a scan row begins where a chunk begins or on the grid, and ends where a chunk
  * ends or on the grid, and chunks merge only when they meet on the grid. The grid is of absolute frame indices
- * (BATCH_GRID, a multiple of the engine's blocks), so that load and timing never show in the output (I4).
+ * (model->grid, a multiple of the engine's own), so that load and timing never show in the output (I4).
  *
  * Two batches: one on the device while the other fills. They are formed when the engine has less than two and somebody
  * has input, so an idle daemon answers at once and a busy one in large batches. A third one is the loop's own: when all
@@ -31,7 +31,7 @@
 #include "daemon/models.h"
 #include "daemon/stream.h"
 
-#define BATCH_GRID       64
+#define BATCH_GRID       64 /* of models whose grid in the engine is less */
 #define BATCHES          2
 #define BATCH_LOOP       BATCHES /* the loop's own, in batcher.batch */
 #define BATCH_NS         150000
@@ -81,6 +81,11 @@ struct batcher {
 /* threads: of the engine, at least 1. */
 int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames, uint32_t threads);
 void batcher_fini(struct batcher *batcher, struct input *input);
+
+static inline uint32_t batch_grid(const struct ssm_model_info *info)
+{
+    return (BATCH_GRID + info->grid - 1) / info->grid * info->grid;
+}
 
 /* The stream has input, or room again: it joins a batch soon. Does nothing while it is in one, or has no input. */
 void batcher_add(struct batcher *batcher, struct stream *stream);

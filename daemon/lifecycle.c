@@ -13,14 +13,6 @@
 
 /* ---- batches that come back -------------------------------------------------------------------------------------- */
 
-/* ceil(frames * ratio): output frames that a closed stream has. */
-static uint64_t out_frames_all(const struct ssm_model_info *info, uint64_t frames)
-{
-    __extension__ unsigned __int128 n = (unsigned __int128)frames * info->ratio_num + info->ratio_den - 1;
-
-    return (uint64_t)(n / info->ratio_den);
-}
-
 static void row_publish(struct loop *loop, struct stream *stream, const struct batch *batch,
                         const struct batch_piece *piece, uint32_t pieces, const struct ssm_row *row)
 {
@@ -81,7 +73,7 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
     if (row->status != SSM_OK) {
         stream_fail(loop, stream, row->status);
     } else {
-        uint64_t most = out_frames_all(&batch->model->info, stream->next) - stream->ring.hi;
+        uint64_t most = ssm_out_frames(batch->model->model, stream->next) - stream->ring.hi;
 
         if (of->is_flush && row->out_frames > most)
             row->out_frames = (uint32_t)most;
@@ -225,11 +217,11 @@ static void stream_reset(struct loop *loop, struct stream *stream)
 static bool tail_push(struct loop *loop, struct stream *stream)
 {
     const struct ssm_model_info *info = &stream->model->info;
-    uint32_t frames = info->lookahead + info->hop;
+    uint32_t frames = info->lookahead;
     struct chunk *chunk;
     size_t n;
 
-    if (stream->is_failed || stream->ring.hi >= out_frames_all(info, stream->next))
+    if (stream->is_failed || stream->ring.hi >= ssm_out_frames(stream->model->model, stream->next))
         return false;
     n = (size_t)frames * info->in_channels;
     chunk = input_acquire(&loop->input, n * sizeof(float));

@@ -46,6 +46,7 @@ enum model_state { MODEL_LOADING, MODEL_COMPILING, MODEL_LOADED, MODEL_ALIAS, MO
 struct model {
     enum model_state state;
     bool is_template;
+    uint32_t grid;                 /* input frames on whose multiples scan rows are cut (daemon/batch.h) */
     bool is_one_to_one;            /* each input frame completes the output frame of its index */
     bool in_batch;                 /* the batcher has it on its list */
     char name[CONF_TEXT_SIZE];     /* of the directory, or the template's as filled in */

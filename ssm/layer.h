@@ -18,7 +18,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "ssm/ssm.h"
+#include "ssm/clock.h"
 
 /* The table of kinds: the word of config.json. Each line gives ssm_kind_<name> (definition) and ssm_cpu_<name>
  * (kernel). */
@@ -37,6 +37,9 @@
     X(multiply)                                                                                                        \
     X(mean)                                                                                                            \
     X(conv1d)                                                                                                          \
+    X(conv_transpose1d)                                                                                                \
+    X(downsample)                                                                                                      \
+    X(upsample)                                                                                                        \
     X(lti)                                                                                                             \
     X(s4d)                                                                                                             \
     X(s4)                                                                                                              \
@@ -59,7 +62,7 @@ enum ssm_kind_id {
 
 #define SSM_CHANNELS_MAX (1u << 20) /* of any sequence, and of any vocabulary-sized output */
 
-#define SSM_TILE_FRAMES 64 /* rows are cut into tiles on the same grid: a multiple of SSM_SCAN_BLOCK */
+#define SSM_TILE_FRAMES 64 /* that a kernel is given at once, but for those that change the rate or join */
 
 struct ssm_layer;
 struct ssm_build;
@@ -68,7 +71,21 @@ struct ssm_build;
 struct ssm_sequence {
     struct ssm_layer *layers;
     uint32_t count;
-    uint32_t in, out; /* channels */
+    uint32_t in, out;          /* channels */
+    uint32_t clock, out_clock; /* of the first one's input, of the last one's output */
+};
+
+/* What comes into a join from one side: its frames [out_clock, clock) wait in the state. */
+struct ssm_side {
+    uint32_t clock;
+    uint32_t ahead;  /* frames that it runs ahead of the join, at most */
+    uint32_t offset; /* of its ring in the layer's state: (ahead, channels), frame t at t % ahead: the last that came */
+    uint32_t lead;   /* place in the clocks' leads, until the model is built */
+};
+
+struct ssm_join {
+    uint32_t sides; /* the branches; before them, of a residual, its input */
+    struct ssm_side side[];
 };
 
 struct ssm_layer {
@@ -76,6 +93,7 @@ struct ssm_layer {
     char where[96];              /* "layer 3 (s4d 'encoder')", for messages */
     char name[64];               /* prefixes its tensors; "" when it has none */
     uint32_t in, out;            /* channels */
+    uint32_t clock, out_clock;   /* of its input, of its output (ssm/clock.h) */
     uint32_t state_bytes;        /* of one stream; 0 for pointwise layers */
     uint32_t state_offset;       /* within the slot, multiple of 64 */
     bool keeps_state;            /* it or a layer inside it: frames must pass in order */
@@ -83,6 +101,7 @@ struct ssm_layer {
     void *params;                /* the kind's own struct (ssm/layers/params.h), owned */
     struct ssm_sequence *branch; /* of residual, add, multiply */
     uint32_t branches;
+    struct ssm_join *join; /* of those, when their branches meet at different clocks; or NULL */
 };
 
 struct ssm_kind {
@@ -91,6 +110,8 @@ struct ssm_kind {
     const char *const *keys; /* allowed besides "type" and "name", NULL at the end */
     /* layer->in is set; reads keys and tensors, sets out, state_bytes, scratch_floats, params and branches. */
     int (*init)(struct ssm_build *build, struct ssm_layer *layer, const json_t *keys);
+    bool any_rows; /* its kernel takes rows of any number of frames, none too; others are given at least one, and at
+                      most SSM_TILE_FRAMES in all */
     /* Frees what params own; the graph frees params and branches themselves. NULL when they own nothing. Runs also
      * after a failed init, and then params may be NULL or half filled. */
     void (*fini)(struct ssm_layer *layer);
@@ -120,6 +141,13 @@ int ssm_key_word(struct ssm_build *b, const struct ssm_layer *l, const json_t *k
                  const char *const *words, int *out, int otherwise);
 /* The layers of a JSON array (NULL or another value is refused) into *out, their input having l->in channels. */
 int ssm_key_sequence(struct ssm_build *b, struct ssm_layer *l, const json_t *array, struct ssm_sequence *out);
+
+/* The layer makes `factor` frames of each of its windows of `span` input frames, which begin `stride` apart: sets
+ * out_clock, which is the input's otherwise. */
+int ssm_layer_rate(struct ssm_build *b, struct ssm_layer *l, uint32_t span, uint32_t stride, uint32_t factor);
+/* The layer's branches meet (and its input with them, if `own`): sets out_clock and join. Branches that end at
+ * different rates are refused. */
+int ssm_layer_join(struct ssm_build *b, struct ssm_layer *l, bool own);
 
 /* layer->in must be `channels`; the message says what came. */
 int ssm_expect_in(struct ssm_build *b, const struct ssm_layer *l, uint32_t channels);

@@ -92,7 +92,9 @@ struct ssm_model_info {
     double out_rate;
     uint32_t ratio_num, ratio_den; /* output frames per input frame */
     uint32_t hop;                  /* input frames after which the graph is back in phase */
-    uint32_t lookahead;            /* input frames */
+    uint32_t lookahead;            /* input frames that an output may have to wait for */
+    uint32_t grid;                 /* input frames: scans that begin and end on multiples of it (but for the last) give
+                                      the same bits at any chunking */
     size_t state_bytes;            /* of one stream */
     size_t weight_bytes;
     uint32_t layers; /* of all depths */
@@ -207,8 +209,12 @@ SSM_API SSM_MUST_CHECK int ssm_advance(struct ssm_program *program, struct ssm_r
  * work that shall not wait for much. A slot in both at once is the caller's error. */
 SSM_API SSM_MUST_CHECK int ssm_advance_beside(struct ssm_program *program, struct ssm_row *rows, size_t n);
 
-/* The most output frames that `frames` input frames can complete. */
+/* The most output frames that `frames` input frames can complete in one advance. */
 SSM_API uint64_t ssm_out_frames_max(const struct ssm_model *model, uint64_t frames);
+
+/* The output frames of a whole stream of `frames` input frames: ceil(frames * ratio). Up to `lookahead` zeros after
+ * the input bring them all; what leaves beyond them is not the stream's. */
+SSM_API uint64_t ssm_out_frames(const struct ssm_model *model, uint64_t frames);
 
 /* SSM_OK, or SSM_NONFINITE (signals) or SSM_INVAL (a token outside the vocabulary) with the offending frame in
  * *where. */

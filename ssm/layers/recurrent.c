@@ -55,6 +55,9 @@ static void fini(struct ssm_layer *l)
 
 static const char *const recurrent_keys[] = {"in", "hidden", NULL};
 
-const struct ssm_kind ssm_kind_rnn = {SSM_KIND_rnn, "rnn", recurrent_keys, rnn_init, fini};
-const struct ssm_kind ssm_kind_gru = {SSM_KIND_gru, "gru", recurrent_keys, gru_init, fini};
-const struct ssm_kind ssm_kind_lstm = {SSM_KIND_lstm, "lstm", recurrent_keys, lstm_init, fini};
+const struct ssm_kind ssm_kind_rnn = {
+    .id = SSM_KIND_rnn, .type = "rnn", .keys = recurrent_keys, .init = rnn_init, .fini = fini};
+const struct ssm_kind ssm_kind_gru = {
+    .id = SSM_KIND_gru, .type = "gru", .keys = recurrent_keys, .init = gru_init, .fini = fini};
+const struct ssm_kind ssm_kind_lstm = {
+    .id = SSM_KIND_lstm, .type = "lstm", .keys = recurrent_keys, .init = lstm_init, .fini = fini};

@@ -59,6 +59,11 @@ static int rls_init(struct ssm_build *build, struct ssm_layer *layer, const json
         return ssm_fail(build, layer, SSM_CONFIG,
                         "rls forecasts the model's input, which must be a signal, not tokens");
     }
+    if (layer->clock != 0) {
+        return ssm_fail(build, layer, SSM_UNSUPPORTED,
+                        "rls stands at the model's input: no layer before it may change the rate or wait for later "
+                        "input");
+    }
     if (layer->in > SSM_RLS_FEATURES_MAX) {
         return ssm_fail(build, layer, SSM_LIMIT,
                         "rls takes at most %d channels, and %u come in; its cost grows with their square",
@@ -95,4 +100,5 @@ static void rls_fini(struct ssm_layer *layer)
     layer->params = NULL;
 }
 
-const struct ssm_kind ssm_kind_rls = {SSM_KIND_rls, "rls", rls_keys, rls_init, rls_fini};
+const struct ssm_kind ssm_kind_rls = {
+    .id = SSM_KIND_rls, .type = "rls", .keys = rls_keys, .init = rls_init, .fini = rls_fini};

@@ -63,8 +63,9 @@ static const struct command {
      "was restarted and lost the state (durability none), a file is sent again from its beginning\n"
      "and the output rewritten; standard input cannot be, so the command fails.\n"
      "Ctrl-C leaves the stream open for --resume.\n"
-     "At the end: samples, latency of a chunk from sending it to its result (p50, p99), and the\n"
-     "real-time factor (seconds of signal for a second of time).\n"},
+     "At the end: samples; latency, the algorithm's own (how far the model looks ahead) and that of\n"
+     "processing (a chunk, from sending it to its result: p50, p99); and the real-time factor\n"
+     "(seconds of signal for a second of time).\n"},
     {"read", "ID|PREFIX [--from N] [--prefix]", "results of streams that others write, reliably", ctl_read,
      "Prints the results of a stream, or of every stream whose id begins with PREFIX. A reader that\n"
      "is too slow is told what it lost (on standard error) and never stops the stream.\n"
