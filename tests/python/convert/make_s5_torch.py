@@ -17,7 +17,8 @@ STEPS, WIDTH = 40, 6
 CASES = {
     "s5-torch": lambda: S5(WIDTH, 8, bcInit="complex_normal"),
     "s5-torch-blocks": lambda: nn.Sequential(
-        S5Block(WIDTH, 8, False, bcInit="complex_normal"), S5Block(WIDTH, 8, False, bcInit="complex_normal", ff_mult=2, glu=False)
+        S5Block(WIDTH, 8, False, bcInit="complex_normal"),
+        S5Block(WIDTH, 8, False, bcInit="complex_normal", ff_mult=2, glu=False),
     ),
 }
 

@@ -7,7 +7,7 @@ from .checkpoint import Checkpoint
 from .errors import ConvertError
 from .model import Model
 from .options import Options
-from .sources import mamba, mamba_gguf, recurrent, s4, s5, s5_torch
+from .sources import clean_umamba, mamba, mamba_gguf, recurrent, s4, s5, s5_torch
 
 
 class Source(Protocol):
@@ -23,7 +23,7 @@ class Source(Protocol):
         """Take every tensor, and make the model of them."""
 
 
-SOURCES: tuple[Source, ...] = (mamba, mamba_gguf, recurrent, s4, s5, s5_torch)
+SOURCES: tuple[Source, ...] = (clean_umamba, mamba, mamba_gguf, recurrent, s4, s5, s5_torch)
 
 
 def find(name: str | None, checkpoint: Checkpoint) -> Source:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lab-emi/CleanUMamba, the denoisers: a U-Net of strided convolutions, pruned or not, around Mamba, Mamba-2, S4 or LSTM.
+"""lab-emi/CleanUMamba, the denoisers: a U-Net of strided convolutions, pruned or not, around Mamba, Mamba-2 or S4.
 
 Level i halves the rate (convolution, ReLU, mix of channels, GLU); what it puts out is added to what comes back from the
 levels below, so that a level and all below it are one residual. Every size is taken from the tensors, since pruning
@@ -18,6 +18,7 @@ from ..model import Model
 from ..options import Options
 from ..values import typed
 from . import s4_kernel
+from .torch_nn import EPS, linear, norm
 
 NAME = "clean-umamba"
 HELP = "lab-emi/CleanUMamba; needs --rate; setting: gain, 1 / the standard deviation of what it will hear"
@@ -75,22 +76,27 @@ def _level(
         return _centre(checkpoint, graph, options, config)
     below = _level(checkpoint, graph, i + 1, depth, stride, options, config)
     j = depth - 1 - i
-    down = _take(checkpoint, f"encoder.{i}.0.", 3)
-    up = _take(checkpoint, f"decoder.{j}.2.", 3)
+    down = _convolution(checkpoint, f"encoder.{i}.0.")
+    up = _convolution(checkpoint, f"decoder.{j}.2.")
     wide = _inputs(checkpoint, i, down["weight"])
     keys = {"in": wide, "out": down["weight"].shape[0], "kernel": down["weight"].shape[2], "stride": stride}
     if (groups := wide // down["weight"].shape[1]) > 1:
         keys["groups"] = groups
     encoder = graph.add("conv1d", f"encoder.{i}.conv", down, **keys, padding="valid", bias=True)
-    keys = {"in": up["weight"].shape[0], "out": up["weight"].shape[1], "kernel": up["weight"].shape[2], "stride": stride}
+    keys = {
+        "in": up["weight"].shape[0],
+        "out": up["weight"].shape[1],
+        "kernel": up["weight"].shape[2],
+        "stride": stride,
+    }
     decoder = graph.add("conv_transpose1d", f"decoder.{j}.conv", up, **keys, bias=True)
     return [
         encoder,
         activation("relu"),
-        _linear(checkpoint, f"encoder.{i}.2.", graph, f"encoder.{i}.mix"),
+        linear(checkpoint, f"encoder.{i}.2.", graph, f"encoder.{i}.mix"),
         {"type": "glu"},
         residual(below),
-        _linear(checkpoint, f"decoder.{j}.0.", graph, f"decoder.{j}.mix"),
+        linear(checkpoint, f"decoder.{j}.0.", graph, f"decoder.{j}.mix"),
         {"type": "glu"},
         decoder,
         *([activation("relu")] if i > 0 else []),
@@ -101,7 +107,7 @@ def _inputs(checkpoint: Checkpoint, i: int, weight: Array) -> int:
     """What comes into level i: its convolution's columns, or what the level above puts out, in groups of them."""
     if i == 0:
         return int(weight.shape[1])
-    above = checkpoint.take(f"encoder.{i - 1}.2.weight", None, None, 1).shape[0] // 2
+    above: int = checkpoint.take(f"encoder.{i - 1}.2.weight", None, None, 1).shape[0] // 2
     if above % weight.shape[1]:
         what = f"encoder.{i}.0.weight takes {weight.shape[1]} channels of {above}"
         raise ConvertError(what, checkpoint.path, "is the file whole?")
@@ -110,23 +116,17 @@ def _inputs(checkpoint: Checkpoint, i: int, weight: Array) -> int:
 
 def _centre(checkpoint: Checkpoint, graph: Graph, options: Options, config: dict[str, Any]) -> list[Layer]:
     """What runs at the lowest rate."""
-    layers = [_linear(checkpoint, "tsfm_conv1.", graph, "tsfm_conv1")]
+    eps = typed(config, "norm_epsilon", EPS, checkpoint.path)
+    layers = [linear(checkpoint, "tsfm_conv1.", graph, "tsfm_conv1")]
     n = 0
-    if f"{CENTRE}weight_ih_l0" in checkpoint.tensors:
-        while f"{CENTRE}weight_ih_l{n}" in checkpoint.tensors:
-            layers.append(_lstm(checkpoint, n, graph, layers[-1].get("hidden", layers[0]["out"])))
-            n += 1
-        graph.notes.append(f"LSTM of {n} layers in the centre")
-    else:
-        eps = typed(config, "norm_epsilon", 1e-5, checkpoint.path)
-        while f"{CENTRE}{n}.mixer.in_proj.weight" in checkpoint.tensors:
-            norm = _norm(checkpoint, f"{CENTRE}{n}.norm.", graph, f"blocks.{n}.norm", eps)
-            mixer = _mixer(checkpoint, f"{CENTRE}{n}.mixer.", graph, f"blocks.{n}.mixer", options)
-            layers.append(residual([norm, *mixer]))
-            n += 1
-        layers.append(_norm(checkpoint, "norm_f.", graph, "norm_f", eps))
-        graph.notes.append(f"{n} blocks in the centre")
-    return [*layers, _linear(checkpoint, "tsfm_conv2.", graph, "tsfm_conv2")]
+    while f"{CENTRE}{n}.mixer.in_proj.weight" in checkpoint.tensors:
+        before = norm(checkpoint, f"{CENTRE}{n}.norm.", graph, f"blocks.{n}.norm", eps)
+        mixer = _mixer(checkpoint, f"{CENTRE}{n}.mixer.", graph, f"blocks.{n}.mixer", options)
+        layers.append(residual([before, *mixer]))
+        n += 1
+    layers.append(norm(checkpoint, "norm_f.", graph, "norm_f", eps))
+    graph.notes.append(f"{n} blocks in the centre")
+    return [*layers, linear(checkpoint, "tsfm_conv2.", graph, "tsfm_conv2")]
 
 
 def _mixer(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Options) -> list[Layer]:
@@ -134,7 +134,11 @@ def _mixer(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Op
     if f"{at}ssm.layer.D" in checkpoint.tensors:
         return _mamba_s4(checkpoint, at, graph, name, options)
     two = f"{at}dt_bias" in checkpoint.tensors
-    names = [*PROJECTIONS, *(MAMBA2 if two else MAMBA1), *(bias for bias in BIASES if f"{at}{bias}" in checkpoint.tensors)]
+    names = [
+        *PROJECTIONS,
+        *(MAMBA2 if two else MAMBA1),
+        *(bias for bias in BIASES if f"{at}{bias}" in checkpoint.tensors),
+    ]
     tensors = {part: checkpoint.take(f"{at}{part}", *_any(checkpoint, f"{at}{part}")) for part in names}
     dim, inner = tensors["out_proj.weight"].shape
     conv = tensors["conv1d.weight"].shape[2]
@@ -163,40 +167,18 @@ def _mamba_s4(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options:
         part(0, inner),
         graph.add("conv1d", f"{name}.conv1d", taps, **keys),
         activation("silu"),
-        _linear(checkpoint, f"{at}ssm.input_linear.", graph, f"{name}.input_linear"),
+        linear(checkpoint, f"{at}ssm.input_linear.", graph, f"{name}.input_linear"),
         s4_kernel.layer(graph, f"{name}.ssm", system, D),
         activation("gelu"),
-        _linear(checkpoint, f"{at}ssm.output_linear.0.", graph, f"{name}.output_linear"),
+        linear(checkpoint, f"{at}ssm.output_linear.0.", graph, f"{name}.output_linear"),
         {"type": "glu"},
     ]
     return [into, multiply(mix, [part(inner, 2 * inner), activation("silu")]), back]
 
 
-def _lstm(checkpoint: Checkpoint, n: int, graph: Graph, inputs: int) -> Layer:
-    hidden = checkpoint.take(f"{CENTRE}weight_hh_l{n}", None, None).shape[1]
-    shapes = {"weight_ih": (4 * hidden, inputs), "weight_hh": (4 * hidden, hidden)}
-    shapes |= {"bias_ih": (4 * hidden,), "bias_hh": (4 * hidden,)}
-    tensors = {part: checkpoint.take(f"{CENTRE}{part}_l{n}", *shape) for part, shape in shapes.items()}
-    return graph.add("lstm", f"blocks.{n}", tensors, **{"in": inputs, "hidden": hidden})
-
-
-def _norm(checkpoint: Checkpoint, at: str, graph: Graph, name: str, eps: float) -> Layer:
-    weight = checkpoint.take(f"{at}weight", None)
-    if f"{at}bias" not in checkpoint.tensors:
-        return graph.norm("rmsnorm", name, eps, weight=weight)
-    return graph.norm("layernorm", name, eps, weight=weight, bias=checkpoint.take(f"{at}bias", *weight.shape))
-
-
-def _linear(checkpoint: Checkpoint, at: str, graph: Graph, name: str) -> Layer:
-    """A Linear, or a Conv1d of kernel size 1."""
-    tensors = _take(checkpoint, at, 3 if checkpoint.tensors.get(f"{at}weight", at) is not at else 3)
-    return graph.linear(name, tensors["weight"], tensors["bias"])
-
-
-def _take(checkpoint: Checkpoint, at: str, ndim: int) -> dict[str, Array]:
-    """A convolution's weight and bias."""
-    weight = checkpoint.take(f"{at}weight", *([None] * ndim))
-    return {"weight": weight, "bias": checkpoint.take(f"{at}bias", None)}
+def _convolution(checkpoint: Checkpoint, at: str) -> dict[str, Array]:
+    """Its weight and bias."""
+    return {"weight": checkpoint.take(f"{at}weight", None, None, None), "bias": checkpoint.take(f"{at}bias", None)}
 
 
 def _any(checkpoint: Checkpoint, name: str) -> list[None]:

@@ -18,6 +18,7 @@ from ..graph import Graph, Layer, activation, residual
 from ..model import Model
 from ..options import Options
 from . import s4_kernel
+from .torch_nn import linear, norm
 
 NAME = "s4"
 HELP = (
@@ -29,7 +30,6 @@ EXAMPLE = re.compile(r"(.*?)s4_layers\.0\..*kernel\.C")
 SEQUENCE = re.compile(r"(.*?)layers\.0\.layer\..*kernel\.C")
 BLOCK = re.compile(r"(layer\.)?(kernel\.)?kernel\.C")
 ACTIVATIONS = ("gelu", "relu", "silu", "tanh", "sigmoid", "softplus", "id")
-EPS = 1e-5  # of torch's norms
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -49,14 +49,14 @@ def _example(checkpoint: Checkpoint, prefix: str, options: Options) -> Model:
     """S4Model of example.py."""
     graph = Graph()
     prenorm = options.take("prenorm", False)
-    layers = [_linear(checkpoint, f"{prefix}encoder.", graph, "encoder")]
+    layers = [linear(checkpoint, f"{prefix}encoder.", graph, "encoder")]
     n = 0
     while s4_kernel.is_at(checkpoint, _inner(checkpoint, f"{prefix}s4_layers.{n}.")):
         block = _block(checkpoint, f"{prefix}s4_layers.{n}.", graph, f"layers.{n}", options)
-        norm = _norm(checkpoint, f"{prefix}norms.{n}.", graph, f"layers.{n}.norm")
-        layers += [residual([norm, *block])] if prenorm else [residual(block), norm]
+        beside = norm(checkpoint, f"{prefix}norms.{n}.", graph, f"layers.{n}.norm")
+        layers += [residual([beside, *block])] if prenorm else [residual(block), beside]
         n += 1
-    layers += [{"type": "mean"}, _linear(checkpoint, f"{prefix}decoder.", graph, "decoder")]
+    layers += [{"type": "mean"}, linear(checkpoint, f"{prefix}decoder.", graph, "decoder")]
     graph.notes += [
         f"S4Model of {n} blocks",
         "its mean over time is the mean so far: the last output is the recording's",
@@ -70,24 +70,24 @@ def _sequence(checkpoint: Checkpoint, prefix: str, options: Options) -> Model:
     root = prefix.removesuffix("model.")
     layers: list[Layer] = []
     if f"{root}encoder.0.weight" in checkpoint.tensors:
-        layers.append(_linear(checkpoint, f"{root}encoder.0.", graph, "encoder"))
+        layers.append(linear(checkpoint, f"{root}encoder.0.", graph, "encoder"))
     prenorm = f"{prefix}norm.norm.weight" in checkpoint.tensors
     around = options.take("residual", True)
     n = 0
     while s4_kernel.is_at(checkpoint, _inner(checkpoint, f"{prefix}layers.{n}.layer.")):
         block = _block(checkpoint, f"{prefix}layers.{n}.layer.", graph, f"layers.{n}", options)
-        norm: list[Layer] = []
+        beside: list[Layer] = []
         if f"{prefix}layers.{n}.norm.norm.weight" in checkpoint.tensors:
-            norm = [_norm(checkpoint, f"{prefix}layers.{n}.norm.norm.", graph, f"layers.{n}.norm")]
-        inside = norm + block if prenorm else block
-        layers += ([residual(inside)] if around else inside) + ([] if prenorm else norm)
+            beside = [norm(checkpoint, f"{prefix}layers.{n}.norm.norm.", graph, f"layers.{n}.norm")]
+        inside = beside + block if prenorm else block
+        layers += ([residual(inside)] if around else inside) + ([] if prenorm else beside)
         n += 1
     width = int(graph.tensors["layers.0.ssm.D"].shape[0])
     if prenorm:
-        layers.append(_norm(checkpoint, f"{prefix}norm.norm.", graph, "norm"))
+        layers.append(norm(checkpoint, f"{prefix}norm.norm.", graph, "norm"))
     if f"{root}decoder.0.output_transform.weight" in checkpoint.tensors:
         layers += [{"type": "mean"}] if options.take("mode", "last", ("last", "pool")) == "pool" else []
-        layers.append(_linear(checkpoint, f"{root}decoder.0.output_transform.", graph, "decoder"))
+        layers.append(linear(checkpoint, f"{root}decoder.0.output_transform.", graph, "decoder"))
     graph.notes.append(f"SequenceModel of {n} blocks, norms {'before' if prenorm else 'after'} them")
     return graph.model(options, (layers[0].get("in", width), layers[-1].get("out", width)), layers)
 
@@ -116,7 +116,7 @@ def _block(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Op
     plain = f"{at}output_linear.weight" in checkpoint.tensors
     if not plain and f"{at}output_linear.0.weight" not in checkpoint.tensors:
         return layers  # final_act=None
-    mix = _linear(checkpoint, f"{at}output_linear.{'' if plain else '0.'}", graph, f"{name}.output_linear")
+    mix = linear(checkpoint, f"{at}output_linear.{'' if plain else '0.'}", graph, f"{name}.output_linear")
     layers.append(mix)
     if mix["out"] == 2 * kernel.channels:
         layers.append({"type": "glu"})
@@ -127,22 +127,3 @@ def _block(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Op
 
 def _function(fn: str) -> list[Layer]:
     return [] if fn == "id" else [activation(fn)]
-
-
-def _linear(checkpoint: Checkpoint, at: str, graph: Graph, name: str) -> Layer:
-    """A Linear, or a Conv1d of kernel size 1."""
-    three = f"{at}weight" in checkpoint.tensors and checkpoint.tensors[f"{at}weight"].ndim == 3
-    weight = checkpoint.take(f"{at}weight", None, None, *((1,) if three else ()))
-    return graph.linear(name, weight, checkpoint.take(f"{at}bias", weight.shape[0]))
-
-
-def _norm(checkpoint: Checkpoint, at: str, graph: Graph, name: str) -> Layer:
-    """A LayerNorm, or a BatchNorm with the statistics of its training."""
-    weight = checkpoint.take(f"{at}weight", None)
-    tensors = {"weight": weight, "bias": checkpoint.take(f"{at}bias", *weight.shape)}
-    if f"{at}running_mean" not in checkpoint.tensors:
-        return graph.norm("layernorm", name, EPS, **tensors)
-    checkpoint.drop(f"{at}num_batches_tracked")
-    for part in ("running_mean", "running_var"):
-        tensors[part] = checkpoint.take(f"{at}{part}", *weight.shape)
-    return graph.norm("batchnorm", name, EPS, **tensors)

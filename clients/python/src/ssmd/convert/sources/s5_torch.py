@@ -14,13 +14,13 @@ from ..graph import Graph, Layer, activation, complexes, multiply, part, residua
 from ..model import Model
 from ..options import Options
 from . import s5
+from .torch_nn import linear, norm
 
 NAME = "s5-pytorch"
 HELP = "a state_dict of the package s5-pytorch, S5 or S5Blocks in a row; needs --rate; setting: discretization"
 
 ANY = re.compile(r"(.*\.)?seq\.Lambda")
 BLOCK = re.compile(r"((?:.*\.)?(\d+)\.)?s5\.seq\.Lambda")
-EPS = 1e-5  # of torch's LayerNorm
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -55,21 +55,15 @@ def _only(checkpoint: Checkpoint) -> str:
 
 
 def _block(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Options) -> list[Layer]:
-    norms = []
-    for norm in ("attn_norm", "ff_norm"):
-        weight = checkpoint.take(f"{at}{norm}.weight", None)
-        bias = checkpoint.take(f"{at}{norm}.bias", *weight.shape)
-        norms.append(graph.norm("layernorm", f"{name}.{norm}", EPS, weight=weight, bias=bias))
-    wide = checkpoint.take(f"{at}ff_enc.weight", None, norms[0]["dim"])
-    back = checkpoint.take(f"{at}ff_dec.weight", norms[0]["dim"], None)
-    hidden = back.shape[1]
-    feed = [graph.linear(f"{name}.ff_enc", wide, None)]
-    if wide.shape[0] == 2 * hidden:
-        feed.append(multiply([part(0, hidden)], [part(hidden, 2 * hidden), activation("gelu")]))
-    elif wide.shape[0] != hidden:
-        what = f"{at}ff_enc puts out {wide.shape[0]} channels and {at}ff_dec takes {hidden}"
+    norms = [norm(checkpoint, f"{at}{which}.", graph, f"{name}.{which}") for which in ("attn_norm", "ff_norm")]
+    wide, back = (linear(checkpoint, f"{at}{ff}.", graph, f"{name}.{ff}", bias=False) for ff in ("ff_enc", "ff_dec"))
+    hidden = back["in"]
+    feed = [wide, back]
+    if wide["out"] == 2 * hidden:
+        feed.insert(1, multiply([part(0, hidden)], [part(hidden, 2 * hidden), activation("gelu")]))
+    elif wide["out"] != hidden:
+        what = f"{at}ff_enc puts out {wide['out']} channels and {at}ff_dec takes {hidden}"
         raise ConvertError(what, checkpoint.path, "is it an S5Block's?")
-    feed.append(graph.linear(f"{name}.ff_dec", back, None))
     mix = [_seq(checkpoint, f"{at}s5.", graph, f"{name}.s5", options), activation("gelu")]
     return [norms[0], residual(mix), norms[1], residual(feed)]
 
