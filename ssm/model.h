@@ -13,6 +13,7 @@ struct ssm_model {
     atomic_uint references;
     struct ssm_model_info info;
     struct ssm_sequence graph;
+    size_t image_bytes; /* of one state (ssm/image.h) */
 };
 
 /* Build a model from a parsed configuration; `dir` names the directory of its tensors, NULL when it has none

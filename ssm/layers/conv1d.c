@@ -98,7 +98,8 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
     p->past = (uint32_t)past;
     l->state_bytes = (uint32_t)(past * l->in * sizeof(float));
     l->scratch_floats = (uint32_t)scratch;
-    if ((status = ssm_tensor_take(b, l, "weight", &weight, 3, (uint64_t[]){l->out, l->in / p->groups, p->kernel})) ||
+    if ((status = ssm_part_add(b, l, &(struct ssm_part){.rows = p->past, .columns = l->in})) ||
+        (status = ssm_tensor_take(b, l, "weight", &weight, 3, (uint64_t[]){l->out, l->in / p->groups, p->kernel})) ||
         (status = ssm_bias_take(b, l, bias, l->out, &p->bias)))
         goto out;
     status = p->groups == l->in && l->out == l->in ? pack_depthwise(p, weight, l->in)
