@@ -59,7 +59,7 @@ PYTHON_CLIENT := $(shell find clients/python -type f ! -path '*/__pycache__/*') 
 PYTHON_SOURCES := clients/python tests/python
 BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
-SSM_LIBS    := -ljansson -lkissfft-float -lm
+SSM_LIBS    := -ljansson -lkissfft-float -lxxhash -lm
 PROTO_LIBS  := -lprotobuf-c
 CLIENT_LIBS := -lzmq $(PROTO_LIBS)
 DAEMON_LIBS := -lzmq $(PROTO_LIBS) -linih $(SSM_LIBS)

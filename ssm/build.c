@@ -320,6 +320,7 @@ void ssm_sequence_fini(struct ssm_sequence *sequence)
         l->branches = 0;
         if (l->kind && l->kind->fini)
             l->kind->fini(l);
+        free(l->part);
         free(l->params);
         l->params = NULL;
     }

@@ -87,6 +87,7 @@ int ssm_layer_join(struct ssm_build *b, struct ssm_layer *l, bool own)
 static int join_settle(struct ssm_build *b, struct ssm_layer *l)
 {
     uint64_t bytes = 0;
+    int status = SSM_OK;
 
     for (uint32_t i = 0; i < l->join->sides; i++) {
         struct ssm_side *side = &l->join->side[i];
@@ -99,7 +100,11 @@ static int join_settle(struct ssm_build *b, struct ssm_layer *l)
                             side->ahead, l->out);
     }
     l->state_bytes = (uint32_t)bytes;
-    return SSM_OK;
+    for (uint32_t i = 0; status == SSM_OK && i < l->join->sides; i++)
+        status = ssm_part_add(
+            b, l,
+            &(struct ssm_part){.offset = l->join->side[i].offset, .rows = l->join->side[i].ahead, .columns = l->out});
+    return status;
 }
 
 static int place_state(struct ssm_build *b, struct ssm_layer *l)

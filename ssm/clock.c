@@ -189,7 +189,7 @@ int ssm_clocks_settle(struct ssm_clocks *c, uint32_t end, const char **what)
     int status = counts ? hop_find(c) : SSM_NOMEM;
 
     *what = "hop";
-    for (uint64_t n = 1, left = c->hop; status == SSM_OK && left > 0; n++) {
+    for (uint64_t n = 1, left = c->hop + 1; status == SSM_OK && left > 0; n++) {
         if (n * c->count > STEPS_MAX || n > SSM_LOOKAHEAD_MAX + (uint64_t)c->hop) {
             *what = "lookahead";
             status = SSM_LIMIT;
@@ -203,7 +203,7 @@ int ssm_clocks_settle(struct ssm_clocks *c, uint32_t end, const char **what)
             lookahead = late > lookahead ? late : lookahead;
             made = counts[end];
         }
-        if (made > 0) /* the start is over: one hop is like all others */
+        if (made > 0) /* the start is over with input n-1: what the hop after it brings, all others bring */
             left--;
     }
     c->lookahead = (uint32_t)lookahead;

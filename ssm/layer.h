@@ -3,12 +3,13 @@
  * What a layer is, inside libssm: the graph that a configuration becomes, and the table of kinds.
  *
  * A layer is a causal map between index-aligned sequences. Its definition (ssm/layers/KIND.c) reads the keys, takes the
- * tensors, derives the coefficients in float64 and says how many bytes of state one stream needs; its kernel
- * (ssm/cpu/KIND.c) advances a tile of rows through it. To add a kind: one line in SSM_LAYER_KINDS, one definition file,
+ * tensors, derives the coefficients in float64 and says what state one stream needs; its kernel (ssm/cpu/KIND.c)
+ * advances a tile of rows through it. To add a kind: one line in SSM_LAYER_KINDS, one definition file,
  * one kernel, one row in docs/MODELS.md.
  *
  * Invariants: a layer is immutable once built. A state of zero bytes is a fresh stream: what must not start at zero is
- * set by the kernel when the row's frame index is 0. State is float32 (rls: float64) in the published basis.
+ * set by the kernel when the row's frame index is 0. State is float32 (rls: float64) in the published basis, and its
+ * definition says what it holds part by part (struct ssm_part), for images.
  *
  * Letters: H channels, N modes or order, K taps, R rows, T time.
  */
@@ -90,12 +91,14 @@ struct ssm_join {
 
 struct ssm_layer {
     const struct ssm_kind *kind;
-    char where[96];              /* "layer 3 (s4d 'encoder')", for messages */
-    char name[64];               /* prefixes its tensors; "" when it has none */
-    uint32_t in, out;            /* channels */
-    uint32_t clock, out_clock;   /* of its input, of its output (ssm/clock.h) */
-    uint32_t state_bytes;        /* of one stream; 0 for pointwise layers */
-    uint32_t state_offset;       /* within the slot, multiple of 64 */
+    char where[96];            /* "layer 3 (s4d 'encoder')", for messages */
+    char name[64];             /* prefixes its tensors; "" when it has none */
+    uint32_t in, out;          /* channels */
+    uint32_t clock, out_clock; /* of its input, of its output (ssm/clock.h) */
+    uint32_t state_bytes;      /* of one stream; 0 for pointwise layers */
+    uint32_t state_offset;     /* within the slot, multiple of 64 */
+    struct ssm_part *part;     /* what that state is, as an image holds it (ssm_part_add) */
+    uint32_t parts;
     bool keeps_state;            /* it or a layer inside it: frames must pass in order */
     uint32_t scratch_floats;     /* that its kernel needs for one tile, besides activations */
     void *params;                /* the kind's own struct (ssm/layers/params.h), owned */
@@ -170,6 +173,28 @@ bool ssm_build_is_first(const struct ssm_build *b, const struct ssm_layer *l); /
 /* The bias "<layer name>.bias" (channels) padded with zeros to whole vectors of 16, or only zeros when `has` is
  * false. */
 int ssm_bias_take(struct ssm_build *b, const struct ssm_layer *l, bool has, uint32_t channels, float **out);
+
+/* ---- for definitions: what the state holds ----------------------------------------------------------------------- */
+
+enum ssm_element { SSM_ELEMENT_F32, SSM_ELEMENT_F64, SSM_ELEMENT_U32, SSM_ELEMENT_U64 };
+
+/* One array of a layer's state. An image holds it as (blocks, rows, columns), without the padding of vectors, so that
+ * it is the same bytes for every instruction set and device. Every number that the next frame depends on is in a part;
+ * all other bytes of the state are zero for ever. What is a ring has its phase in the frame index, or in a part.
+ *
+ * In the slot, element (b, r, c) lies at offset + element size * (b block_stride + r row_stride + c/16 panel_stride +
+ * c%16). */
+struct ssm_part {
+    enum ssm_element element;
+    uint32_t offset;                                 /* bytes from the layer's state on */
+    uint32_t blocks, rows, columns;                  /* blocks 0: 1 */
+    uint32_t block_stride, row_stride, panel_stride; /* 0: as if what is inside were packed */
+    uint64_t most; /* of U32 and U64: no image has more, so that a forged one cannot lead a kernel astray */
+};
+
+/* Adds a part (copied) to the layer, whose state_bytes are set and hold it; one without elements adds nothing. Parts
+ * of a layer do not overlap. */
+int ssm_part_add(struct ssm_build *b, struct ssm_layer *l, const struct ssm_part *part);
 
 /* n zeroed, 64-byte aligned floats (free()), NULL when there is no memory; n = 0 gives one float. */
 float *ssm_floats_new(size_t n);

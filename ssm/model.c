@@ -12,7 +12,9 @@
 
 #include "ssm/build.h"
 #include "ssm/config.h"
+#include "ssm/fingerprint.h"
 #include "ssm/huggingface.h"
+#include "ssm/image.h"
 #include "ssm/model.h"
 
 #define FORMAT_VERSION 1u
@@ -170,6 +172,7 @@ static int build_model(struct ssm_build *b, struct ssm_model *model, const json_
     info->state_bytes = b->state_bytes;
     info->weight_bytes = b->weight_bytes;
     info->layers = b->layers;
+    model->image_bytes = ssm_image_size(&model->graph);
     set_time(model, info);
     return check_output(b, config, info);
 }
@@ -190,6 +193,8 @@ int ssm_model_build(struct ssm_model **out, const json_t *config, const char *di
         rc = ssm_error_set(err, rc, "%s: out of memory", file);
     if (!rc && dir)
         rc = ssm_tensors_open(&b.tensors, dir, err);
+    if (!rc)
+        rc = ssm_fingerprint(model->info.fingerprint, config, b.tensors, file, err);
     if (!rc && ssm_is_huggingface(config))
         rc = ssm_huggingface_translate(&b, config, &translated);
     if (!rc)

@@ -23,7 +23,8 @@ static int recurrent_init(struct ssm_build *b, struct ssm_layer *l, const json_t
     l->out = H;
     l->state_bytes = vectors * H * (uint32_t)sizeof(float);
     l->scratch_floats = SSM_TILE_FRAMES * (2 * gates + 1) * H; /* SSM_HIDDEN_MAX keeps it below 2^24 */
-    if ((status = ssm_projection_take(b, l, "weight_ih", "bias_ih", gates * H, in, &p->input)))
+    if ((status = ssm_part_add(b, l, &(struct ssm_part){.rows = vectors, .columns = H})) ||
+        (status = ssm_projection_take(b, l, "weight_ih", "bias_ih", gates * H, in, &p->input)))
         return status;
     return ssm_projection_take(b, l, "weight_hh", "bias_hh", gates * H, H, &p->hidden);
 }

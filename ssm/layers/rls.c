@@ -49,6 +49,24 @@ static uint64_t lay_out(struct ssm_rls *rls)
     return issued + (uint64_t)rls->horizon * rls->targets * sizeof(float);
 }
 
+static int parts_add(struct ssm_build *build, struct ssm_layer *layer)
+{
+    const struct ssm_rls *rls = layer->params;
+    const struct ssm_part parts[] = {
+        {SSM_ELEMENT_F64, .rows = rls->n, .columns = rls->n, .row_stride = rls->ld},
+        {SSM_ELEMENT_F64, (uint32_t)rls->weights_at, .rows = rls->targets, .columns = rls->n, .row_stride = rls->ld},
+        {SSM_ELEMENT_F64, (uint32_t)rls->means_at, .rows = rls->targets, .columns = 2},
+        {SSM_ELEMENT_F32, (uint32_t)rls->features_at, .rows = rls->horizon, .columns = rls->features},
+        {SSM_ELEMENT_F32, (uint32_t)rls->issued_at, .rows = rls->horizon, .columns = rls->targets},
+    };
+    int status = SSM_OK;
+
+    for (size_t i = 0; status == SSM_OK && i < sizeof(parts) / sizeof(*parts); i++) {
+        status = ssm_part_add(build, layer, &parts[i]);
+    }
+    return status;
+}
+
 static int rls_init(struct ssm_build *build, struct ssm_layer *layer, const json_t *keys)
 {
     struct ssm_rls *rls;
@@ -91,7 +109,7 @@ static int rls_init(struct ssm_build *build, struct ssm_layer *layer, const json
     }
     layer->state_bytes = (uint32_t)bytes;
     layer->out = 3 * rls->targets;
-    return SSM_OK;
+    return parts_add(build, layer);
 }
 
 static void rls_fini(struct ssm_layer *layer)

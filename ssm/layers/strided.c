@@ -12,6 +12,7 @@ int ssm_strided_init(struct ssm_build *b, struct ssm_layer *l, struct ssm_stride
     uint64_t past = (uint64_t)(p->kernel - 1) * p->dilation, rows = (uint64_t)p->phases * l->out,
              window = (uint64_t)p->kernel * (l->in / p->groups),
              scratch = (past + SSM_TILE_FRAMES) * l->in + SSM_TILE_FRAMES * window;
+    int status;
 
     if (past * l->in > SCRATCH_MAX)
         return ssm_fail(b, l, SSM_LIMIT, "keeps %llu frames of %u channels: too many", (unsigned long long)past, l->in);
@@ -26,7 +27,8 @@ int ssm_strided_init(struct ssm_build *b, struct ssm_layer *l, struct ssm_stride
     p->before = causal ? p->past : 0;
     l->state_bytes = (uint32_t)(past * l->in * sizeof(float));
     l->scratch_floats = (uint32_t)scratch;
-    return ssm_layer_rate(b, l, p->past - p->before + 1, p->stride, p->phases);
+    status = ssm_part_add(b, l, &(struct ssm_part){.rows = p->past, .columns = l->in});
+    return status ? status : ssm_layer_rate(b, l, p->past - p->before + 1, p->stride, p->phases);
 }
 
 static int depthwise_pack(struct ssm_strided *p, const float *rows, uint32_t channels)

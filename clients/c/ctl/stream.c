@@ -185,7 +185,8 @@ static int report(const struct job *j)
         if (j->info.rate > 0)
             fprintf(to, "algorithmic    %.3f ms of latency (the model looks %" PRIu32 " samples ahead)\n", ahead_ms,
                     j->info.lookahead);
-        fprintf(to, "processing     p50 %.3f ms, p99 %.3f ms of latency (a chunk of %g ms, from sending to its result)\n",
+        fprintf(to,
+                "processing     p50 %.3f ms, p99 %.3f ms of latency (a chunk of %g ms, from sending to its result)\n",
                 p50, p99, j->info.rate > 0 ? 1000 * (double)j->chunk_max / j->info.rate : j->options.chunk_ms);
         if (j->info.rate > 0)
             fprintf(to,
@@ -194,13 +195,13 @@ static int report(const struct job *j)
                     factor, seconds, elapsed);
         return to == stdout ? ctl_finish() : 0;
     }
-    json_t *o = json_pack("{s:s,s:s,s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:i,s:i,s:b,s:s,s:i,s:f}", "stream", j->options.id,
-                          "model", j->info.model, "first", (json_int_t)j->first, "samples", (json_int_t)frames,
-                          "results", (json_int_t)j->results, "rate", j->info.rate, "seconds", seconds, "elapsed_s",
-                          elapsed, "real_time_factor", factor, "latency_p50_ms", p50, "latency_p99_ms", p99,
-                          "latency_chunks", (json_int_t)j->latency.count, "reconnects", (int)daemon.reconnects,
-                          "restarts", (int)j->restarts, "closed", j->is_closed, "out", j->options.out,
-                          "lookahead", (int)j->info.lookahead, "latency_algorithmic_ms", ahead_ms);
+    json_t *o = json_pack("{s:s,s:s,s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:i,s:i,s:b,s:s,s:i,s:f}", "stream",
+                          j->options.id, "model", j->info.model, "first", (json_int_t)j->first, "samples",
+                          (json_int_t)frames, "results", (json_int_t)j->results, "rate", j->info.rate, "seconds",
+                          seconds, "elapsed_s", elapsed, "real_time_factor", factor, "latency_p50_ms", p50,
+                          "latency_p99_ms", p99, "latency_chunks", (json_int_t)j->latency.count, "reconnects",
+                          (int)daemon.reconnects, "restarts", (int)j->restarts, "closed", j->is_closed, "out",
+                          j->options.out, "lookahead", (int)j->info.lookahead, "latency_algorithmic_ms", ahead_ms);
     if (to == stdout)
         return ctl_print_json(o);
     json_dumpf(o, to, JSON_COMPACT | JSON_REAL_PRECISION(9));

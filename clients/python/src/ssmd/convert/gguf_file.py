@@ -27,7 +27,7 @@ def read(path: Path) -> Content:
     try:
         import gguf
     except ImportError as error:
-        raise ConvertError("needs the package gguf", path, "pip install 'ssmd[gguf]', or gguf alone") from error
+        raise ConvertError("needs the package gguf", path, "pip install gguf") from error
 
     class Reader(gguf.GGUFReader):
         """Would count through a list that is longer than the file, taking memory for every entry."""
