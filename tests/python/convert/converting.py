@@ -9,6 +9,7 @@ import sys
 import types
 import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,9 +17,11 @@ from unittest import mock
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from conftest import Floats, ssmrun
 from ssmd import convert
+from ssmd.convert.checkpoint import load
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-5  # on max|out - expected| / max|expected|, as of the golden cases
@@ -43,10 +46,22 @@ def check(case: str, source: Path, output: Path, mode: str, *options: str) -> No
     assert deviation(ssmrun(str(output), given, f"--mode={mode}"), expected) <= TOLERANCE
 
 
+def settings(words: str) -> list[str]:
+    """Settings and a rate, as the command takes them."""
+    return ["--rate=16000", *(f"--set={word}" for word in words.split())]
+
+
 def deviation(out: Floats, expected: Floats) -> float:
     """NaN when anything is, so that no bound holds."""
     assert out.shape == expected.shape
     return float(np.abs(out - expected).max() / np.abs(expected).max())
+
+
+def altered(source: Path, there: Path, changes: Mapping[str, NDArray[Any] | None]) -> Path:
+    """A checkpoint's tensors in a safetensors file, some of them others; None leaves one out."""
+    tensors = {name: np.array(tensor) for name, tensor in load(source).tensors.items()} | dict(changes)
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, there)
+    return there
 
 
 class _Pickler(pickle.Pickler):

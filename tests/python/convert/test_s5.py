@@ -6,13 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from converting import HERE, check
 
 MODES = pytest.mark.parametrize("mode", ["step", "scan"])
 RATE = "--rate=16000"
 SETTINGS = {
     "s5-batchnorm": "",
-    "s5-layernorm": "prenorm=false activation=half_glu2 mode=last discretization=bilinear conj_sym=false clip_eigs=true",
+    "s5-layernorm": (
+        "prenorm=false activation=half_glu2 mode=last discretization=bilinear conj_sym=false clip_eigs=true"
+    ),
     "s5-full-glu": "mode=last",
     "s5-gelu": "prenorm=false mode=last",
     "s5-torch": "",

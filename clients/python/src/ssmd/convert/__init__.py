@@ -8,6 +8,7 @@ checkpoint.py reads whatever file it is, table.py finds the source that knows it
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    sources = "\n".join(f"  {source.NAME:<12}{source.HELP}" for source in table.SOURCES)
+    sources = "\n".join(
+        textwrap.fill(f"{source.NAME:<14}{source.HELP}", 100, initial_indent="  ", subsequent_indent=" " * 16)
+        for source in table.SOURCES
+    )
     parser = argparse.ArgumentParser(
         prog="ssmd-convert",
         description="Make a model directory for ssmd of a published checkpoint.",

@@ -36,9 +36,7 @@ class Checkpoint:
 
     def take(self, name: str, *shape: int | None) -> NDArray[Any]:
         """The tensor, which must have this shape; None stands for any size."""
-        tensor = self.tensors.get(name)
-        if tensor is None:
-            raise ConvertError(f"tensor {name} is missing", self.path, "is the file complete, and of this source?")
+        tensor = self.take_any(name)
         if len(shape) != tensor.ndim or any(n not in (None, have) for n, have in zip(shape, tensor.shape, strict=True)):
             want = ", ".join("any" if n is None else str(n) for n in shape)
             raise ConvertError(
@@ -46,6 +44,13 @@ class Checkpoint:
                 self.path,
                 "does its configuration belong to it?",
             )
+        return tensor
+
+    def take_any(self, name: str) -> NDArray[Any]:
+        """The tensor, whose shape the source looks at itself, or leaves to the engine to judge."""
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            raise ConvertError(f"tensor {name} is missing", self.path, "is the file complete, and of this source?")
         self._taken.add(name)
         return tensor
 

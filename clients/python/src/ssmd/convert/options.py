@@ -38,7 +38,7 @@ class Options:
     def need(self, key: str, like: T, why: str, among: Collection[T] = ()) -> T:
         """The setting, of the type that `like` has, which has no default because none would be right for most."""
         if key not in self.settings:
-            words = f"one of {', '.join(map(str, among))}" if among else f"a {type(like).__name__}"
+            words = f"one of {', '.join(map(str, among))}" if among else f"like {like!r}"
             raise ConvertError(f"has to be given, {words}: {why}", f"--set {key}", "see how the model was trained")
         return self.take(key, like, among)
 

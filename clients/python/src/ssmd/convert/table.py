@@ -23,7 +23,7 @@ class Source(Protocol):
         """Take every tensor, and make the model of them."""
 
 
-SOURCES: tuple[Source, ...] = (clean_umamba, mamba, mamba_gguf, recurrent, s4, s5, s5_torch)
+SOURCES: tuple[Source, ...] = (mamba, mamba_gguf, recurrent, s4, s5, s5_torch, clean_umamba)
 
 
 def find(name: str | None, checkpoint: Checkpoint) -> Source:

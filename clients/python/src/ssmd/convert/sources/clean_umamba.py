@@ -2,11 +2,12 @@
 """lab-emi/CleanUMamba, the denoisers: a U-Net of strided convolutions, pruned or not, around Mamba, Mamba-2 or S4.
 
 Level i halves the rate (convolution, ReLU, mix of channels, GLU); what it puts out is added to what comes back from the
-levels below, so that a level and all below it are one residual. Every size is taken from the tensors, since pruning
-leaves the configuration behind; the file's network_config says the rest.
+levels below, so that a level's output and all below it are one residual. Every size is taken from the tensors, since
+pruning leaves the configuration behind; the file's network_config says the rest.
 
-Training divides each clip by its standard deviation, and multiplies the result by it. A stream has no whole clip, so the
-setting `gain` takes the place of 1 / deviation. The network pads a clip's end with zeros, as a closed stream does.
+Training divides each clip by its standard deviation and multiplies the result by it. A stream has no whole clip, so
+that the setting `gain` takes the place of 1 / deviation. The network pads a clip's end with zeros, as a closed stream
+does.
 """
 
 from typing import Any
@@ -25,9 +26,9 @@ HELP = "lab-emi/CleanUMamba; needs --rate; setting: gain, 1 / the standard devia
 
 CENTRE = "tsfm_Mamba_layers."
 GAIN = 16.0  # suits speech at the level of the DNS challenge
-MAMBA1 = ("x_proj.weight", "dt_proj.weight", "dt_proj.bias", "A_log", "D")
-MAMBA2 = ("dt_bias", "A_log", "D", "norm.weight")
-PROJECTIONS = ("in_proj.weight", "conv1d.weight", "out_proj.weight")
+MIXER = {"in_proj.weight": 2, "conv1d.weight": 3, "out_proj.weight": 2}  # tensors and their dimensions
+MAMBA1 = {"x_proj.weight": 2, "dt_proj.weight": 2, "dt_proj.bias": 1, "A_log": 2, "D": 1}
+MAMBA2 = {"dt_bias": 1, "A_log": 1, "D": 1, "norm.weight": 1}
 BIASES = ("in_proj.bias", "conv1d.bias", "out_proj.bias")  # where there are any
 
 
@@ -80,8 +81,7 @@ def _level(
     up = _convolution(checkpoint, f"decoder.{j}.2.")
     wide = _inputs(checkpoint, i, down["weight"])
     keys = {"in": wide, "out": down["weight"].shape[0], "kernel": down["weight"].shape[2], "stride": stride}
-    if (groups := wide // down["weight"].shape[1]) > 1:
-        keys["groups"] = groups
+    keys |= {"groups": groups} if (groups := wide // down["weight"].shape[1]) > 1 else {}
     encoder = graph.add("conv1d", f"encoder.{i}.conv", down, **keys, padding="valid", bias=True)
     keys = {
         "in": up["weight"].shape[0],
@@ -105,10 +105,8 @@ def _level(
 
 def _inputs(checkpoint: Checkpoint, i: int, weight: Array) -> int:
     """What comes into level i: its convolution's columns, or what the level above puts out, in groups of them."""
-    if i == 0:
-        return int(weight.shape[1])
-    above: int = checkpoint.take(f"encoder.{i - 1}.2.weight", None, None, 1).shape[0] // 2
-    if above % weight.shape[1]:
+    above: int = checkpoint.take(f"encoder.{i - 1}.2.weight", None, None, 1).shape[0] // 2 if i else weight.shape[1]
+    if not weight.shape[1] or above % weight.shape[1]:
         what = f"encoder.{i}.0.weight takes {weight.shape[1]} channels of {above}"
         raise ConvertError(what, checkpoint.path, "is the file whole?")
     return above
@@ -134,19 +132,15 @@ def _mixer(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Op
     if f"{at}ssm.layer.D" in checkpoint.tensors:
         return _mamba_s4(checkpoint, at, graph, name, options)
     two = f"{at}dt_bias" in checkpoint.tensors
-    names = [
-        *PROJECTIONS,
-        *(MAMBA2 if two else MAMBA1),
-        *(bias for bias in BIASES if f"{at}{bias}" in checkpoint.tensors),
-    ]
-    tensors = {part: checkpoint.take(f"{at}{part}", *_any(checkpoint, f"{at}{part}")) for part in names}
+    parts = MIXER | (MAMBA2 if two else MAMBA1) | {bias: 1 for bias in BIASES if f"{at}{bias}" in checkpoint.tensors}
+    tensors = {part: checkpoint.take(f"{at}{part}", *([None] * ndim)) for part, ndim in parts.items()}
     dim, inner = tensors["out_proj.weight"].shape
     conv = tensors["conv1d.weight"].shape[2]
     if not two:
         keys = {"inner": inner, "state": tensors["A_log"].shape[1], "conv": conv}
         return [graph.add("mamba", name, tensors, dim=dim, **keys, dt_rank=tensors["dt_proj.weight"].shape[1])]
     heads, state = tensors["dt_bias"].shape[0], (tensors["conv1d.weight"].shape[0] - inner) // 2
-    if inner % dim or inner % heads:
+    if not dim or inner % dim or not heads or inner % heads:
         what = f"{at}out_proj.weight takes {inner} channels, of a model of {dim} and {heads} heads"
         raise ConvertError(what, checkpoint.path, "pruned Mamba-2 blocks cannot be expressed")
     keys = {"expand": inner // dim, "state": state, "conv": conv, "head_dim": inner // heads, "groups": 1}
@@ -179,8 +173,3 @@ def _mamba_s4(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options:
 def _convolution(checkpoint: Checkpoint, at: str) -> dict[str, Array]:
     """Its weight and bias."""
     return {"weight": checkpoint.take(f"{at}weight", None, None, None), "bias": checkpoint.take(f"{at}bias", None)}
-
-
-def _any(checkpoint: Checkpoint, name: str) -> list[None]:
-    """Any shape of as many dimensions as it has; the engine checks what they have to be to one another."""
-    return [None] * (checkpoint.tensors[name].ndim if name in checkpoint.tensors else 0)

@@ -108,10 +108,11 @@ def _inner(checkpoint: Checkpoint, at: str) -> str:
 
 def _block(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Options) -> list[Layer]:
     inner = _inner(checkpoint, at)
-    D = checkpoint.take(f"{inner}D", *([None] * checkpoint.tensors[f"{inner}D"].ndim))
-    kernel = s4_kernel.read(checkpoint, inner, options, 1 if D.ndim == 1 else D.shape[0])
+    D = checkpoint.take_any(f"{inner}D")
+    minimal = D.ndim == 1  # s4d.py, which has one output for each channel and no choice of activations
+    kernel = s4_kernel.read(checkpoint, inner, options, 1 if minimal else D.shape[0])
+    D = checkpoint.take(f"{inner}D", *(() if minimal else (1,)), kernel.channels)
     layers = [s4_kernel.layer(graph, f"{name}.ssm", kernel, D.reshape(kernel.channels))]
-    minimal = D.ndim == 1  # s4d.py, whose activation is no option
     layers += _function("gelu" if minimal else options.take("activation", "gelu", ACTIVATIONS))
     plain = f"{at}output_linear.weight" in checkpoint.tensors
     if not plain and f"{at}output_linear.0.weight" not in checkpoint.tensors:

@@ -73,11 +73,11 @@ def layer(graph: Graph, name: str, system: dict[str, Array], discretization: str
     return graph.add("s5", name, tensors, **keys)
 
 
-def refuse_both_directions(checkpoint: Checkpoint, at: str, columns: int, modes: int) -> None:
-    """C of twice as many columns as there are modes belongs to two scans, one of them from the end."""
-    if columns == 2 * modes:
+def refuse_both_directions(checkpoint: Checkpoint, C: str, modes: int) -> None:
+    """A second C, or one of twice as many columns as there are modes, belongs to a scan from the recording's end."""
+    if f"{C}2" in checkpoint.tensors or checkpoint.take_any(C).shape[1:2] == (2 * modes,):
         why = "a live stream has no end to begin at; train one without bidirectional"
-        raise ConvertError(f"{at}C reads a recording from its end, too", checkpoint.path, why)
+        raise ConvertError(f"{C} reads a recording from its end, too", checkpoint.path, why)
 
 
 def _seq(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Options) -> Layer:
@@ -85,9 +85,7 @@ def _seq(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Opti
     P = re_part.shape[0]
     if options.take("clip_eigs", False):
         re_part = np.minimum(re_part, LARGEST_REAL)
-    if f"{at}C1" in checkpoint.tensors:
-        refuse_both_directions(checkpoint, at, 2, 1)
-    refuse_both_directions(checkpoint, at, checkpoint.tensors[f"{at}C"].shape[1], P)
+    refuse_both_directions(checkpoint, f"{at}C", P)
     B = complexes(checkpoint.take(f"{at}B", P, None, 2))
     H = B.shape[1]
     system = {

@@ -72,7 +72,7 @@ def _seq(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Opti
     Lambda = checkpoint.take(f"{at}seq.Lambda", None)
     P = Lambda.shape[0]
     B = complexes(checkpoint.take(f"{at}seq.B", P, None, 2))
-    s5.refuse_both_directions(checkpoint, f"{at}seq.", checkpoint.tensors[f"{at}seq.C"].shape[1], P)
+    s5.refuse_both_directions(checkpoint, f"{at}seq.C", P)
     system = {
         "Lambda": Lambda + 0j,
         "B": B,
