@@ -79,17 +79,24 @@ class Storage:
 
     def __init__(self, key: str, array: NDArray[Any]) -> None:
         self.key, self.array = key, array
-        self.pid = ("storage", FloatStorage, key, "cpu", array.size)
+        kind = ComplexFloatStorage if np.iscomplexobj(array) else FloatStorage
+        self.pid = ("storage", kind, key, "cpu", array.size)
 
 
 class Tensor:
-    """A view of a storage."""
+    """A view of a storage; of marks, torch has conj and neg."""
 
-    def __init__(self, storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> None:
-        self.arguments = (storage, offset, size, stride, False, OrderedDict[Any, Any]())
+    def __init__(
+        self, storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], **marks: bool
+    ) -> None:
+        self.arguments = (storage, offset, size, stride, False, OrderedDict[Any, Any](), *([marks] if marks else []))
 
 
 class FloatStorage:
+    """Pickled as torch's."""
+
+
+class ComplexFloatStorage:
     """Pickled as torch's."""
 
 
@@ -112,5 +119,8 @@ def save(path: Path, thing: Any, *storages: Storage) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", out.getvalue())
         for storage in storages:
-            archive.writestr(f"archive/data/{storage.key}", storage.array.astype("<f4").tobytes())
+            archive.writestr(
+                f"archive/data/{storage.key}",
+                storage.array.astype("<c8" if np.iscomplexobj(storage.array) else "<f4").tobytes(),
+            )
     return path

@@ -63,6 +63,21 @@ def torch_file__views_of_one_storage__have_their_shapes_and_strides(tmp_path: Pa
     assert tensors["none"].shape == (0, 3)
 
 
+def torch_file__tensor_marked_conjugate_or_negative__is_that(tmp_path: Path) -> None:
+    storage = Storage("0", np.array([1 + 2j, 3 - 4j]))
+    saved = {
+        "plain": Tensor(storage, 0, (2,), (1,)),
+        "conj": Tensor(storage, 0, (2,), (1,), conj=True),
+        "neg": Tensor(storage, 0, (2,), (1,), neg=True),
+    }
+    tensors = load(save(tmp_path / "f.pt", saved, storage)).tensors
+    assert {name: tensor.tolist() for name, tensor in tensors.items()} == {
+        "plain": [1 + 2j, 3 - 4j],
+        "conj": [1 - 2j, 3 + 4j],
+        "neg": [-1 - 2j, -3 + 4j],
+    }
+
+
 @pytest.mark.parametrize("under", ["state_dict", "model_state_dict", "model"])
 def torch_file__state_dict_under_a_name__is_taken_and_the_rest_is_other(under: str, tmp_path: Path) -> None:
     saved = {under: {"w": Tensor(NUMBERS, 0, (24,), (1,)), "steps": 3}, "epoch": 7, "trainer": Trainer()}

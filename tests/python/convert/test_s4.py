@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from converting import HERE, altered, check, refusal, settings
 
+from converting import HERE, altered, check, refusal, settings
 from ssmd import convert
 from ssmd.convert.checkpoint import load
 
