@@ -78,8 +78,8 @@ class Storage:
     """An array in the archive."""
 
     def __init__(self, key: str, array: NDArray[Any]) -> None:
-        self.key, self.array = key, array
-        kind = ComplexFloatStorage if np.iscomplexobj(array) else FloatStorage
+        kind, dtype = (ComplexFloatStorage, "<c8") if np.iscomplexobj(array) else (FloatStorage, "<f4")
+        self.key, self.data = key, array.astype(dtype).tobytes()
         self.pid = ("storage", kind, key, "cpu", array.size)
 
 
@@ -104,9 +104,13 @@ def _rebuild_tensor_v2(*_: Any) -> None:
     """Pickled as torch's."""
 
 
-# The modules in which a pickle looks these two up.
+# The modules in which a pickle looks these up.
 MODULES = {"torch": types.ModuleType("torch"), "torch._utils": types.ModuleType("torch._utils")}
-for name, thing in (("torch", FloatStorage), ("torch._utils", _rebuild_tensor_v2)):
+for name, thing in (
+    ("torch", FloatStorage),
+    ("torch", ComplexFloatStorage),
+    ("torch._utils", _rebuild_tensor_v2),
+):
     thing.__module__ = name
     setattr(MODULES[name], thing.__name__, thing)
 
@@ -119,8 +123,5 @@ def save(path: Path, thing: Any, *storages: Storage) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", out.getvalue())
         for storage in storages:
-            archive.writestr(
-                f"archive/data/{storage.key}",
-                storage.array.astype("<c8" if np.iscomplexobj(storage.array) else "<f4").tobytes(),
-            )
+            archive.writestr(f"archive/data/{storage.key}", storage.data)
     return path
