@@ -89,6 +89,13 @@ def batch_norm_used(model: nn.Module) -> nn.Module:
     return model
 
 
+def undamped(block: nn.Module) -> nn.Module:
+    """Modes that training drove to relu's 0, every other one."""
+    with torch.no_grad():
+        block.kernel.kernel.inv_w_real[:, ::2] = -0.1
+    return block
+
+
 S4_LAYER = {"_name_": "s4", "d_state": 8, "l_max": 64, "measure": "legs", "n_ssm": 2}
 CASES: dict[str, tuple[Callable[[], nn.Module], int, Callable[[Any, Any], torch.Tensor], Callable[[Any], Any]]] = {
     # the model, its channels, how it is run, and how it is saved
@@ -139,6 +146,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int, Callable[[Any, Any], torch.
     ),
     "s4-v3-diag": (
         lambda: version3.S4(6, d_state=8, mode="diag", measure="diag-lin", disc="zoh"),
+        6,
+        transposed,
+        lambda state: state,
+    ),
+    "s4-v3-relu": (
+        lambda: undamped(version3.S4(6, d_state=8, l_max=64, measure="legs", real_type="relu", dt_min=0.5, dt_max=1.0)),
         6,
         transposed,
         lambda state: state,

@@ -19,7 +19,7 @@ from s5.ssm import init_S5SSM
 from s5.ssm_init import make_DPLR_HiPPO
 
 HERE = Path(__file__).parent
-STEPS, CHANNELS, WIDTH, MODES, CLASSES = 40, 2, 6, 4, 3
+STEPS, CHANNELS, WIDTH, MODES, CLASSES = 24, 2, 6, 4, 3
 DEFAULTS = {"C_init": "trunc_standard_normal", "discretization": "zoh", "conj_sym": True, "clip_eigs": False}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     # what the state-space models, and what the model around them is
@@ -52,14 +52,15 @@ def system(**options: Any) -> Any:
     )
 
 
-def trained(tree: Any, random: np.random.Generator) -> Any:
-    """Every number another one, so that no layer is as it was made."""
+def trained(tree: Any, random: np.random.Generator, clip: bool) -> Any:
+    """Every number another one, so that no layer is as it was made; half the modes grow where they are clipped."""
 
     def other(path: Any, leaf: Any) -> Any:
         if path[-1].key == "var":
-            return jnp.asarray(random.uniform(0.5, 2, leaf.shape), jnp.float32)
-        if path[-1].key == "Lambda_re":  # beyond 0 here and there, which clip_eigs holds down
-            return jnp.asarray(leaf + random.uniform(-0.1, 0.49999, leaf.shape), jnp.float32)
+            return jnp.asarray(random.uniform(0.01, 1, leaf.shape), jnp.float32)
+        if path[-1].key == "Lambda_re":
+            growth = 1.0 * (np.arange(leaf.size) % 2) if clip else 0.0
+            return jnp.asarray(leaf + growth + random.uniform(-0.1, 0.3, leaf.shape), jnp.float32)
         return jnp.asarray(leaf + 0.3 * random.standard_normal(leaf.shape), jnp.float32)
 
     return jax.tree_util.tree_map_with_path(other, tree)
@@ -81,7 +82,7 @@ def main() -> None:
         )
         x = random.standard_normal((STEPS, CHANNELS)).astype(np.float32)
         start = model.init(jax.random.PRNGKey(seed), x, None)
-        variables = trained(start, random)
+        variables = trained(start, random, ssm.get("clip_eigs", False))
         state = {"step": 100, "opt_state": {"0": {"count": np.int32(100)}}, **variables}
         (HERE / name).mkdir(exist_ok=True)
         (HERE / name / "checkpoint.msgpack").write_bytes(flax.serialization.to_bytes(state))

@@ -25,6 +25,7 @@ SETTINGS = {
     "s4-v3-dplr": "",
     "s4-v3-batchnorm": "",
     "s4-v3-diag": "disc=zoh",
+    "s4-v3-relu": "real_transform=relu",
 }
 KERNEL = "s4_layers.0.layer.kernel."  # of s4-v4-dplr
 
@@ -75,7 +76,9 @@ def s4__length_missing__is_asked_for_and_taken(tmp_path: Path, capsys: Capture) 
         ("s4-v4-real", "activation=glu", {}, "--set activation: 'glu' cannot be expressed"),
         ("s4-v3-diag", "", {}, "--set disc: has to be given, one of zoh, bilinear: version 3's diagonal kernel"),
         ("s4-v4-diag", "disc=zoh", {}, "--set final_act: has to be given"),
-        ("s4-v4-real", "real_transform=none", {}, "kernel.A_real gives modes that do not decay"),
+        ("s4-v4-real", "real_transform=none", {}, "kernel.A_real is not above 0 everywhere, as real_transform none"),
+        ("s4-v4-real", "dt_transform=none", {}, "kernel.inv_dt is not above 0 everywhere, as dt_transform none"),
+        ("s4-v4-real", "", {"layer.D": ()}, "layer.D has shape (), not (1, 6)"),
         ("s4-v4-real", "prenorm=true", {}, "--set prenorm: s4 has no such setting"),
         ("s4-v4-real", "", {"layer.kernel.C": (2, 6, 4)}, "kernel.C has 2 outputs and D 1: it reads a recording"),
         ("s4-v4-real", "", {"layer.kernel.C": (2, 6, 4), "layer.D": (2, 6)}, "C has 2 outputs for each channel"),
@@ -103,4 +106,13 @@ def s4__modes_that_the_training_cut_to_zero__are_refused(tmp_path: Path, capsys:
     name = "kernel.kernel.inv_A_real"
     dead = np.full(load(checkpoint("s4-v3-diag")).tensors[name].shape, np.nan, np.float32)
     source = altered(checkpoint("s4-v3-diag"), tmp_path / "in.safetensors", {name: dead})
-    assert f"{name} gives modes that do not decay" in refusal(capsys, source, tmp_path / "out", *settings("disc=zoh"))
+    assert f"{name} is not above 0 everywhere, as real_transform exp" in refusal(
+        capsys, source, tmp_path / "out", *settings("disc=zoh")
+    )
+
+
+def s4__number_beyond_any__is_refused_by_the_name_that_it_gets(tmp_path: Path, capsys: Capture) -> None:
+    changes = {"layer.kernel.A_real": np.full((6, 4), 1000, np.float32)}
+    source = altered(checkpoint("s4-v4-real"), tmp_path / "in.safetensors", changes)
+    said = refusal(capsys, source, tmp_path / "out", *settings(""))
+    assert "tensor layers.0.ssm.log_A_real: holds a NaN or an infinite number" in said

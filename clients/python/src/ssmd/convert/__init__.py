@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import table
 from .checkpoint import load
 from .errors import ConvertError
@@ -26,7 +28,8 @@ def convert(path: Path, options: Options, source: str | None = None) -> tuple[st
     """The checkpoint's source and the model that it is."""
     checkpoint = load(path)
     found = table.find(source, checkpoint)
-    model = found.convert(checkpoint, options)
+    with np.errstate(all="ignore"):  # what is not finite is refused by name when it is written
+        model = found.convert(checkpoint, options)
     options.refuse_unused(found.NAME)
     checkpoint.refuse_surplus(found.NAME)
     if assumed := options.assumed():

@@ -26,10 +26,6 @@ HELP = "lab-emi/CleanUMamba; needs --rate; setting: gain, 1 / the standard devia
 
 CENTRE = "tsfm_Mamba_layers."
 GAIN = 16.0  # suits speech at the level of the DNS challenge
-MIXER = {"in_proj.weight": 2, "conv1d.weight": 3, "out_proj.weight": 2}  # tensors and their dimensions
-MAMBA1 = {"x_proj.weight": 2, "dt_proj.weight": 2, "dt_proj.bias": 1, "A_log": 2, "D": 1}
-MAMBA2 = {"dt_bias": 1, "A_log": 1, "D": 1, "norm.weight": 1}
-BIASES = ("in_proj.bias", "conv1d.bias", "out_proj.bias")  # where there are any
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -77,8 +73,8 @@ def _level(
         return _centre(checkpoint, graph, options, config)
     below = _level(checkpoint, graph, i + 1, depth, stride, options, config)
     j = depth - 1 - i
-    down = _convolution(checkpoint, f"encoder.{i}.0.")
-    up = _convolution(checkpoint, f"decoder.{j}.2.")
+    down = _convolution(checkpoint, f"encoder.{i}.0.", 0)
+    up = _convolution(checkpoint, f"decoder.{j}.2.", 1)
     wide = _inputs(checkpoint, i, down["weight"])
     keys = {"in": wide, "out": down["weight"].shape[0], "kernel": down["weight"].shape[2], "stride": stride}
     keys |= {"groups": groups} if (groups := wide // down["weight"].shape[1]) > 1 else {}
@@ -131,20 +127,28 @@ def _mixer(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Op
     """Mamba, Mamba-2 or MambaS4, told by what only one of them has."""
     if f"{at}ssm.layer.D" in checkpoint.tensors:
         return _mamba_s4(checkpoint, at, graph, name, options)
-    two = f"{at}dt_bias" in checkpoint.tensors
-    parts = MIXER | (MAMBA2 if two else MAMBA1) | {bias: 1 for bias in BIASES if f"{at}{bias}" in checkpoint.tensors}
-    tensors = {part: checkpoint.take(f"{at}{part}", *([None] * ndim)) for part, ndim in parts.items()}
-    dim, inner = tensors["out_proj.weight"].shape
-    conv = tensors["conv1d.weight"].shape[2]
-    if not two:
-        keys = {"inner": inner, "state": tensors["A_log"].shape[1], "conv": conv}
-        return [graph.add("mamba", name, tensors, dim=dim, **keys, dt_rank=tensors["dt_proj.weight"].shape[1])]
-    heads, state = tensors["dt_bias"].shape[0], (tensors["conv1d.weight"].shape[0] - inner) // 2
-    if not dim or inner % dim or not heads or inner % heads:
-        what = f"{at}out_proj.weight takes {inner} channels, of a model of {dim} and {heads} heads"
-        raise ConvertError(what, checkpoint.path, "pruned Mamba-2 blocks cannot be expressed")
-    keys = {"expand": inner // dim, "state": state, "conv": conv, "head_dim": inner // heads, "groups": 1}
-    return [graph.add("mamba2", name, tensors, dim=dim, **keys)]
+    dim, inner = checkpoint.take(f"{at}out_proj.weight", None, None).shape
+    rows, _, conv = checkpoint.take(f"{at}conv1d.weight", None, 1, None).shape
+    shapes: dict[str, tuple[int, ...]] = {"conv1d.weight": (rows, 1, conv), "out_proj.weight": (dim, inner)}
+    if f"{at}dt_bias" in checkpoint.tensors:
+        kind, (heads,), state = "mamba2", checkpoint.take(f"{at}dt_bias", None).shape, (rows - inner) // 2
+        if not dim or inner % dim or not heads or inner % heads:
+            what = f"{at}out_proj.weight takes {inner} channels, of a model of {dim} and {heads} heads"
+            raise ConvertError(what, checkpoint.path, "pruned Mamba-2 blocks cannot be expressed")
+        keys = {"expand": inner // dim, "state": state, "conv": conv, "head_dim": inner // heads, "groups": 1}
+        shapes |= {"in_proj.weight": (2 * inner + 2 * state + heads, dim), "norm.weight": (inner,)}
+        shapes |= {key: (heads,) for key in ("dt_bias", "A_log", "D")}
+    else:
+        kind, (_, state) = "mamba", checkpoint.take(f"{at}A_log", inner, None).shape
+        rank = checkpoint.take(f"{at}dt_proj.weight", inner, None).shape[1]
+        keys = {"inner": inner, "state": state, "conv": conv, "dt_rank": rank}
+        shapes |= {"in_proj.weight": (2 * inner, dim), "x_proj.weight": (rank + 2 * state, inner), "D": (inner,)}
+        shapes |= {"dt_proj.weight": (inner, rank), "dt_proj.bias": (inner,), "A_log": (inner, state)}
+    for linear_map in ("in_proj", "conv1d", "out_proj"):
+        if f"{at}{linear_map}.bias" in checkpoint.tensors:
+            shapes[f"{linear_map}.bias"] = shapes[f"{linear_map}.weight"][:1]
+    tensors = {key: checkpoint.take(f"{at}{key}", *shape) for key, shape in shapes.items()}
+    return [graph.add(kind, name, tensors, dim=dim, **keys)]
 
 
 def _mamba_s4(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Options) -> list[Layer]:
@@ -170,6 +174,7 @@ def _mamba_s4(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options:
     return [into, multiply(mix, [part(inner, 2 * inner), activation("silu")]), back]
 
 
-def _convolution(checkpoint: Checkpoint, at: str) -> dict[str, Array]:
-    """Its weight and bias."""
-    return {"weight": checkpoint.take(f"{at}weight", None, None, None), "bias": checkpoint.take(f"{at}bias", None)}
+def _convolution(checkpoint: Checkpoint, at: str, out: int) -> dict[str, Array]:
+    """Its weight and bias; `out` is the weight's dimension that counts what comes out."""
+    weight = checkpoint.take(f"{at}weight", None, None, None)
+    return {"weight": weight, "bias": checkpoint.take(f"{at}bias", weight.shape[out])}

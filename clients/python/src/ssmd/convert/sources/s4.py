@@ -26,9 +26,10 @@ HELP = (
     "disc, real_transform, imag_transform, dt_transform, activation, final_act, residual, mode, l_kernel"
 )
 
-EXAMPLE = re.compile(r"(.*?)s4_layers\.0\..*kernel\.C")
-SEQUENCE = re.compile(r"(.*?)layers\.0\.layer\..*kernel\.C")
-BLOCK = re.compile(r"(layer\.)?(kernel\.)?kernel\.C")
+KERNEL = r"(layer\.)?(kernel\.)?kernel\.C"  # of a block: version 4's S4Block, version 3's S4, or S4D
+EXAMPLE = re.compile(rf"(.*?)s4_layers\.0\.{KERNEL}")
+SEQUENCE = re.compile(rf"(.*?)layers\.0\.layer\.{KERNEL}")
+BLOCK = re.compile(rf"(){KERNEL}")
 ACTIVATIONS = ("gelu", "relu", "silu", "tanh", "sigmoid", "softplus", "id")
 
 
@@ -41,7 +42,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Model:
     """Layers encoder, layers.N.norm, layers.N.ssm, layers.N.output_linear, norm and decoder."""
     for form, make in ((EXAMPLE, _example), (SEQUENCE, _sequence), (BLOCK, _alone)):
         if match := next(filter(None, map(form.fullmatch, checkpoint.tensors)), None):
-            return make(checkpoint, match[1] or "", options)
+            return make(checkpoint, match[1], options)
     raise ConvertError("has no S4 kernel", checkpoint.path, "is it of state-spaces/s4?")
 
 
@@ -110,7 +111,7 @@ def _block(checkpoint: Checkpoint, at: str, graph: Graph, name: str, options: Op
     inner = _inner(checkpoint, at)
     D = checkpoint.take_any(f"{inner}D")
     minimal = D.ndim == 1  # s4d.py, which has one output for each channel and no choice of activations
-    kernel = s4_kernel.read(checkpoint, inner, options, 1 if minimal else D.shape[0])
+    kernel = s4_kernel.read(checkpoint, inner, options, D.shape[0] if D.ndim == 2 else 1)
     D = checkpoint.take(f"{inner}D", *(() if minimal else (1,)), kernel.channels)
     layers = [s4_kernel.layer(graph, f"{name}.ssm", kernel, D.reshape(kernel.channels))]
     layers += _function("gelu" if minimal else options.take("activation", "gelu", ACTIVATIONS))

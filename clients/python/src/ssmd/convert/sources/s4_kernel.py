@@ -27,6 +27,7 @@ from ..graph import Graph, Layer, complexes, pairs
 from ..options import Options
 
 Array = NDArray[Any]
+Shape = tuple[int | None, ...]
 
 RELU_FLOOR = 1e-4  # that version 4, and version 3's diagonal kernel, add to relu
 TRANSFORMS: dict[str, Callable[[Array], Array]] = {
@@ -96,7 +97,7 @@ def layer(graph: Graph, name: str, kernel: Kernel, D: Array) -> Layer:
 
 def _minimal(checkpoint: Checkpoint, at: str) -> Kernel:
     C = complexes(checkpoint.take(f"{at}C", None, None, 2))
-    A = _decaying(checkpoint, f"{at}log_A_real", "exp", C.shape) + 1j * _float64(checkpoint, f"{at}A_imag", *C.shape)
+    A = -np.exp(_float64(checkpoint, f"{at}log_A_real", *C.shape)) + 1j * _float64(checkpoint, f"{at}A_imag", *C.shape)
     dt = np.exp(_float64(checkpoint, f"{at}log_dt", C.shape[0]))
     return Kernel(dt[:, None], A, np.ones_like(A), C, None, "zoh")
 
@@ -106,14 +107,13 @@ def _v4(checkpoint: Checkpoint, at: str, options: Options, outputs: int) -> Kern
     C = _output_matrix(checkpoint, at, outputs, real)
     modes = C.shape[1]
     transform = options.take("real_transform", "exp", TRANSFORMS)
-    A = _decaying(checkpoint, f"{at}A_real", transform, (None, modes)) + 0j
+    A = -_positive(checkpoint, f"{at}A_real", "real_transform", transform, (None, modes)) + 0j
     if not real:
         imag = _float64(checkpoint, f"{at}A_imag", *A.shape)
         A -= 1j * TRANSFORMS[options.take("imag_transform", "none", TRANSFORMS)](imag)
     B = checkpoint.take(f"{at}B", 1, *A.shape, *(() if real else (2,)))[0]
-    dt = TRANSFORMS[options.take("dt_transform", "exp", TRANSFORMS)](
-        _float64(checkpoint, f"{at}inv_dt", C.shape[0], None)
-    )
+    transform = options.take("dt_transform", "exp", TRANSFORMS)
+    dt = _positive(checkpoint, f"{at}inv_dt", "dt_transform", transform, (C.shape[0], None))
     if dt.shape[1] not in (1, modes):
         raise ConvertError(f"{at}inv_dt has {dt.shape[1]} columns for {modes} modes", checkpoint.path, "is it whole?")
     P = _low_rank(checkpoint, at, A.shape)
@@ -132,11 +132,12 @@ def _v3(checkpoint: Checkpoint, at: str, options: Options, outputs: int) -> Kern
     shape = (None, C.shape[1])
     P = _low_rank(checkpoint, at, shape)
     if f"{at}log_w_real" in checkpoint.tensors:
-        A = _decaying(checkpoint, f"{at}log_w_real", "exp", shape)
+        A = -np.exp(_float64(checkpoint, f"{at}log_w_real", *shape))
     else:
         transform = options.take("real_transform", "exp", TRANSFORMS)
         floor = 0.0 if P is not None and transform == "relu" else None
-        A = _decaying(checkpoint, f"{at}{'inv_A_real' if P is None else 'inv_w_real'}", transform, shape, floor)
+        name = f"{at}{'inv_A_real' if P is None else 'inv_w_real'}"
+        A = -_positive(checkpoint, name, "real_transform", transform, shape, floor)
     imag = "w_imag" if f"{at}w_imag" in checkpoint.tensors else "A_imag"
     A = A + 1j * _float64(checkpoint, f"{at}{imag}", *A.shape)
     if P is None:
@@ -155,16 +156,19 @@ def _float64(checkpoint: Checkpoint, name: str, *shape: int | None) -> Array:
     return checkpoint.take(name, *shape).astype(np.float64)
 
 
-def _decaying(
-    checkpoint: Checkpoint, name: str, transform: str, shape: tuple[int | None, ...], floor: float | None = None
+def _positive(
+    checkpoint: Checkpoint, name: str, setting: str, transform: str, shape: Shape, floor: float | None = None
 ) -> Array:
-    """The real part of A, which has to be negative for the modes to decay."""
+    """What a transform makes of a stored tensor, in double precision; modes have to decay, and time to go on.
+
+    A `floor` is that of version 3's relu with a low-rank part, by which modes decay also at 0.
+    """
     raw = _float64(checkpoint, name, *shape)
-    rate = TRANSFORMS[transform](raw) if floor is None else np.maximum(raw, floor)
-    if not (rate > 0).all():
-        what = f"{name} gives modes that do not decay with real_transform {transform}"
-        raise ConvertError(what, checkpoint.path, "was it another? --set real_transform=...")
-    return -rate
+    value = TRANSFORMS[transform](raw) if floor is None else np.maximum(raw, floor)
+    if floor is None and not (value > 0).all():
+        what = f"{name} is not above 0 everywhere, as {setting} {transform} has it"
+        raise ConvertError(what, checkpoint.path, f"was it another? --set {setting}=...")
+    return value
 
 
 def _output_matrix(checkpoint: Checkpoint, at: str, outputs: int, real: bool) -> Array:
@@ -179,7 +183,7 @@ def _output_matrix(checkpoint: Checkpoint, at: str, outputs: int, real: bool) ->
     return stored[0] + 0j if real else complexes(stored[0])
 
 
-def _low_rank(checkpoint: Checkpoint, at: str, shape: tuple[int | None, ...]) -> Array | None:
+def _low_rank(checkpoint: Checkpoint, at: str, shape: Shape) -> Array | None:
     if f"{at}P" not in checkpoint.tensors:
         return None
     return complexes(checkpoint.take(f"{at}P", None, *shape, 2))
