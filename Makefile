@@ -34,12 +34,11 @@ ISA_avx512 := -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 BITS     := -ffp-contract=off -fno-math-errno -fno-trapping-math
 
 obj       = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
-EXAMPLES := ssm/example.c clients/c/example.c# compiled by scripts/check-install, against what is installed
-SSM_OBJ  := $(call obj,$(filter-out $(EXAMPLES),$(wildcard ssm/*.c ssm/layers/*.c))) \
+SSM_OBJ  := $(call obj,$(wildcard ssm/*.c ssm/layers/*.c)) \
             $(foreach i,$(ISAS),$(patsubst ssm/cpu/%.c,$(BUILD)/obj/ssm/cpu/%.$(i).o,$(wildcard ssm/cpu/*.c)))
 PROTO_OBJ  := $(call obj,$(wildcard proto/*.c)) $(BUILD)/obj/proto/ssmd.pb-c.o
 DAEMON_OBJ := $(call obj,$(filter-out daemon/main.c,$(wildcard daemon/*.c)))
-CLIENT_OBJ := $(call obj,$(filter-out $(EXAMPLES),$(wildcard clients/c/*.c)))
+CLIENT_OBJ := $(call obj,$(filter-out clients/c/example.c,$(wildcard clients/c/*.c)))
 AUDIO_OBJ  := $(call obj,$(wildcard clients/audio/*.c))
 LIBSSM   := $(BUILD)/lib/libssm.a
 LIBPROTO := $(BUILD)/lib/libproto.a

@@ -26,7 +26,7 @@
  * input, and never reads the environment but once, in ssm_engine_new (SSMD_ISA).
  * Memory: every _free and _release accepts what its _new or _acquire gave, and NULL.
  *
- * A complete program is in ssm/example.c.
+ * Complete programs are in ssm/examples.
  */
 #ifndef SSM_SSM_H
 #define SSM_SSM_H

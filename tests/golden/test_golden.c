@@ -211,6 +211,8 @@ static void golden__wrong_eps_gelu_or_rule__fails(void **state)
     check_change_shows("attention", "attention", "window", json_integer(13));
     check_change_shows("attention", "attention", "sinks", json_integer(3));
     check_change_shows("attention-nope", "attention", "rope_theta", json_real(10000));
+    check_change_shows("multirate", "conv1d", "padding", json_string("causal"));
+    check_change_shows("rate-quarter", "conv1d", "padding", json_string("valid"));
 }
 
 int main(void)

@@ -23,6 +23,7 @@
 #include "tests/reference/layers.h"
 #include "tests/reference/rates.h"
 #include "tests/ssm/making.h"
+#include "tests/ssm/refusing.h"
 #include "tests/ssm/running.h"
 
 #define GRAPHS   60
@@ -605,11 +606,53 @@ static void multirate__shared_batches_teams_and_images__leave_the_bits_of_a_stre
     }
 }
 
+/* One model of a wrong configuration; `ratio` is what its output states. */
+static void refuse(const char *layers, uint32_t vocab, double ratio, int status, const char *word, const char *another)
+{
+    struct making m;
+
+    making_init(&m, 3);
+    m.vocab = vocab;
+    m.rate_ratio = ratio;
+    if (strstr(layers, "'name':'d'"))
+        making_tensor(&m, 0.1f, "d.weight", 3, 1, 1, 2);
+    if (strstr(layers, "'name':'c'"))
+        making_tensor(&m, 0.1f, "c.weight", 3, 1, 1, 3);
+    if (vocab)
+        making_tensor(&m, 1, "e.weight", 2, vocab, 1);
+    making_layers(&m, "%s", layers);
+    refusing_check(&m, 1, 1, status, word, another, NULL);
+}
+
+#define DOWN    "{'type':'downsample','name':'d','in':1,'out':1,'factor':2}"
+#define VALID   "{'type':'conv1d','name':'c','in':1,'out':1,'kernel':3,'padding':'valid','bias':false}"
+#define FACTORS "{'type':'conv1d','name':'c','in':1,'out':1,'kernel':3,'stride':65536,'padding':'causal','bias':false}"
+
+static void multirate__wrong_models__are_refused_with_the_reason(void **state)
+{
+    (void)state;
+    refuse("{'type':'residual','layers':[" DOWN "]}," VALID, 0, 1, SSM_CONFIG, "different rates", "1/2");
+    refuse("{'type':'add','branches':[[" DOWN "],[" VALID "]]}", 0, 1, SSM_CONFIG, "add", "different rates");
+    refuse(DOWN "," VALID, 0, 1, SSM_CONFIG, "sample_rate", "50");
+    refuse(VALID "," DOWN
+                 ",{'type':'rls','targets':1,'horizon':2,'forgetting':0.99,'regularization':1,'short':3,'long':9}",
+           0, 0.5, SSM_UNSUPPORTED, "rls", "model's input");
+    refuse("{'type':'embedding','name':'e','vocab':5,'dim':1}," VALID, 5, 1, SSM_CONFIG, "tokens", "look ahead");
+    refuse(DOWN "," FACTORS, 0, 1, SSM_LIMIT, "hop", "65536");
+    refuse("{'type':'downsample','name':'d','in':1,'out':1,'factor':0}," VALID, 0, 1, SSM_CONFIG, "factor", "0");
+    refuse("{'type':'conv_transpose1d','name':'c','in':1,'out':1,'kernel':3,'bias':false}," DOWN, 0, 1, SSM_CONFIG,
+           "stride", "missing");
+    refuse("{'type':'upsample','name':'d','in':2,'out':1,'factor':2}," VALID, 0, 1, SSM_CONFIG, "2 channels", "1 come");
+    refuse("{'type':'conv1d','name':'c','in':1,'out':1,'kernel':3,'padding':'same','bias':false}," DOWN, 0, 1,
+           SSM_CONFIG, "padding", "same");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(multirate__random_graphs__match_the_whole_sequence_and_leave_in_time),
         cmocka_unit_test(multirate__shared_batches_teams_and_images__leave_the_bits_of_a_stream_alone),
+        cmocka_unit_test(multirate__wrong_models__are_refused_with_the_reason),
     };
 
     return cmocka_run_group_tests_name("multirate", tests, NULL, NULL);
