@@ -168,6 +168,16 @@ static int push_head(struct ssmc_stream *s, const struct ssmc_generate_options *
     return 0;
 }
 
+/* Those of the prompt, and what was not taken before: left alone they would fill the ring and stop the prompt. */
+static int results_drop(struct ssmc_stream *s)
+{
+    int rc;
+    while ((rc = ssmc_next(s, &s->generation.held)) == 1)
+        continue;
+    s->generation.held.frames = s->generation.at = 0;
+    return rc;
+}
+
 /* What the daemon answered, once. */
 static int take_status(struct ssmc_stream *s)
 {
@@ -203,7 +213,7 @@ int ssmc_generate(struct ssmc_stream *s, const struct ssmc_generate_options *o, 
             return take_status(s);
         if (g->state == GENERATION_RUNNING || g->state == GENERATION_ENDED)
             return SSMC_OK;
-        if ((rc = push_head(s, o, head)) != 0)
+        if ((rc = results_drop(s)) != 0 || (rc = push_head(s, o, head)) != 0)
             return rc;
         if (g->pushed == head && s->info.applied == s->kept.next)
             ask(s, o, head);

@@ -213,7 +213,8 @@ struct ssmc_generate_options {
     struct ssmc_sampling sampling;
 };
 /* Sends the prompt and returns when the daemon generates; it consumes every drawn token but the last. SSMC_TIMEOUT: call
- * again with the same options. Until the generation has ended the stream takes no input. */
+ * again with the same options. Results that were not taken before are dropped. Until the generation has ended the stream
+ * takes no input. */
 SSMC_API SSMC_MUST_CHECK int ssmc_generate(struct ssmc_stream *s, const struct ssmc_generate_options *options,
                                            int timeout_ms);
 

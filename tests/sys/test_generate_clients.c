@@ -28,7 +28,7 @@ static int group_open(void **state)
 {
     serving_group_open(state);
     reference_load(&model, MODEL);
-    server = serving_start("idle_ms = 1000\n");
+    server = serving_start("idle_ms = 1000\nresult_ring = 16K\n"); /* less than the long prompt has results */
     return 0;
 }
 
