@@ -125,7 +125,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_HELP) $(LIBDAEMON) $(LIBCLIENT) 
 $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/bin/%,$(FUZZERS)): $(BUILD)/bin/%: tests/fuzz/fuzz_%.c $(LIBPROTO) $(LIBSSM)
 	@mkdir -p $(@D)
 	$(call say,FUZZ)$(CC) $(ALLC) -Dfuzz_$*=LLVMFuzzerTestOneInput -fsanitize=fuzzer $^ $(ALLLD) $(PROTO_LIBS) $(SSM_LIBS) -o $@
-$(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_HELP) $(LIBPROTO) $(LIBSSM)
+$(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_HELP) $(LIBCLIENT) $(LIBPROTO) $(LIBSSM)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(ALLLD) $^ $(CLIENT_LIBS) $(SSM_LIBS) -lcmocka -o $@
 

@@ -4,6 +4,7 @@
  * them.
  */
 #include "daemon/batch.h"
+#include "daemon/generate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,13 +21,15 @@ int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames, 
         struct batch *b = &batcher->batch[i];
 
         b->rows = malloc(BATCH_ROWS * sizeof(*b->rows));
+        b->round = malloc(BATCH_ROWS * sizeof(*b->round));
+        b->round_of = malloc(BATCH_ROWS * sizeof(*b->round_of));
         b->of = malloc(BATCH_ROWS * sizeof(*b->of));
         b->pieces = malloc(BATCH_PIECES * sizeof(*b->pieces));
         b->in_size = BATCH_IN_FLOATS;
         b->out_size = BATCH_OUT_FLOATS;
         b->in = aligned_alloc(64, b->in_size * sizeof(float));
         b->out = aligned_alloc(64, b->out_size * sizeof(float));
-        if (!b->rows || !b->of || !b->pieces || !b->in || !b->out)
+        if (!b->rows || !b->round || !b->round_of || !b->of || !b->pieces || !b->in || !b->out)
             return -1;
     }
     return 0;
@@ -46,6 +49,8 @@ void batcher_fini(struct batcher *batcher, struct input *input)
             }
         }
         free(b->rows);
+        free(b->round);
+        free(b->round_of);
         free(b->of);
         free(b->pieces);
         free(b->in);
@@ -59,7 +64,7 @@ void batcher_add(struct batcher *batcher, struct stream *stream)
 
     if (stream->place == PLACE_STALLED)
         batcher_remove(batcher, stream);
-    if (stream->place != PLACE_NONE || !stream->head || stream->is_failed)
+    if (stream->place != PLACE_NONE || !generate_is_ready(stream) || stream->is_failed)
         return;
     stream->place = PLACE_READY;
     TAILQ_INSERT_TAIL(&model->ready, stream, of_place);
@@ -133,10 +138,10 @@ static uint32_t row_plan(const struct model *model, const struct stream *stream,
     return end > begin ? (uint32_t)(end - begin) : 0;
 }
 
-uint32_t batch_ring_most(const struct model *model, uint64_t ring_limit)
+uint32_t batch_ring_most(const struct model *model, uint32_t channels, uint64_t ring_limit)
 {
     uint64_t least = ssm_out_frames_max(model->model, 2 * (uint64_t)model->grid) + 1;
-    uint64_t most = ring_limit / (model->info.out_channels * sizeof(float));
+    uint64_t most = ring_limit / (channels * sizeof(float));
     uint64_t capacity = 1;
 
     while (capacity < least || (capacity * 2 <= most && capacity < (UINT32_MAX >> 2)))
@@ -159,6 +164,34 @@ static void piece_add(struct batch *batch, struct batch_row *of, const struct ch
     of->pieces++;
 }
 
+/* Where the row's outputs go, and behind them what its stream keeps of them. */
+static void row_place(struct batch *batch, struct stream *stream, uint32_t burst)
+{
+    struct batch_row *of = &batch->of[batch->n];
+    struct ssm_row *row = &batch->rows[batch->n];
+    size_t frames = ssm_out_frames_max(batch->model->model, row->frames);
+
+    row->out = batch->out + batch->out_used;
+    batch->out_used += frames * batch->model->info.out_channels;
+    if (stream_keeps_pairs(stream)) {
+        of->kept = batch->out + batch->out_used;
+        batch->out_used += (frames + burst) * stream->ring.channels;
+        batch->keeps_pairs = true;
+    }
+    of->draws = generate_is_running(stream) && !stream->head;
+    of->burst = of->draws ? burst : 0;
+    batch->frames += row->frames;
+    batch->n++;
+}
+
+/* The row of a drawn token. */
+static void row_take_token(struct batch *batch, struct stream *stream)
+{
+    batch->of[batch->n] = (struct batch_row){.stream = stream, .fed = 1};
+    batch->rows[batch->n] =
+        (struct ssm_row){.slot = stream->slot, .view = SSM_STEP, .frames = 1, .in = &stream->generation->token};
+}
+
 /* Moves `frames` frames off the stream's queue into the row. One chunk's lie together already; more are copied. */
 static void row_take(struct batch *batch, struct stream *stream, uint32_t frames)
 {
@@ -168,7 +201,7 @@ static void row_take(struct batch *batch, struct stream *stream, uint32_t frames
     struct chunk **link = &of->used;
     struct chunk *chunk = stream->head;
 
-    *of = (struct batch_row){.stream = stream, .is_flush = chunk->flush};
+    *of = (struct batch_row){.stream = stream, .is_flush = chunk->flush, .queued = chunk->flush ? 0 : frames};
     *row = (struct ssm_row){.slot = stream->slot, .view = chunk->backfill ? SSM_SCAN : SSM_STEP, .frames = frames};
     if (chunk->frames - chunk->used >= frames) {
         row->in = chunk->samples + (size_t)chunk->used * channels;
@@ -197,10 +230,6 @@ static void row_take(struct batch *batch, struct stream *stream, uint32_t frames
     }
     if (!stream->head)
         stream->tail = NULL;
-    row->out = batch->out + batch->out_used;
-    batch->out_used += ssm_out_frames_max(batch->model->model, frames) * batch->model->info.out_channels;
-    batch->frames += frames;
-    batch->n++;
 }
 
 /* An empty batch takes at least one piece of the grid, however wide the model. */
@@ -237,12 +266,15 @@ uint64_t batch_ready_ns(const struct model *model, uint64_t most)
 
     if (model->frame_ns <= 0)
         return UINT64_MAX;
-    TAILQ_FOREACH(stream, &model->ready, of_place)
+    TAILQ_FOREACH(stream, &model->ready, of_place) {
+        if (generate_is_running(stream))
+            return UINT64_MAX;
         for (const struct chunk *chunk = stream->head; chunk; chunk = chunk->next) {
             ns += (chunk->frames - chunk->used) * model->frame_ns;
             if (ns > (double)most)
                 return UINT64_MAX;
         }
+    }
     return (uint64_t)ns;
 }
 
@@ -254,14 +286,21 @@ static uint64_t frames_in_time(const struct model *model)
     return frames < model->grid ? model->grid : frames < 1e9 ? (uint64_t)frames : 1000000000u;
 }
 
-/* Frames that the batch has room for. */
-static uint32_t batch_room(const struct batcher *batcher, const struct batch *batch, const struct model *model)
+/* Floats that a frame of the stream takes in `out`. */
+static uint64_t frame_floats(const struct model *model, const struct stream *stream)
+{
+    return model->info.out_channels + (stream_keeps_pairs(stream) ? stream->ring.channels : 0);
+}
+
+/* Frames of the stream that the batch has room for. */
+static uint32_t batch_room(const struct batcher *batcher, const struct batch *batch, const struct model *model,
+                           const struct stream *stream)
 {
     uint64_t limit = frames_in_time(model) < batcher->frames ? frames_in_time(model) : batcher->frames;
     uint64_t frames = limit - (batch->frames < limit ? batch->frames : limit);
     uint64_t row = limit / batcher->threads; /* a row is one thread's: the others want some too */
     uint64_t in = (batch->in_size - batch->in_used) / model->info.in_channels;
-    uint64_t out = (batch->out_size - batch->out_used) / model->info.out_channels;
+    uint64_t out = (batch->out_size - batch->out_used) / frame_floats(model, stream);
 
     if (row > batcher->row_frames)
         row = batcher->row_frames;
@@ -289,43 +328,60 @@ static void model_stall(struct batcher *batcher, struct model *model, uint64_t *
     }
 }
 
+/* More tokens that a generating stream may draw in this batch, behind `frames` of `fits`, which ring and staging have
+ * room for. */
+static uint32_t burst_plan(const struct stream *stream, uint32_t frames, uint32_t fits)
+{
+    uint32_t burst = generate_is_running(stream) ? fits - frames : 0;
+
+    return burst < GENERATE_BURST ? burst : GENERATE_BURST;
+}
+
 uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *model, struct ring_budget *budget,
                     uint64_t ring_limit, uint64_t *stalled)
 {
-    uint32_t most = batch_ring_most(model, ring_limit);
-    uint32_t floor = batch_ring_most(model, 0);
     uint64_t out_least = ssm_out_frames_max(model->model, model->grid);
 
     batch->model = model;
     batch->n = batch->pieces_n = batch->frames = 0;
     batch->in_used = batch->out_used = 0;
+    batch->keeps_pairs = false;
     if (staging_grow(&batch->in, &batch->in_size, (size_t)model->grid * model->info.in_channels) != 0 ||
-        staging_grow(&batch->out, &batch->out_size, out_least * model->info.out_channels) != 0) {
+        staging_grow(&batch->out, &batch->out_size, out_least * (model->info.out_channels + STREAM_PAIRS_FLOATS)) !=
+            0) {
         model_stall(batcher, model, stalled);
         return 0;
     }
     while (batch->n < BATCH_ROWS && batch->pieces_n + BATCH_ROW_TIMES + 2 < BATCH_PIECES) {
         struct stream *stream = TAILQ_FIRST(&model->ready);
-        uint32_t room = batch_room(batcher, batch, model), fits, frames;
+        uint32_t room, most, floor, fits, frames, burst;
         uint64_t keep;
 
-        if (!stream || room == 0)
+        room = stream ? batch_room(batcher, batch, model, stream) : 0;
+        if (room == 0)
             break;
+        most = batch_ring_most(model, stream->ring.channels, ring_limit);
+        floor = batch_ring_most(model, stream->ring.channels, 0);
         keep = stream_keep(stream);
         fits = frames_for(model, ring_room(&stream->ring, keep, most), room);
-        frames = fits > 0 ? row_plan(model, stream, fits) : 0;
+        frames = fits == 0 ? 0 : stream->head ? row_plan(model, stream, fits) : 1;
         if (frames == 0 && fits == room && batch->n > 0)
             break; /* it is the batch that is full */
         TAILQ_REMOVE(&model->ready, stream, of_place);
-        if (frames == 0 || ring_reserve(&stream->ring, budget, keep, (uint32_t)ssm_out_frames_max(model->model, frames),
-                                        most, floor) != 0) {
+        burst = frames == 0 ? 0 : burst_plan(stream, frames, fits);
+        if (frames == 0 || ring_reserve(&stream->ring, budget, keep,
+                                        (uint32_t)ssm_out_frames_max(model->model, frames) + burst, most, floor) != 0) {
             stream->place = PLACE_STALLED;
             TAILQ_INSERT_TAIL(&batcher->stalled, stream, of_place);
             ++*stalled;
             continue;
         }
         stream->place = PLACE_IN_BATCH;
-        row_take(batch, stream, frames);
+        if (stream->head)
+            row_take(batch, stream, frames);
+        else
+            row_take_token(batch, stream);
+        row_place(batch, stream, burst);
     }
     return batch->n;
 }

@@ -18,6 +18,9 @@
  *
  * A stream joins only with as many frames as its result ring has room for; a full ring stalls that stream and no other.
  *
+ * A stream that generates (daemon/generate.h) joins with its drawn token when nothing is queued, one frame in the step
+ * view, and draws more tokens inside the batch while there is time and room; the engine does that, never the loop.
+ *
  * Threads: the loop thread forms and finishes them; in between a batch belongs to the engine.
  */
 #ifndef DAEMON_BATCH_H
@@ -55,18 +58,27 @@ struct batch_row {
     struct chunk *used; /* to be released when the row is done */
     uint32_t pieces;    /* of batch->pieces, after those of the rows before */
     bool is_flush;
+    bool draws;      /* its last frame is the stream's last, and the stream generates */
+    uint32_t queued; /* frames of the row that were accepted as data */
+    uint32_t fed;    /* drawn tokens that the state has consumed in this batch */
+    uint32_t burst;  /* further ones that have room in the ring */
+    float *kept;     /* pairs instead of all outputs; NULL: row->out is kept */
+    uint32_t kept_n; /* frames of it */
 };
 
 struct batch {
     struct job job;
     struct model *model;
     struct ssm_row *rows;
+    struct ssm_row *round; /* the engine's: one more token for those that generate */
+    uint32_t *round_of;    /* ... of which rows */
     struct batch_row *of;
     struct batch_piece *pieces;
     uint32_t n, pieces_n, frames;
     float *in, *out;                             /* staging */
     size_t in_size, in_used, out_size, out_used; /* floats */
     bool in_flight;
+    bool keeps_pairs; /* some rows do */
 };
 
 struct batcher {
@@ -101,14 +113,14 @@ uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *
                     uint64_t ring_limit, uint64_t *stalled);
 
 /* The engine's time for all that the model's ready streams have queued, as its frames have cost so far; UINT64_MAX when
- * it is more than `most`, or nobody has seen the model run yet. */
+ * it is more than `most`, nobody has seen the model run yet, or one of them generates. */
 uint64_t batch_ready_ns(const struct model *model, uint64_t most);
 
 /* A batch is back: its model's cost per frame is known better. */
 void batch_cost_learn(struct batch *batch);
 
-/* Frames that a stream's ring may grow to, and that it gets whatever the budget says: powers of two that hold at least
- * two pieces of the grid. */
-uint32_t batch_ring_most(const struct model *model, uint64_t ring_limit);
+/* Frames of so many channels that a stream's ring may grow to, and (limit 0) that it gets whatever the budget says:
+ * powers of two that hold at least two pieces of the grid. */
+uint32_t batch_ring_most(const struct model *model, uint32_t channels, uint64_t ring_limit);
 
 #endif

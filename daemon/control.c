@@ -4,6 +4,7 @@
  */
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/generate.h"
 #include "daemon/log.h"
 #include "daemon/reader.h"
 
@@ -77,6 +78,7 @@ static void stream_request(struct loop *loop, struct conn *conn, uint64_t reques
         deliver_error(loop, conn, request_id, SSMD__CODE__CLOSED, "the stream is closed");
         return;
     }
+    generate_stop(loop, stream, SSMD__ENDING__STREAM_CLOSED);
     stream->request = request;
     stream->request_id = request_id;
     stream->request_conn = conn;
@@ -105,10 +107,28 @@ static void ping_answer(struct loop *loop, struct conn *conn, uint64_t request_i
     deliver_message(loop, conn, &message.base);
 }
 
+/* Whether the request keeps to what hello granted. */
+static bool is_granted(const struct conn *conn, const Ssmd__FromClient *message)
+{
+    switch (message->request_case) {
+    case SSMD__FROM_CLIENT__REQUEST_OPEN:
+        return (conn->features & CONN_TOKENS) || (!message->open->has_top_k && !message->open->has_generates);
+    case SSMD__FROM_CLIENT__REQUEST_GENERATE:
+    case SSMD__FROM_CLIENT__REQUEST_CANCEL:
+        return conn->features & CONN_TOKENS;
+    default:
+        return true;
+    }
+}
+
 static void request_run(struct loop *loop, struct conn *conn, const Ssmd__FromClient *message)
 {
     uint64_t id = message->request_id;
 
+    if (!is_granted(conn, message)) {
+        deliver_error(loop, conn, id, SSMD__CODE__FEATURE, "asks for a feature that hello did not grant: tokens");
+        return;
+    }
     switch (message->request_case) {
     case SSMD__FROM_CLIENT__REQUEST_OPEN:
         control_open(loop, conn, id, message->open);
@@ -136,6 +156,12 @@ static void request_run(struct loop *loop, struct conn *conn, const Ssmd__FromCl
         break;
     case SSMD__FROM_CLIENT__REQUEST_PING:
         ping_answer(loop, conn, id, message->ping);
+        break;
+    case SSMD__FROM_CLIENT__REQUEST_GENERATE:
+        control_generate(loop, conn, id, message->generate);
+        break;
+    case SSMD__FROM_CLIENT__REQUEST_CANCEL:
+        control_cancel(loop, conn, id, message->cancel);
         break;
     case SSMD__FROM_CLIENT__REQUEST_BYE:
         deliver_done(loop, conn, id);

@@ -27,11 +27,16 @@ void control_list(struct loop *loop, struct conn *conn, uint64_t request_id, con
 void control_info(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Info *info);
 void control_stats(struct loop *loop, struct conn *conn, uint64_t request_id);
 
-/* A stream as a message; it points into the stream. */
+/* The requests generate and cancel. */
+void control_generate(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Generate *request);
+void control_cancel(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Cancel *cancel);
+
+/* A stream as a message to `conn`; it points into the stream, and into itself: do not copy. */
 struct control_info {
     Ssmd__StreamInfo message;
+    Ssmd__Generation generation;
 };
-void control_info_fill(const struct loop *loop, const struct stream *stream, struct control_info *out);
+void control_info_fill(const struct conn *conn, const struct stream *stream, struct control_info *out);
 /* ... as the reply to open, reset, close or info. */
 void control_info_send(struct loop *loop, struct conn *conn, uint64_t request_id, const struct control_info *info);
 

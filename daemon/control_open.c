@@ -4,6 +4,7 @@
  */
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/generate.h"
 #include "daemon/log.h"
 #include "daemon/reader.h"
 
@@ -38,11 +39,15 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
         .results_from = open->results_from,
         .rate = open->has_rate ? open->rate : 0,
         .channels = open->has_channels ? open->channels : 0,
+        .generates = open->generates,
+        .top_k = open->has_top_k ? open->top_k : 0,
     };
     if (loop->drain_ns) {
         refuse(loop, request, SSMD__CODE__DRAINING, "the daemon is stopping: open the stream at the next one");
     } else if (!stream_id_is_valid(open->id.data, open->id.len)) {
         refuse(loop, request, SSMD__CODE__BAD_ID, "an id has 1 to 64 bytes and no NUL");
+    } else if (open->has_top_k && open->top_k == 0) {
+        refuse(loop, request, SSMD__CODE__BAD_OPTION, "top_k is at least 1: leave it out for none");
     } else if (!(request->rate >= 0 && isfinite(request->rate))) {
         refuse(loop, request, SSMD__CODE__RATE, "the rate is a positive number of frames per second");
     } else {
@@ -78,6 +83,33 @@ static Ssmd__Code shape_check(const struct open_request *request, const struct s
     return SSMD__CODE__OK;
 }
 
+/* What results are to be, of the model and of the stream that exists (or NULL). */
+static Ssmd__Code form_check(const struct open_request *request, const struct model *model, const struct stream *stream,
+                             char *text, size_t size)
+{
+    const struct ssm_model_info *info = &model->info;
+    uint32_t most = info->out_channels < SSM_TOP_MAX ? info->out_channels : SSM_TOP_MAX;
+
+    if ((request->top_k > 0 || request->generates) && info->input != SSM_TOKENS) {
+        snprintf(text, size, "top_k and generates are for models of tokens, and this one takes a signal");
+    } else if (request->top_k > most) {
+        snprintf(text, size, "top_k is at most %u for this model, and not %u", most, request->top_k);
+    } else if (request->generates && (!model->is_one_to_one || info->out_channels != info->vocab)) {
+        snprintf(text, size,
+                 "generates needs logits of the vocabulary for every token: this model has %u outputs and "
+                 "%u tokens",
+                 info->out_channels, info->vocab);
+    } else if (stream && request->wants_results &&
+               (stream->top_k != request->top_k || stream->generates != request->generates)) {
+        snprintf(text, size, "the stream exists with results in another form: open it with top_k %u and generates %s",
+                 stream->top_k, stream->generates ? "true" : "false");
+        return SSMD__CODE__EXISTS;
+    } else {
+        return SSMD__CODE__OK;
+    }
+    return SSMD__CODE__BAD_OPTION;
+}
+
 /* Whether the open may have the stream that exists (or NULL). */
 static Ssmd__Code access_check(const struct loop *loop, const struct open_request *request, const struct stream *stream,
                                const struct model *model, const char **text)
@@ -105,10 +137,14 @@ static Ssmd__Code access_check(const struct loop *loop, const struct open_reques
 /* A new stream of the model, or NULL and why. */
 static struct stream *stream_new(struct loop *loop, const struct open_request *request, struct model *model)
 {
-    struct stream *stream = streams_insert(&loop->streams, request->id, request->id_size, model->info.out_channels);
+    uint32_t pairs = request->top_k + request->generates;
+    struct stream *stream =
+        streams_insert(&loop->streams, request->id, request->id_size, pairs > 0 ? 2 * pairs : model->info.out_channels);
 
     if (!stream)
         return NULL;
+    stream->top_k = request->top_k;
+    stream->generates = request->generates;
     if (ssm_slot_acquire(model->program, &stream->slot) != SSM_OK) {
         streams_remove(&loop->streams, stream);
         return NULL;
@@ -127,6 +163,9 @@ static void owner_change(struct loop *loop, struct stream *stream, const struct 
     bool same = memcmp(stream->writer, request->conn->writer, PROTO_WRITER_BYTES) == 0;
 
     if (!same) {
+        if (generate_is_running(stream))
+            stream->generation->is_silent = true; /* TAKEN_OVER tells enough */
+        generate_stop(loop, stream, SSMD__ENDING__STREAM_CLOSED);
         memcpy(stream->writer, request->conn->writer, PROTO_WRITER_BYTES);
         reader_epoch(loop, stream, false);
         stream->epoch = streams_epoch_new(&loop->streams);
@@ -198,6 +237,8 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
         text = sentence;
         if (code == SSMD__CODE__OK)
             code = access_check(loop, request, stream, model, &text);
+        if (code == SSMD__CODE__OK)
+            code = form_check(request, model, stream, sentence, sizeof(sentence));
     }
     if (code != SSMD__CODE__OK) {
         refuse(loop, request, code, text);
@@ -222,7 +263,7 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
     }
     stream->active_ns = loop->now_ns;
     stream_attach(loop, stream, request, handle, outlet);
-    control_info_fill(loop, stream, &info);
+    control_info_fill(request->conn, stream, &info);
     info.message.has_handle = info.message.has_created = true;
     info.message.handle = handle;
     info.message.created = is_new;

@@ -4,6 +4,7 @@
  */
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/generate.h"
 #include "daemon/log.h"
 
 #include <stdio.h>
@@ -86,9 +87,26 @@ static size_t models_fill(const struct loop *loop, Ssmd__ModelInfo *out)
     return n;
 }
 
-static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_id)
+/* Those of the wished features that there are; into bits. `granted` gets their names. */
+static uint32_t features_grant(const Ssmd__Hello *hello, char *granted[CONN_FEATURES], size_t *n)
+{
+    static const char *const names[CONN_FEATURES] = {"tokens"};
+    uint32_t bits = 0;
+
+    *n = 0;
+    for (uint32_t i = 0; i < CONN_FEATURES; i++)
+        for (size_t k = 0; k < hello->n_features; k++)
+            if (!(bits & 1u << i) && strcmp(hello->features[k], names[i]) == 0) {
+                bits |= 1u << i;
+                granted[(*n)++] = (char *)names[i];
+            }
+    return bits;
+}
+
+static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Hello *asked)
 {
     static const char daemon[] = "ssmd " SSMD_VERSION;
+    char *features[CONN_FEATURES];
     Ssmd__Reply reply = SSMD__REPLY__INIT;
     Ssmd__HelloReply hello = SSMD__HELLO_REPLY__INIT;
     Ssmd__Limits limits = SSMD__LIMITS__INIT;
@@ -109,6 +127,8 @@ static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_
     hello.durability = SSMD__HELLO_REPLY__DURABILITY__NONE;
     hello.limits = &limits;
     hello.tap = loop->tap.socket ? loop->conf.tap : NULL;
+    conn->features = features_grant(asked, features, &hello.n_features);
+    hello.features = features;
     if (models && pointers) {
         hello.n_models = models_fill(loop, models);
         for (size_t i = 0; i < hello.n_models; i++)
@@ -154,17 +174,33 @@ void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size
     snprintf(conn->name, sizeof(conn->name), "%s", hello->client ? hello->client : "");
     log_event(LOG_DEBUG, "connection_accepted", "client=%s connections=%u", conn->name, loop->conns.n);
     models_list(loop);
-    hello_answer(loop, conn, request_id);
+    hello_answer(loop, conn, request_id, hello);
 }
 
 /* ---- streams ----------------------------------------------------------------------------------------------------- */
 
-void control_info_fill(const struct loop *loop, const struct stream *stream, struct control_info *out)
+/* What connections know that were granted the feature. */
+static void tokens_info_fill(const struct stream *stream, struct control_info *out)
+{
+    Ssmd__StreamInfo *m = &out->message;
+
+    if (!stream_keeps_pairs(stream))
+        return;
+    m->has_top_k = stream->top_k > 0;
+    m->top_k = stream->top_k;
+    m->has_generates = true;
+    m->generates = stream->generates;
+    if (!stream->generation)
+        return;
+    generate_info_fill(stream->generation, &out->generation);
+    m->generation = &out->generation;
+}
+
+void control_info_fill(const struct conn *conn, const struct stream *stream, struct control_info *out)
 {
     const struct ssm_model_info *info = &stream->model->info;
     Ssmd__StreamInfo *m = &out->message;
 
-    (void)loop;
     ssmd__stream_info__init(m);
     m->id.data = (uint8_t *)stream->id;
     m->id.len = stream->id_size;
@@ -177,7 +213,7 @@ void control_info_fill(const struct loop *loop, const struct stream *stream, str
     m->rate = info->in_rate;
     m->channels = info->in_channels;
     m->out_rate = info->out_rate;
-    m->out_channels = info->out_channels;
+    m->out_channels = stream->ring.channels;
     m->ratio_num = info->ratio_num;
     m->ratio_den = info->ratio_den;
     m->hop = info->hop;
@@ -189,6 +225,8 @@ void control_info_fill(const struct loop *loop, const struct stream *stream, str
     m->attached = stream->conn != NULL;
     m->closing = stream->is_closing;
     m->queued = stream->next - stream->applied;
+    if (conn->features & CONN_TOKENS)
+        tokens_info_fill(stream, out);
 }
 
 void control_info_send(struct loop *loop, struct conn *conn, uint64_t request_id, const struct control_info *info)
@@ -210,7 +248,7 @@ void control_info(struct loop *loop, struct conn *conn, uint64_t request_id, con
         deliver_error(loop, conn, request_id, SSMD__CODE__NO_STREAM, "no such stream");
         return;
     }
-    control_info_fill(loop, stream, &out);
+    control_info_fill(conn, stream, &out);
     control_info_send(loop, conn, request_id, &out);
 }
 
@@ -239,7 +277,7 @@ void control_list(struct loop *loop, struct conn *conn, uint64_t request_id, con
         answer.more = n == max || bytes > LIST_BYTES;
         if (answer.more)
             break;
-        control_info_fill(loop, stream, &infos[n]);
+        control_info_fill(conn, stream, &infos[n]);
         pointers[n] = &infos[n].message;
         bytes += proto_size(&infos[n++].message.base);
     }

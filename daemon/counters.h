@@ -42,6 +42,8 @@
     X(streams_reset, "streams reset")                                                                                  \
     X(streams_closed, "streams closed")                                                                                \
     X(streams_lingered, "closed streams dropped before their results were received")                                   \
+    X(generations, "generations begun")                                                                                \
+    X(tokens_generated, "tokens drawn by generations and consumed")                                                    \
     X(streams_failed, "streams stopped because the engine refused their frames")                                       \
     X(batches, "batches advanced")                                                                                     \
     X(rows_step, "rows advanced by the recurrence")                                                                    \

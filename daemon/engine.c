@@ -4,8 +4,11 @@
  */
 #include "daemon/engine.h"
 #include "daemon/clock.h"
+#include "ssm/sample.h"
 
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -14,22 +17,49 @@
 
 void engine_run_beside(struct job *job)
 {
-    uint64_t began = clock_now_ns();
-
+    job->began_ns = clock_now_ns();
     job->status = ssm_advance_beside(job->program, job->rows, job->n);
-    job->busy_ns = clock_now_ns() - began;
+    if (job->after)
+        job->after(job, NULL);
+    job->busy_ns = clock_now_ns() - job->began_ns;
+}
+
+/* Now, so that drawing a token allocates nothing. */
+static int scratch_grow(struct engine *engine, uint32_t vocab)
+{
+    size_t need = ssm_sample_floats(vocab);
+    float *larger;
+
+    if (need <= engine->scratch_floats)
+        return SSM_OK;
+    larger = realloc(engine->scratch, need * sizeof(*larger));
+    if (!larger)
+        return SSM_NOMEM;
+    engine->scratch = larger;
+    engine->scratch_floats = need;
+    return SSM_OK;
+}
+
+static void program_compile(struct engine *engine, struct job *job)
+{
+    job->status = scratch_grow(engine, ssm_model_info(job->model)->vocab);
+    if (job->status == SSM_OK)
+        job->status = ssm_program_new(&job->program, engine->engine, job->model, job->max_slots, &job->error);
+    else
+        snprintf(job->error.text, sizeof(job->error.text), "no memory to sample from the model's vocabulary");
 }
 
 static void job_run(struct engine *engine, struct job *job)
 {
-    uint64_t began = clock_now_ns();
-
+    job->began_ns = clock_now_ns();
     switch (job->kind) {
     case JOB_ADVANCE:
         job->status = ssm_advance(job->program, job->rows, job->n);
+        if (job->after)
+            job->after(job, engine->scratch);
         break;
     case JOB_COMPILE:
-        job->status = ssm_program_new(&job->program, engine->engine, job->model, job->max_slots, &job->error);
+        program_compile(engine, job);
         break;
     case JOB_DROP:
         ssm_program_free(job->program);
@@ -38,7 +68,7 @@ static void job_run(struct engine *engine, struct job *job)
     case JOB_STOP:
         break;
     }
-    job->busy_ns = clock_now_ns() - began;
+    job->busy_ns = clock_now_ns() - job->began_ns;
 }
 
 static struct job *job_wait(struct engine *engine)
@@ -71,6 +101,7 @@ static void *engine_run(void *context)
         (void)spsc_push(&engine->done, job); /* never full: as many slots as todo has, and whoever submits takes */
     }
     ssm_engine_free(engine->engine);
+    free(engine->scratch);
     return NULL;
 }
 

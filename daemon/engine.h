@@ -26,10 +26,13 @@ struct job {
     struct ssm_program *program; /* ADVANCE and DROP take it, COMPILE makes it */
     struct ssm_row *rows;        /* ADVANCE */
     uint32_t n;
+    /* ADVANCE: what follows on the same thread, or NULL. scratch is the engine's, for sampling from the vocabularies of
+     * its programs; NULL on another thread. */
+    void (*after)(struct job *job, float *scratch);
     struct ssm_model *model; /* COMPILE */
     uint32_t max_slots;
     int status; /* of COMPILE; rows have their own */
-    uint64_t busy_ns;
+    uint64_t began_ns, busy_ns;
     void *owner; /* of who submitted it */
     struct ssm_error error;
 };
@@ -38,6 +41,8 @@ struct engine {
     pthread_t thread;
     struct spsc todo, done;
     struct ssm_engine *engine;
+    float *scratch; /* of its thread */
+    size_t scratch_floats;
     struct ssm_engine_options options;
     struct ssm_error error;
     int status;

@@ -7,7 +7,9 @@
 #include "daemon/ingest.h"
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/generate.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
 
@@ -115,6 +117,8 @@ static void chunk_accept(struct loop *loop, struct stream *stream, const struct 
     chunk->backfill = (from->flags & PROTO_FLAG_BACKFILL) != 0;
     chunk->has_time = (from->flags & PROTO_FLAG_TIME) != 0;
     chunk->time = from->time;
+    free(stream->generation); /* it ended; what was drawn last is the sender's to consume */
+    stream->generation = NULL;
     stream_push(stream, chunk, n * sizeof(float));
     stream->conn->queued_bytes += n * sizeof(float);
     stream->active_ns = loop->now_ns;
@@ -134,6 +138,7 @@ static void chunk_take(struct loop *loop, struct conn *conn, struct stream *stre
         .connection_window = loop->conf.connection_window,
         .connection_queued = conn->queued_bytes,
         .is_draining = loop->drain_ns != 0,
+        .is_generating = generate_is_running(stream),
     };
 
     stream_admit(stream, chunk, stream->model->info.in_channels, &limits, &admission);

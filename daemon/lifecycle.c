@@ -5,6 +5,7 @@
  */
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/generate.h"
 #include "daemon/log.h"
 #include "daemon/reader.h"
 
@@ -13,22 +14,24 @@
 
 /* ---- batches that come back -------------------------------------------------------------------------------------- */
 
+/* Frames of the row's pieces, and behind them those of tokens that it drew itself, without a time. */
 static void row_publish(struct loop *loop, struct stream *stream, const struct batch *batch,
-                        const struct batch_piece *piece, uint32_t pieces, const struct ssm_row *row)
+                        const struct batch_piece *piece, const struct batch_row *of, const struct ssm_row *row)
 {
-    const struct ssm_model_info *info = &batch->model->info;
-    uint32_t left = row->out_frames;
-    const float *out = row->out;
+    static const struct batch_piece drawn = {.frames = UINT32_MAX};
+    uint32_t left = of->kept ? of->kept_n : row->out_frames;
+    const float *out = of->kept ? of->kept : row->out;
 
-    for (uint32_t i = 0; i < pieces && left > 0; i++) {
-        uint32_t n = batch->model->is_one_to_one && piece[i].frames < left ? piece[i].frames : left;
+    loop->counters.results += left;
+    for (uint32_t i = 0; left > 0; i++) {
+        const struct batch_piece *p = i < of->pieces ? &piece[i] : &drawn;
+        uint32_t n = batch->model->is_one_to_one && p->frames < left ? p->frames : left;
 
-        tap_publish(&loop->tap, stream, stream->ring.hi, out, n, piece[i].has_time, piece[i].time, info->out_rate);
-        ring_append(&stream->ring, out, n, piece[i].has_time, piece[i].time);
-        out += (size_t)n * info->out_channels;
+        tap_publish(&loop->tap, stream, stream->ring.hi, out, n, p->has_time, p->time, batch->model->info.out_rate);
+        ring_append(&stream->ring, out, n, p->has_time, p->time);
+        out += (size_t)n * stream->ring.channels;
         left -= n;
     }
-    loop->counters.results += row->out_frames;
 }
 
 /* The engine refused: its state or ours is wrong. The stream stops instead of answering wrongly. */
@@ -38,6 +41,7 @@ static void stream_fail(struct loop *loop, struct stream *stream, int status)
               stream->model->name, ssm_status_text(status));
     loop->counters.streams_failed++;
     stream->is_failed = true;
+    generate_stop(loop, stream, SSMD__ENDING__FAILED);
     while (stream->head) {
         struct chunk *chunk = stream->head;
 
@@ -55,7 +59,7 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
     struct ssm_row *row = &batch->rows[i];
     struct batch_row *of = &batch->of[i];
     struct stream *stream = of->stream;
-    uint64_t bytes = (uint64_t)row->frames * batch->model->info.in_channels * sizeof(float);
+    uint64_t bytes = (uint64_t)of->queued * batch->model->info.in_channels * sizeof(float);
     struct outlet *outlet;
 
     while (of->used) {
@@ -65,28 +69,30 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
         input_release(&loop->input, chunk);
     }
     stream->place = PLACE_NONE;
-    if (!of->is_flush) {
-        stream->queued_bytes -= bytes;
-        if (stream->conn)
-            stream->conn->queued_bytes -= bytes;
-    }
+    stream->queued_bytes -= bytes;
+    if (stream->conn)
+        stream->conn->queued_bytes -= bytes;
     if (row->status != SSM_OK) {
         stream_fail(loop, stream, row->status);
     } else {
         uint64_t most = ssm_out_frames(batch->model->model, stream->next) - stream->ring.hi;
 
         if (of->is_flush && row->out_frames > most)
-            row->out_frames = (uint32_t)most;
-        stream->applied += of->is_flush ? 0 : row->frames;
-        row_publish(loop, stream, batch, piece, of->pieces, row);
-        loop->counters.frames_applied += of->is_flush ? 0 : row->frames;
+            row->out_frames = of->kept_n = (uint32_t)most;
+        stream->next += of->fed;
+        stream->applied += of->queued + of->fed;
+        row_publish(loop, stream, batch, piece, of, row);
+        loop->counters.frames_applied += of->queued + of->fed;
+        loop->counters.tokens_generated += of->fed;
         loop->counters.rows_step += row->view == SSM_STEP;
         loop->counters.rows_scan += row->view == SSM_SCAN;
     }
     TAILQ_FOREACH(outlet, &stream->outlets, of_stream)
         deliver_wake(loop, outlet);
     deliver_ack(loop, stream);
-    if (stream->head)
+    if (generate_is_running(stream))
+        generate_settle(loop, stream);
+    if (generate_is_ready(stream))
         batcher_add(&loop->batcher, stream);
     else if (stream->request != REQUEST_NONE)
         loop_stream_settle(loop, stream);
@@ -182,7 +188,7 @@ static void request_answer(struct loop *loop, struct stream *stream)
     struct control_info info;
 
     if (stream->request_conn && stream->request_id) {
-        control_info_fill(loop, stream, &info);
+        control_info_fill(stream->request_conn, stream, &info);
         control_info_send(loop, stream->request_conn, stream->request_id, &info);
     }
     stream->request = REQUEST_NONE;
@@ -199,6 +205,8 @@ static void stream_reset(struct loop *loop, struct stream *stream)
     }
     reader_epoch(loop, stream, true);
     stream->epoch = streams_epoch_new(&loop->streams);
+    free(stream->generation);
+    stream->generation = NULL;
     stream->next = stream->applied = stream->received = 0;
     stream->refused = 0;
     stream->is_failed = false;
@@ -262,7 +270,7 @@ void loop_closed_check(struct loop *loop, struct stream *stream)
 
 static void stream_settle(struct loop *loop, struct stream *stream)
 {
-    if (stream->place != PLACE_NONE || stream->head)
+    if (stream->place != PLACE_NONE || generate_is_ready(stream))
         return; /* its batch comes back here */
     if (stream->request == REQUEST_RESET) {
         stream_reset(loop, stream);

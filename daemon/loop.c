@@ -9,6 +9,7 @@
 #include "daemon/loop.h"
 #include "daemon/daemon.h"
 #include "daemon/deliver.h"
+#include "daemon/generate.h"
 #include "daemon/ingest.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
@@ -49,6 +50,7 @@ static uint32_t batch_form(struct loop *loop, struct batch *batch, struct model 
     if (n > 0) {
         batch->job = (struct job){
             .kind = JOB_ADVANCE, .program = model->program, .rows = batch->rows, .n = batch->n, .owner = batch};
+        batch->job.after = batch->keeps_pairs ? generate_after : NULL;
         batch->in_flight = true;
         b->in_flight++;
     }
@@ -171,7 +173,7 @@ static bool is_drained(const struct loop *loop)
         bool is_hopeless =
             s->place == PLACE_STALLED && !s->outlet; /* its ring is full and nobody is there to take it */
 
-        if ((s->head && !is_hopeless) || (s->outlet && s->outlet->next < s->ring.hi))
+        if ((generate_is_ready(s) && !is_hopeless) || (s->outlet && s->outlet->next < s->ring.hi))
             return false;
     }
     return true;

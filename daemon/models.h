@@ -39,6 +39,8 @@ struct open_request {
     double rate;       /* 0: the model's */
     uint32_t channels; /* 0: the model's */
     uint64_t results_from;
+    bool generates;
+    uint32_t top_k;
 };
 
 enum model_state { MODEL_LOADING, MODEL_COMPILING, MODEL_LOADED, MODEL_ALIAS, MODEL_FAILED, MODEL_DROPPING };

@@ -193,7 +193,7 @@ static void event_send(struct loop *loop, struct outlet *outlet, Ssmd__Event__Ki
     event.has_next = kind == SSMD__EVENT__KIND__LOST;
     event.next = next;
     if (kind == SSMD__EVENT__KIND__READING) {
-        control_info_fill(loop, outlet->stream, &info);
+        control_info_fill(outlet->conn, outlet->stream, &info);
         event.stream = &info.message;
     }
     deliver_event(loop, outlet->conn, &event);

@@ -103,6 +103,7 @@ void streams_remove(struct streams *streams, struct stream *stream)
 
     streams->n--;
     memmove(streams->sorted + at, streams->sorted + at + 1, (streams->n - at) * sizeof(*streams->sorted));
+    free(stream->generation);
     free(stream);
 }
 
@@ -150,6 +151,8 @@ void stream_admit(const struct stream *stream, const struct proto_chunk *chunk, 
         refuse(out, SSMD__CODE__CLOSED, "the stream is closed and takes no more input");
     else if (stream->request == REQUEST_RESET)
         refuse(out, SSMD__CODE__BUSY, "the stream waits to be reset: send from index 0 in the epoch of the answer");
+    else if (limits->is_generating)
+        refuse(out, SSMD__CODE__BUSY, "the stream is generating: cancel that, or wait for its end");
     else if (limits->is_draining)
         refuse(out, SSMD__CODE__DRAINING, "the daemon is stopping: send this again to the next one");
     else if (chunk->frames > limits->chunk_frames)
@@ -180,6 +183,11 @@ bool stream_refusal_is_new(struct stream *stream, Ssmd__Code code)
         return false;
     stream->refused |= bit;
     return true;
+}
+
+bool stream_keeps_pairs(const struct stream *stream)
+{
+    return stream->generates || stream->top_k > 0;
 }
 
 void stream_push(struct stream *stream, struct chunk *chunk, uint64_t bytes)

@@ -21,9 +21,11 @@
 #include "daemon/input.h"
 #include "daemon/ring.h"
 #include "proto/codec.h"
+#include "ssm/sample.h"
 #include "ssm/ssm.h"
 
 struct conn;
+struct generation;
 struct model;
 struct stream;
 
@@ -71,6 +73,9 @@ struct stream {
     bool is_failed;               /* the engine refused its frames: our bug */
     bool has_ack;                 /* on conn->acks */
     bool is_settling;
+    bool generates;                /* each result begins with a drawn token */
+    uint32_t top_k;                /* ... and has so many most probable ones; with neither: all outputs */
+    struct generation *generation; /* that runs or was the last (daemon/generate.h); NULL since data came */
     enum stream_place place;
     enum stream_request request; /* waits for the queue to be empty */
     uint64_t request_id;
@@ -121,6 +126,7 @@ struct stream_limits {
     uint64_t connection_window; /* bytes */
     uint64_t connection_queued; /* bytes now */
     bool is_draining;
+    bool is_generating; /* the stream is */
 };
 
 struct stream_admission {
@@ -139,6 +145,10 @@ void stream_admit(const struct stream *stream, const struct proto_chunk *chunk, 
  * another refusal named the index expected already. */
 bool stream_refusal_is_new(struct stream *stream, Ssmd__Code code);
 
+/* Whether results are pairs (token, log-probability) instead of the model's outputs, and the most 4-byte values that
+ * those of one frame may have. */
+#define STREAM_PAIRS_FLOATS (2 * (SSM_TOP_MAX + 1))
+bool stream_keeps_pairs(const struct stream *stream);
 /* Queue an admitted chunk: the frames from `next` on. */
 void stream_push(struct stream *stream, struct chunk *chunk, uint64_t bytes);
 /* Results from here on may not be overwritten. */

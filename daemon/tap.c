@@ -83,6 +83,7 @@ void tap_publish(struct tap *tap, const struct stream *stream, uint64_t first, c
     header.index = first;
     header.has_time = has_time;
     header.time = time;
+    header.has_pairs = header.pairs = stream_keeps_pairs(stream);
     header.has_rate = rate > 0;
     header.rate = rate;
     publish(tap, stream, &header, samples, (size_t)frames * stream->ring.channels * sizeof(float));

@@ -8,6 +8,7 @@
  *     dispatch.c    from a message to the stream that it is about
  *     stream.c      push, results, the end of a stream here
  *     control.c     drain, close, reset
+ *     generate.c    generate, cancel, drawn tokens
  *     resume.c      open; after a reconnection every stream again, from where the daemon stands
  *     transmit.c    chunks of many streams into one message; credit
  *     reader.c      reliable views of other writers' streams
@@ -74,6 +75,18 @@ struct request {
 
 struct reader;
 
+enum generation_state { GENERATION_NONE, GENERATION_ASKING, GENERATION_RUNNING, GENERATION_ENDED };
+
+struct generation {
+    enum generation_state state;
+    size_t pushed;           /* tokens of the prompt that went as data */
+    uint64_t first, next;    /* results with its tokens; next once it ended */
+    int ending;              /* enum ssmc_ending */
+    bool is_cancelled;       /* as the daemon has answered */
+    struct ssmc_result held; /* results that tokens are being taken from */
+    uint32_t at;
+};
+
 struct ssmc_stream {
     struct ssmc *c;
     struct ssmc_stream *prev, *next; /* of the connection */
@@ -104,6 +117,9 @@ struct ssmc_stream {
     char *model;            /* as asked for */
     double rate;
     uint32_t channels;
+    uint32_t top_k;
+    bool generates;
+    struct generation generation;
     struct ssmc_stream_info info; /* as the daemon said last; epoch, applied, durable are kept current */
 
     struct kept kept; /* writer */
@@ -144,6 +160,7 @@ struct ssmc {
 
     struct ssmc_daemon_info daemon;
     uint32_t chunk_frames, idle_ms;
+    bool has_tokens; /* the daemon granted the feature */
 
     char error[TEXT_MAX];
     int error_code;
@@ -243,6 +260,14 @@ void resume_step(struct ssmc *c);
 int resume_attach(struct ssmc_stream *s, const Ssmd__StreamInfo *info);
 /* In a new epoch everything begins where the daemon says; what was kept is forgotten. */
 void resume_new_epoch(struct ssmc_stream *s, const Ssmd__StreamInfo *info);
+
+/* ---- generate.c */
+/* Applied frames beyond what was pushed: whether a generation accounts for them; the input's index follows then. */
+bool generate_take_ack(struct ssmc_stream *s, uint64_t applied);
+/* Where and why it ended, as an event or a reopened stream says. */
+void generate_take_end(struct ssmc_stream *s, const Ssmd__Generation *generation);
+/* The stream was opened again: if it generates what was asked for here, the input stands where the daemon says. */
+void generate_resume(struct ssmc_stream *s, const Ssmd__StreamInfo *info);
 
 /* ---- transmit.c */
 int transmit_new(struct ssmc *c);

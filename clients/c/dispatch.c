@@ -28,7 +28,7 @@ static int take_acks(struct ssmc *c, const Ssmd__Ack *ack)
         struct ssmc_stream *s = handle_find(c, ack->handle[i]);
         if (!s || s->reader || s->is_freed || s->info.epoch != ack->epoch[i])
             continue;
-        if (ack->applied[i] > s->kept.next)
+        if (!generate_take_ack(s, ack->applied[i]))
             return broken(c, "the daemon acknowledged frames that were never sent");
         stream_acknowledge(s, ack->applied[i], ack->durable[i]);
     }
@@ -106,6 +106,10 @@ static void take_event(struct ssmc *c, const Ssmd__Event *event)
             s->lost += event->next - s->result_next;
             s->result_next = event->next;
         }
+        break;
+    case SSMD__EVENT__KIND__GENERATED:
+        if (event->has_epoch && event->epoch == s->info.epoch)
+            generate_take_end(s, event->generation);
         break;
     case SSMD__EVENT__KIND__EPOCH:
         if (s->reader && event->has_epoch && event->epoch > s->result_epoch) {

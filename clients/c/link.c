@@ -177,6 +177,7 @@ static void answer_hello(struct ssmc *c, struct request *r, const Ssmd__Reply *r
     d->reconnects += c->was_up;
     d->is_connected = 1;
     c->chunk_frames = hello->limits->chunk_frames;
+    c->has_tokens = hello->n_features > 0; /* no other was asked for */
     c->idle_ms = hello->limits->idle_ms;
     c->link = LINK_UP;
     c->was_up = true;
@@ -187,10 +188,13 @@ static void say_hello(struct ssmc *c, int64_t now)
 {
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Hello hello = SSMD__HELLO__INIT;
+    char *tokens = (char *)"tokens";
     hello.version_min = hello.version_max = PROTO_VERSION;
     hello.writer.data = c->writer;
     hello.writer.len = sizeof c->writer;
     hello.client = c->name;
+    hello.n_features = 1;
+    hello.features = &tokens;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_HELLO;
     message.hello = &hello;
     if (request_send(c, &c->ping, &message, answer_hello, NULL) != 0)

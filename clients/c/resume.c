@@ -76,6 +76,7 @@ void resume_new_epoch(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
     s->info.result_first = info->result_first;
     s->info.result_next = info->result_next;
     s->is_resetting = false;
+    s->generation = (struct generation){.state = GENERATION_NONE};
     if (s->result_epoch < info->epoch)
         stream_restart_results(s, info->epoch, 0);
 }
@@ -92,6 +93,9 @@ static void build_open(const struct ssmc_stream *s, Ssmd__Open *open)
     open->has_mode = 1;
     open->has_results = 1;
     open->results = s->wants_results;
+    open->has_top_k = s->top_k > 0;
+    open->top_k = s->top_k;
+    open->has_generates = open->generates = s->generates;
 }
 
 /* Where results begin on this connection. */
@@ -103,7 +107,7 @@ static uint64_t first_result(const Ssmd__StreamInfo *info)
 /* The daemon no longer has what was applied: begin again where it stands, if that was asked for. */
 static void restart_or_lose(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
 {
-    if (!s->restart_lost) {
+    if (!s->restart_lost || s->generation.state == GENERATION_ASKING || s->generation.state == GENERATION_RUNNING) {
         stream_kill(s, SSMC_LOST,
                     "stream %s: the daemon lost its state (it expects frame %" PRIu64 ", kept are %" PRIu64
                     " to %" PRIu64 ")",
@@ -131,6 +135,8 @@ static void restart_or_lose(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
 
 static void reopened(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
 {
+    if (!info->created && info->epoch == s->info.epoch)
+        generate_resume(s, info);
     if (info->epoch != s->info.epoch && s->is_resetting) {
         resume_new_epoch(s, info); /* the reset was done, its answer was lost */
     } else if (info->created) {
@@ -259,6 +265,8 @@ static struct ssmc_stream *new_stream(struct ssmc *c, const struct ssmc_open_opt
     s->rate = options->rate;
     s->channels = options->channels;
     s->wants_results = options->results;
+    s->top_k = options->top_k;
+    s->generates = options->generates != 0;
     s->restart_lost = options->restart_lost;
     s->from_oldest = options->results_from == SSMC_OLDEST;
     s->result_next = s->from_oldest ? 0 : options->results_from;
@@ -280,6 +288,8 @@ int ssmc_open(struct ssmc *c, struct ssmc_stream **out, const struct ssmc_open_o
         return fail(c, SSMC_INVAL, "an id has 1 to 64 bytes, none of them 0");
     if (!options->model || !*options->model)
         return fail(c, SSMC_INVAL, "open needs the name of a model");
+    if ((options->top_k > 0 || options->generates) && !c->has_tokens)
+        return fail(c, SSMC_INVAL, "the daemon at %s knows no top_k and no generation: it is too old", c->endpoint);
     struct ssmc_stream *s = new_stream(c, options, id_size);
     if (!s)
         return fail(c, SSMC_NOMEM, "no memory for a stream");

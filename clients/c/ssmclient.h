@@ -117,6 +117,8 @@ struct ssmc_open_options {
     int results;           /* deliver results */
     uint64_t results_from; /* output index; SSMC_OLDEST: the oldest not received */
     size_t buffer_bytes;   /* results held here before credit stops; 0: 1 MiB */
+    uint32_t top_k;        /* tokens: results are pairs of so many most probable tokens; 0: none */
+    int generates;         /* tokens: ... and before them the drawn one; ssmc_generate needs it */
     int restart_lost; /* after a daemon crash begin again at 0 instead of failing with SSMC_LOST: the caller sees the
                               index drop in ssmc_stream_info and pushes from there */
 };
@@ -133,6 +135,9 @@ struct ssmc_stream_info {
     uint32_t ratio_num, ratio_den, hop, lookahead;
     uint64_t state_bytes, queued;
     int created, attached, closing;
+    uint32_t top_k; /* as opened */
+    int generates;
+    int generating; /* now */
 };
 
 SSMC_API SSMC_MUST_CHECK int ssmc_open(struct ssmc *c, struct ssmc_stream **out,
@@ -148,12 +153,21 @@ SSMC_API SSMC_MUST_CHECK int ssmc_push(struct ssmc_stream *s, enum ssmc_format f
 /* Frames that ssmc_push would take now. */
 SSMC_API uint64_t ssmc_room(const struct ssmc_stream *s);
 
+/* A token and the natural logarithm of its probability. */
+struct ssmc_pair {
+    int32_t token;
+    float logprob;
+};
+
 struct ssmc_result {
     uint64_t epoch;
     uint64_t first; /* output index */
     uint32_t frames;
-    uint32_t channels;
-    const float *samples; /* (frames, channels) */
+    uint32_t channels;    /* values of 4 bytes in a frame */
+    const float *samples; /* (frames, channels); NULL where there are pairs */
+    const struct ssmc_pair
+        *pairs; /* (frames, channels / 2) with top_k or generates, else NULL. With generates the first
+                                      of each frame is the token drawn from it, or -1 */
     int has_time;
     int64_t time;
     uint64_t lost; /* readers: results missing just before `first` */
@@ -172,6 +186,53 @@ SSMC_API SSMC_MUST_CHECK int ssmc_close(struct ssmc_stream *s, int timeout_ms);
 SSMC_API SSMC_MUST_CHECK int ssmc_reset(struct ssmc_stream *s, int timeout_ms);
 /* Free the client side; the daemon's stream goes on existing. */
 SSMC_API void ssmc_stream_free(struct ssmc_stream *s);
+
+/* ---- generation -------------------------------------------------------------------------------------------------- */
+
+/* How tokens are drawn; the options apply in this order, which is that of transformers. */
+struct ssmc_sampling {
+    float repetition_penalty;   /* > 0; 1: none */
+    uint32_t repetition_window; /* recent tokens that it counts, at most 1024 */
+    float temperature;          /* 0: always the most probable */
+    uint32_t top_k;             /* 0: all */
+    float top_p;                /* 1: all */
+    float min_p;                /* 0: all */
+    uint64_t seed;              /* the same seed draws the same tokens */
+};
+/* Temperature 1, nothing else, seed 0. */
+SSMC_API void ssmc_sampling_init(struct ssmc_sampling *out);
+
+struct ssmc_generate_options {
+    const int32_t *prompt; /* none: go on with the token drawn last, which the daemon has not consumed */
+    size_t prompt_n;
+    uint64_t maximum; /* tokens, at least 1 */
+    const int32_t *stop;
+    size_t stop_n; /* at most 64 */
+    const int32_t *recent;
+    size_t recent_n; /* consumed before, for the penalty; at most 1024 */
+    struct ssmc_sampling sampling;
+};
+/* Sends the prompt and returns when the daemon generates; it consumes every drawn token but the last. SSMC_TIMEOUT: call
+ * again with the same options. Results that were not taken before are dropped. Until the generation has ended the stream
+ * takes no input. */
+SSMC_API SSMC_MUST_CHECK int ssmc_generate(struct ssmc_stream *s, const struct ssmc_generate_options *options,
+                                           int timeout_ms);
+
+struct ssmc_token {
+    int32_t token;
+    float logprob;               /* the model's own, before any option */
+    uint64_t index;              /* of the token in the stream */
+    const struct ssmc_pair *top; /* the most probable, as opened with top_k; lives until the next call */
+    uint32_t top_n;
+};
+/* The next token, if one has come: 1 and *out, 0 when there is none now, or a negative status: SSMC_ENDED behind the
+ * last one. Never waits: poll first. Takes the results that ssmc_next would give. */
+SSMC_API SSMC_MUST_CHECK int ssmc_next_token(struct ssmc_stream *s, struct ssmc_token *out);
+/* The generation ends after the token being drawn; nothing to do when there is none. Take tokens until SSMC_ENDED. */
+SSMC_API SSMC_MUST_CHECK int ssmc_cancel(struct ssmc_stream *s, int timeout_ms);
+/* Why the last generation ended; -1 when it has not. */
+enum ssmc_ending { SSMC_STOP_TOKEN, SSMC_MAXIMUM, SSMC_CANCELLED, SSMC_STREAM_CLOSED, SSMC_FAILED };
+SSMC_API int ssmc_ending(const struct ssmc_stream *s);
 
 /* ---- readers ----------------------------------------------------------------------------------------------------- */
 

@@ -58,6 +58,9 @@ void stream_info_copy(struct ssmc_stream_info *out, const Ssmd__StreamInfo *info
     out->created = info->created;
     out->attached = info->attached;
     out->closing = info->closing;
+    out->top_k = info->top_k;
+    out->generates = info->generates;
+    out->generating = info->generation && !info->generation->has_ending;
 }
 
 int stream_take_info(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
@@ -77,6 +80,7 @@ void ssmc_stream_info(const struct ssmc_stream *s, struct ssmc_stream_info *out)
     *out = s->info;
     if (!s->reader)
         out->next = s->kept.next;
+    out->generating = s->reader ? s->info.generating : s->generation.state == GENERATION_RUNNING;
     if (s->result_next > out->result_next && s->result_epoch == s->info.epoch)
         out->result_next = s->result_next;
 }
@@ -178,9 +182,14 @@ static uint64_t room(const struct ssmc_stream *s, uint32_t frame_bytes)
     return smallest(smallest(own, all) / stream_window_bytes(s, 1), keepable / frame_bytes);
 }
 
+static bool is_generating(const struct ssmc_stream *s)
+{
+    return s->generation.state == GENERATION_ASKING || s->generation.state == GENERATION_RUNNING;
+}
+
 uint64_t ssmc_room(const struct ssmc_stream *s)
 {
-    if (s->reader || s->state == STREAM_DEAD || s->is_closing || s->is_resetting)
+    if (s->reader || s->state == STREAM_DEAD || s->is_closing || s->is_resetting || is_generating(s))
         return 0;
     return room(s, s->info.channels * 4);
 }
@@ -190,11 +199,12 @@ static int check_push(const struct ssmc_stream *s, enum ssmc_format format, uint
     int rc = stream_check(s);
     if (rc != 0)
         return rc;
-    if (s->reader || s->is_closing || s->is_resetting)
+    if (s->reader || s->is_closing || s->is_resetting || is_generating(s))
         return fail(s->c, SSMC_INVAL, "stream %s takes no input: it is %s", s->info.id,
-                    s->reader       ? "only read"
-                    : s->is_closing ? "closing"
-                                    : "being reset");
+                    s->reader          ? "only read"
+                    : s->is_closing    ? "closing"
+                    : is_generating(s) ? "generating"
+                                       : "being reset");
     if (proto_sample_bytes((uint32_t)format) == 0 || s->info.tokens != (format == SSMC_I32))
         return fail(s->c, SSMC_INVAL, "stream %s takes %s", s->info.id,
                     s->info.tokens ? "tokens (SSMC_I32)" : "samples (SSMC_F32, S16, S32 or F64)");
@@ -273,7 +283,8 @@ int ssmc_next(struct ssmc_stream *s, struct ssmc_result *out)
 {
     struct result_chunk chunk;
     stream_receive(s);
-    if (!results_take(&s->results, &chunk, &out->samples)) {
+    const float *values;
+    if (!results_take(&s->results, &chunk, &values)) {
         int rc = stream_check(s);
         if (rc == 0 && s->is_ended)
             rc = fail(s->c, SSMC_ENDED, "stream %s has ended", s->info.id);
@@ -283,6 +294,9 @@ int ssmc_next(struct ssmc_stream *s, struct ssmc_result *out)
     out->first = chunk.first;
     out->frames = chunk.frames;
     out->channels = s->results.channels;
+    bool is_pairs = s->info.top_k > 0 || s->info.generates;
+    out->samples = is_pairs ? NULL : values;
+    out->pairs = is_pairs ? (const struct ssmc_pair *)(const void *)values : NULL;
     out->has_time = chunk.has_time;
     out->time = chunk.time;
     out->lost = chunk.lost;

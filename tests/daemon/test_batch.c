@@ -274,7 +274,7 @@ static void batch__backfill_under_any_load__is_cut_on_the_grid_or_at_chunks(void
 static void batch__full_ring__stalls_its_own_stream_only(void **state)
 {
     struct stream *full = streams.sorted[0], *other = streams.sorted[1];
-    uint32_t most = batch_ring_most(model, RING_BYTES);
+    uint32_t most = batch_ring_most(model, model->info.out_channels, RING_BYTES);
 
     (void)state;
     full->wants_results = true; /* and receives nothing */
@@ -300,7 +300,7 @@ static void batch__full_ring__stalls_its_own_stream_only(void **state)
 static void batch__full_ring_and_backfill__waits_for_a_whole_piece_of_the_grid(void **state)
 {
     struct stream *s = streams.sorted[0];
-    uint32_t most = batch_ring_most(model, RING_BYTES);
+    uint32_t most = batch_ring_most(model, model->info.out_channels, RING_BYTES);
 
     (void)state;
     s->wants_results = true;

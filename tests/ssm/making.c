@@ -150,21 +150,32 @@ static void tensors_write(const struct making *m, const char *path)
     free(header);
 }
 
+static const char *path_of(const char *dir, const char *name)
+{
+    static char path[256];
+
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    return path;
+}
+
+void making_write(const struct making *m, const char *dir, uint32_t in_channels, uint32_t out_channels)
+{
+    config_write(m, path_of(dir, "config.json"), in_channels, out_channels);
+    if (m->tensors > 0)
+        tensors_write(m, path_of(dir, "model.safetensors"));
+}
+
 int making_load(const struct making *m, struct ssm_model **out, uint32_t in_channels, uint32_t out_channels,
                 struct ssm_error *err)
 {
-    char dir[] = "/tmp/ssm-made-XXXXXX", config[64], tensors[64];
+    char dir[] = "/tmp/ssm-made-XXXXXX";
     int status;
 
     assert_non_null(mkdtemp(dir));
-    snprintf(config, sizeof(config), "%s/config.json", dir);
-    snprintf(tensors, sizeof(tensors), "%s/model.safetensors", dir);
-    config_write(m, config, in_channels, out_channels);
-    if (m->tensors > 0)
-        tensors_write(m, tensors);
+    making_write(m, dir, in_channels, out_channels);
     status = ssm_model_load(out, dir, NULL, err);
-    unlink(config);
-    unlink(tensors);
+    unlink(path_of(dir, "config.json"));
+    unlink(path_of(dir, "model.safetensors"));
     rmdir(dir);
     return status;
 }

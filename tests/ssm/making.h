@@ -49,6 +49,10 @@ float *making_tensor(struct making *m, float spread, const char *name, uint32_t 
 /* Appends layers, printf-style JSON with ' for ". */
 void making_layers(struct making *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Writes config.json and model.safetensors of the model that has `in` channels (1 for tokens) and `out` into a directory
+ * that is there. */
+void making_write(const struct making *m, const char *dir, uint32_t in_channels, uint32_t out_channels);
+
 /* Loads the model that has `in` channels (1 for tokens) and `out`. */
 SSM_MUST_CHECK int making_load(const struct making *m, struct ssm_model **out, uint32_t in_channels,
                                uint32_t out_channels, struct ssm_error *err);

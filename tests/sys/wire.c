@@ -169,7 +169,7 @@ static void event_take(struct wire *w, const Ssmd__Event *event)
 
     if (w->events_n < WIRE_NOTES)
         w->events[w->events_n++] =
-            (struct wire_event){(int)event->kind, event->handle, event->epoch, event->first, event->next};
+            (struct wire_event){(int)event->kind, event->handle, event->epoch, event->first, event->next, 0};
     switch (event->kind) {
     case SSMD__EVENT__KIND__READING:
         assert_non_null(event->stream);
@@ -198,6 +198,14 @@ static void event_take(struct wire *w, const Ssmd__Event *event)
     case SSMD__EVENT__KIND__TAKEN_OVER:
         assert_non_null(s);
         s->is_taken_over = true;
+        break;
+    case SSMD__EVENT__KIND__GENERATED:
+        assert_non_null(s);
+        assert_non_null(event->generation);
+        assert_true(event->generation->has_ending);
+        w->events[w->events_n - 1].first = event->generation->first;
+        w->events[w->events_n - 1].next = event->generation->next;
+        w->events[w->events_n - 1].ending = (int)event->generation->ending;
         break;
     default:
         fail_msg("an event of kind %d", (int)event->kind);
@@ -362,12 +370,15 @@ int wire_hello(struct wire *w)
 {
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Hello hello = SSMD__HELLO__INIT;
+    char *tokens = (char *)"tokens";
     int code;
 
     hello.version_min = hello.version_max = PROTO_VERSION;
     hello.writer.data = w->writer;
     hello.writer.len = sizeof(w->writer);
     hello.client = (char *)"test";
+    hello.n_features = w->wants_tokens;
+    hello.features = &tokens;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_HELLO;
     message.hello = &hello;
     code = wire_request(w, &message);
@@ -376,6 +387,35 @@ int wire_hello(struct wire *w)
         memcpy(w->incarnation, w->reply->hello->incarnation.data, sizeof(w->incarnation));
     }
     return code;
+}
+
+int wire_generate(struct wire *w, struct wire_stream *s, Ssmd__Generate *request)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    uint64_t before = s->sent;
+    int code;
+
+    request->handle = s->handle;
+    request->epoch = s->epoch;
+    request->first = s->sent;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_GENERATE;
+    message.generate = request;
+    s->sent += request->n_prompt + request->maximum;
+    code = wire_request(w, &message);
+    if (code != SSMD__CODE__OK)
+        s->sent = before;
+    return code;
+}
+
+int wire_cancel(struct wire *w, const struct wire_stream *s)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Cancel cancel = SSMD__CANCEL__INIT;
+
+    cancel.handle = s->handle;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_CANCEL;
+    message.cancel = &cancel;
+    return wire_request(w, &message);
 }
 
 int wire_ping(struct wire *w)
@@ -416,6 +456,9 @@ int wire_try_open(struct wire *w, struct wire_stream **out, const char *id, cons
     open.id.len = strlen(id);
     open.model = (char *)(uintptr_t)model;
     open.has_mode = open.has_take_over = open.has_results = true;
+    open.has_top_k = w->top_k > 0;
+    open.top_k = w->top_k;
+    open.has_generates = open.generates = w->generates;
     open.mode = flags & WIRE_CREATE   ? SSMD__OPEN_MODE__CREATE
                 : flags & WIRE_RESUME ? SSMD__OPEN_MODE__RESUME
                                       : SSMD__OPEN_MODE__ANY;

@@ -53,6 +53,7 @@ struct wire_event {
     int kind;
     uint32_t handle;
     uint64_t epoch, first, next;
+    int ending; /* GENERATED: first and next are the generation's */
 };
 
 struct wire_error {
@@ -78,6 +79,9 @@ struct wire {
     size_t acks_n, messages_n;
     bool is_going_away;
     uint64_t read_limit; /* of the last wire_read */
+    bool wants_tokens;   /* the feature, at the next wire_hello */
+    uint32_t top_k;      /* of streams opened from here on */
+    bool generates;
 };
 
 /* Connects; `writer` (up to 16 characters) is the identity. wire_new and wire_slow say hello and wire_connect does not.
@@ -104,6 +108,9 @@ int wire_try_open(struct wire *w, struct wire_stream **out, const char *id, cons
 struct wire_stream *wire_open(struct wire *w, const char *id, const char *model, unsigned flags);
 /* A reader; `limit` is the first credit of each of its streams. They come through events: wire_find. */
 int wire_read(struct wire *w, const char *id, bool prefix, const uint64_t *from, uint64_t limit);
+/* Asks for a generation; `request` without handle, epoch and first. What the stream may consume counts as sent. */
+int wire_generate(struct wire *w, struct wire_stream *s, Ssmd__Generate *request);
+int wire_cancel(struct wire *w, const struct wire_stream *s);
 int wire_close(struct wire *w, const struct wire_stream *s);
 int wire_reset(struct wire *w, struct wire_stream *s);
 /* Sends the request and does not wait; the request's number. */

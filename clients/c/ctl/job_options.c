@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sysexits.h>
 
-enum { REALTIME = 256, CHUNK_MS, FORMAT, RATE, CHANNELS, BACKFILL, RESUME, TAKE_OVER, KEEP, CLOSE, GIVE_UP };
+enum { REALTIME = 256, CHUNK_MS, FORMAT, RATE, CHANNELS, BACKFILL, RESUME, TAKE_OVER, KEEP, CLOSE, GIVE_UP, TOP_K };
 
 static const struct option options[] = {
     {"model", required_argument, NULL, 'm'},
@@ -24,6 +24,7 @@ static const struct option options[] = {
     {"keep", no_argument, NULL, KEEP},
     {"close", no_argument, NULL, CLOSE},
     {"give-up", required_argument, NULL, GIVE_UP},
+    {"top-k", required_argument, NULL, TOP_K},
     {"quiet", no_argument, NULL, 'q'},
     {NULL, 0, NULL, 0},
 };
@@ -31,7 +32,7 @@ static const struct option options[] = {
 /* Options with a number or a word that must be one of few. */
 static int take_value(const struct ctl *ctl, int option, const char *value, struct job_options *out)
 {
-    uint64_t channels;
+    uint64_t channels, top_k;
     switch (option) {
     case CHUNK_MS:
         if (!ctl_parse_double(value, 0.01, 60000, &out->chunk_ms))
@@ -44,6 +45,11 @@ static int take_value(const struct ctl *ctl, int option, const char *value, stru
     case GIVE_UP:
         if (!ctl_parse_double(value, 0, 1e9, &out->give_up_s))
             return ctl_usage(ctl, "--give-up is a number of seconds");
+        return 0;
+    case TOP_K:
+        if (!ctl_parse_u64(value, 1, 1024, &top_k))
+            return ctl_usage(ctl, "--top-k is 1 to 1024");
+        out->top_k = (uint32_t)top_k;
         return 0;
     case CHANNELS:
         if (!ctl_parse_u64(value, 1, 65536, &channels))

@@ -169,7 +169,7 @@ static int take_results(struct job *j)
         }
         if (result.has_time)
             latency_add(&j->latency, (uint64_t)(job_now_ns() - result.time));
-        if ((rc = output_write(&j->output, result.samples, result.frames, &j->err)) != 0)
+        if ((rc = output_write(&j->output, &result, result.frames, &j->err)) != 0)
             return job_signal_fail(j, rc);
         j->results += result.frames;
     }

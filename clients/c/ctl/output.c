@@ -118,10 +118,21 @@ int output_restart(struct output *o, uint64_t first, struct signal_error *err)
     return rc != 0 ? rc : signal_writer_open(&o->writer, o->path, &o->spec, err);
 }
 
-int output_write(struct output *o, const float *samples, uint32_t frames, struct signal_error *err)
+int output_write(struct output *o, const struct ssmc_result *result, uint32_t frames, struct signal_error *err)
 {
     o->next += frames;
-    return signal_writer_write(o->writer, samples, frames, err);
+    if (!result->pairs)
+        return signal_writer_write(o->writer, result->samples, frames, err);
+    float *values = malloc((size_t)frames * result->channels * sizeof *values);
+    if (!values)
+        return signal_error_set(err, SIGNAL_NOMEM, "out of memory");
+    for (size_t i = 0; i < (size_t)frames * result->channels / 2; i++) {
+        values[2 * i] = (float)result->pairs[i].token; /* exact: vocabularies are below 2^24 */
+        values[2 * i + 1] = result->pairs[i].logprob;
+    }
+    int rc = signal_writer_write(o->writer, values, frames, err);
+    free(values);
+    return rc;
 }
 
 int output_close(struct output *o, struct signal_error *err)

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "clients/audio/signal.h"
+#include "clients/c/ssmclient.h"
 
 struct output {
     struct signal_writer *writer;
@@ -27,7 +28,8 @@ int output_open(struct output *o, const char *path, const struct signal_spec *sp
                 struct signal_error *err);
 /* Begins again at `first`, empty. */
 int output_restart(struct output *o, uint64_t first, struct signal_error *err);
-int output_write(struct output *o, const float *samples, uint32_t frames, struct signal_error *err);
+/* The first `frames` of the result; pairs as two channels each: the token as a number, the log-probability. */
+int output_write(struct output *o, const struct ssmc_result *result, uint32_t frames, struct signal_error *err);
 /* Completes the file. */
 int output_close(struct output *o, struct signal_error *err);
 

@@ -80,12 +80,18 @@ static void print_info(const struct ssmc_stream_info *i)
         printf("input         tokens below %" PRIu32 "\n", i->vocab);
     else
         printf("input         %" PRIu32 " channels at %.9g Hz\n", i->channels, i->rate);
-    printf("output        %" PRIu32 " channels", i->out_channels);
+    if (i->top_k > 0 || i->generates)
+        printf("output        %sthe %" PRIu32 " most probable tokens", i->generates ? "a drawn token and " : "",
+               i->top_k);
+    else
+        printf("output        %" PRIu32 " channels", i->out_channels);
     printf(i->out_rate > 0 ? " at %.9g Hz\n" : "\n", i->out_rate);
     printf("ratio         %" PRIu32 "/%" PRIu32 "\nhop           %" PRIu32 "\nlookahead     %" PRIu32 "\n",
            i->ratio_num, i->ratio_den, i->hop, i->lookahead);
     printf("state         %" PRIu64 " bytes\nattached      %s\nclosing       %s\n", i->state_bytes,
            i->attached ? "yes" : "no", i->closing ? "yes" : "no");
+    if (i->generates)
+        printf("generating    %s\n", i->generating ? "yes" : "no");
 }
 
 int ctl_info(struct ctl *ctl, int argc, char **argv)

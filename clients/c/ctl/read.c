@@ -74,14 +74,24 @@ static void on_found(void *context, struct ssmc_stream *stream)
     r->streams[r->n++] = stream;
 }
 
+/* Value i of the result: of pairs the token, then its log-probability. */
+static double value_of(const struct ssmc_result *result, size_t i)
+{
+    if (!result->pairs)
+        return (double)result->samples[i];
+    return i % 2 == 0 ? (double)result->pairs[i / 2].token : (double)result->pairs[i / 2].logprob;
+}
+
 static int print_json(const struct ssmc_stream_info *info, const struct ssmc_result *result, uint32_t frames)
 {
     json_t *rows = json_array();
     for (uint32_t t = 0; t < frames; t++) {
         json_t *row = json_array();
         for (uint32_t c = 0; c < result->channels; c++) {
-            double value = (double)result->samples[(size_t)t * result->channels + c];
-            json_array_append_new(row, isfinite(value) ? json_real(value) : json_null());
+            double value = value_of(result, (size_t)t * result->channels + c);
+            json_array_append_new(row, result->pairs && c % 2 == 0 ? json_integer((json_int_t)value)
+                                       : isfinite(value)           ? json_real(value)
+                                                                   : json_null());
         }
         json_array_append_new(rows, row);
     }
@@ -98,7 +108,7 @@ static int print_text(const struct reading *r, const struct ssmc_stream_info *in
     for (uint32_t t = 0; t < frames; t++) {
         printf("%s%c%" PRIu64, info->id, between, result->first + t);
         for (uint32_t c = 0; c < result->channels; c++)
-            printf("%c%.9g", between, (double)result->samples[(size_t)t * result->channels + c]);
+            printf("%c%.9g", between, value_of(result, (size_t)t * result->channels + c));
         putchar('\n');
     }
     return ctl_finish();
@@ -125,7 +135,7 @@ static int write_file(struct reading *r, const struct ssmc_stream_info *info, co
         return EX_IOERR;
     }
     if (rc == 0)
-        rc = output_write(&r->output, result->samples, frames, &r->err);
+        rc = output_write(&r->output, result, frames, &r->err);
     return rc == 0 ? 0 : signal_fail(r, rc);
 }
 

@@ -30,6 +30,7 @@ static int open_stream(struct job *j, uint64_t results_from)
         .take_over = o->wants_take_over,
         .results = 1,
         .results_from = results_from,
+        .top_k = o->top_k,
         .restart_lost = !source_is_pipe(j->source),
     };
     int rc = attach_open(j->ctl, &j->stream, &open);

@@ -126,15 +126,29 @@ static const char *event_name(int kind)
     }
 }
 
+/* Value i of the payload; of pairs the token, then its log-probability. */
+static double value_of(const Ssmd__TapHeader *h, const uint8_t *payload, size_t i)
+{
+    float value;
+    int32_t token;
+    if (h->pairs && i % 2 == 0) {
+        memcpy(&token, payload + i * sizeof token, sizeof token);
+        return token;
+    }
+    memcpy(&value, payload + i * sizeof value, sizeof value);
+    return (double)value;
+}
+
 static int print_data_json(const Ssmd__TapHeader *h, const char *id, const uint8_t *payload, size_t frames)
 {
     json_t *rows = json_array();
     for (size_t i = 0; i < frames; i++) {
         json_t *row = json_array();
         for (uint32_t c = 0; c < h->channels; c++) {
-            float value;
-            memcpy(&value, payload + (i * h->channels + c) * sizeof value, sizeof value);
-            json_array_append_new(row, isfinite(value) ? json_real((double)value) : json_null());
+            double value = value_of(h, payload, i * h->channels + c);
+            json_array_append_new(row, h->pairs && c % 2 == 0 ? json_integer((json_int_t)value)
+                                       : isfinite(value)      ? json_real(value)
+                                                              : json_null());
         }
         json_array_append_new(rows, row);
     }
@@ -159,11 +173,8 @@ static int print_data(const struct watching *w, const Ssmd__TapHeader *h, const 
         if (w->is_csv)
             printf("%" PRIu64 ",", h->epoch);
         printf("%" PRIu64, h->index + i);
-        for (uint32_t c = 0; c < h->channels; c++) {
-            float value;
-            memcpy(&value, bytes + i * frame + c * sizeof value, sizeof value);
-            printf("%c%.9g", between, (double)value);
-        }
+        for (uint32_t c = 0; c < h->channels; c++)
+            printf("%c%.9g", between, value_of(h, bytes, i * h->channels + c));
         putchar('\n');
     }
     return ctl_finish();

@@ -8,6 +8,12 @@
         for result in stream.pipe(np.array_split(samples, 100)):
             print(result.first, result.values)  # (frames, 3): prediction, error, score
 
+A language model goes on with a text, token by token:
+
+    with client.open("story", "mamba-130m", generates=True, tokenizer="tokenizer.json") as stream:
+        for token in stream.generate("Once upon a time", maximum=100, temperature=0.8, seed=1):
+            print(token.text, end="", flush=True)
+
 For live data, push in one thread and iterate the stream in another, or use `ssmd.aio`, which has the same names for
 asyncio. The client does what a careful one must: it keeps every frame until the daemon has applied it, sends no more
 than the daemon's windows allow, grants credit as results are taken, and resumes after a broken connection without loss.
@@ -28,7 +34,7 @@ from .errors import (
     Timeout,
     Unreachable,
 )
-from .values import Counter, DaemonInfo, ModelInfo, Result, StreamInfo
+from .values import Counter, DaemonInfo, Ending, ModelInfo, Result, StreamInfo, Token
 
 __all__ = [
     "Client",
@@ -36,6 +42,7 @@ __all__ = [
     "Code",
     "Counter",
     "DaemonInfo",
+    "Ending",
     "Error",
     "Lost",
     "ModelInfo",
@@ -48,6 +55,7 @@ __all__ = [
     "StreamInfo",
     "TakenOver",
     "Timeout",
+    "Token",
     "Unreachable",
     "Watch",
     "aio",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
@@ -12,10 +13,11 @@ from ._core.link import Core
 from ._core.samples import Samples, encode
 from ._core.writer import Writer
 from ._endpoint import default_endpoint
-from .values import id_bytes
+from .values import Ending, id_bytes
 
 BUFFER = 1 << 20  # bytes of results kept here for each stream before the daemon has to wait
 TIMEOUT = 30.0  # seconds for a question's answer
+RECENT_MAX = 1024  # tokens for the repetition penalty
 
 
 def new_core(endpoint: str | None, name: str, writer: bytes | None) -> Core:
@@ -34,6 +36,8 @@ def open_message(
     take_over: bool,
     results: bool,
     results_from: int | None,
+    top_k: int | None,
+    generates: bool,
 ) -> pb.Open:
     """The request of `open`."""
     mode = pb.ANY if resume is None else pb.RESUME if resume else pb.CREATE
@@ -44,7 +48,38 @@ def open_message(
         message.channels = channels
     if results_from is not None:
         message.results_from = results_from
+    if top_k is not None:
+        message.top_k = top_k
+    if generates:
+        message.generates = True
     return message
+
+
+def generate_message(
+    maximum: int,
+    stop: list[int],
+    recent: Sequence[int],
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    repetition_penalty: float,
+    repetition_window: int,
+    seed: int,
+) -> pb.Generate:
+    """The request of `generate`, without the prompt."""
+    return pb.Generate(
+        maximum=maximum,
+        stop=stop,
+        recent=recent[-RECENT_MAX:],
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        repetition_window=repetition_window,
+        seed=seed,
+    )
 
 
 def read_message(id: str | bytes | None, prefix: str | bytes | None, from_: int | None) -> pb.Read:
@@ -116,6 +151,11 @@ class StreamFacts:
     def out_channels(self) -> int:
         """Values of a result frame."""
         return self._writer.info.out_channels
+
+    @property
+    def ending(self) -> Ending | None:
+        """Why the last generation ended."""
+        return self._writer.generation.ending if self._writer.generation else None
 
     def __repr__(self) -> str:
         return f"<{type(self).__qualname__} {self.id!r} model={self.model!r} next={self.next}>"

@@ -13,25 +13,29 @@ import os
 import threading
 import time as clock
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import zmq
 from numpy.typing import ArrayLike
 
-from ._core import query
+from ._core import generation, query
 from ._core.link import Core
 from ._core.reader import Reader as CoreReader
 from ._core.reader import open_reader
 from ._core.signal import Operation
 from ._core.writer import Writer, open_writer
 from ._endpoint import explain_silence
-from ._shell import BUFFER, TIMEOUT, StreamFacts, new_core, one_of, open_message, read_message
+from ._shell import BUFFER, TIMEOUT, StreamFacts, generate_message, new_core, one_of, open_message, read_message
 from ._socket import Pump
 from ._tap import TapSocket
+from ._text import TokenizerLike, Writing, encode, encode_stop, load
 from .errors import ProtocolError, Timeout, Unreachable
-from .values import Counter, DaemonInfo, ModelInfo, Result, StreamInfo, id_bytes
+from .values import Counter, DaemonInfo, ModelInfo, Result, StreamInfo, Token, id_bytes
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 T = TypeVar("T")
 
@@ -169,6 +173,9 @@ class Client:
         results: bool = True,
         results_from: int | None = None,
         buffer: int = BUFFER,
+        top_k: int | None = None,
+        generates: bool = False,
+        tokenizer: TokenizerLike | None = None,
     ) -> Stream:
         """Open a stream to write.
 
@@ -176,9 +183,13 @@ class Client:
         False makes only a new one, None either; `stream.next` says from which frame to push. `take_over` takes it from
         another writer. Without `results` none are sent here. `results_from` is the first one wanted, else the oldest
         that was not received. `buffer` bounds the bytes of results that wait here.
+
+        Of models of tokens: `top_k` asks for so many most probable tokens instead of all logits, `generates` for what
+        `Stream.generate` needs (see `Result.pairs`). `tokenizer`, a tokenizer.json, is for text.
         """
-        message = open_message(id, model, rate, channels, resume, take_over, results, results_from)
-        return Stream(self, self._ask(open_writer(self._driver.core, message, buffer)))
+        message = open_message(id, model, rate, channels, resume, take_over, results, results_from, top_k, generates)
+        text = load(tokenizer)
+        return Stream(self, self._ask(open_writer(self._driver.core, message, buffer)), text)
 
     def read(
         self,
@@ -258,10 +269,11 @@ class Stream(StreamFacts):
     Lost, whose `index` says from which frame to send again after opening the stream anew.
     """
 
-    def __init__(self, client: Client, writer: Writer) -> None:
+    def __init__(self, client: Client, writer: Writer, tokenizer: Tokenizer | None) -> None:
         self._client = client
         self._driver = client._driver
         self._writer = writer
+        self._tokenizer = tokenizer
 
     def push(
         self, samples: ArrayLike, *, time: int | None = None, backfill: bool = False, timeout: float | None = None
@@ -284,6 +296,46 @@ class Stream(StreamFacts):
                 yield result
         self.close()
         yield from self
+
+    def generate(
+        self,
+        prompt: str | Sequence[int] = (),
+        *,
+        maximum: int = 256,
+        stop: Iterable[int | str] = (),
+        recent: Sequence[int] = (),
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        repetition_window: int = 64,
+        seed: int = 0,
+    ) -> Iterator[Token]:
+        """Give the model the prompt and yield the tokens that it draws, as they come.
+
+        The prompt is tokens, or text where the stream has a tokenizer; none goes on with the token drawn last. At most
+        `maximum` tokens come, and none behind one of `stop` (tokens, or their names). The options apply in the order
+        repetition_penalty, temperature, top_k, top_p, min_p; temperature 0 takes the most probable token. `recent` are
+        tokens before the prompt that the penalty counts too. The same seed draws the same tokens.
+
+        The daemon consumes every token but the last. `ending` says afterwards why it ended. Leaving the loop early
+        cancels. Until the end the stream takes no other input, and what was not taken of its results before is dropped.
+        """
+        request = generate_message(
+            maximum, encode_stop(self._tokenizer, stop), recent, temperature, top_k, top_p, min_p,
+            repetition_penalty, repetition_window, seed,
+        )  # fmt: skip
+        tokens = encode(self._tokenizer, prompt, self.next == 0)
+        writing = Writing(self._tokenizer, tokens)
+        running = self._driver.drive(generation.generate(self._writer, request, tokens), None)
+        try:
+            while came := self._driver.drive(
+                generation.next_tokens(self._writer, running, threading.get_ident()), None
+            ):
+                yield from map(writing.add, came)
+        finally:
+            self._driver.drive(generation.cancel(self._writer, running), None)
 
     def receive(self, timeout: float | None = None) -> Result | None:
         """The next results; None after the last one of a closed stream."""

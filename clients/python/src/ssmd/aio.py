@@ -13,27 +13,31 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time as clock
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import zmq
 from numpy.typing import ArrayLike
 
-from ._core import query
+from ._core import generation, query
 from ._core.link import Core
 from ._core.reader import Reader as CoreReader
 from ._core.reader import open_reader
 from ._core.signal import Operation
 from ._core.writer import Writer, open_writer
 from ._endpoint import explain_silence
-from ._shell import BUFFER, TIMEOUT, StreamFacts, new_core, one_of, open_message, read_message
+from ._shell import BUFFER, TIMEOUT, StreamFacts, generate_message, new_core, one_of, open_message, read_message
 from ._socket import Pump
 from ._tap import TapSocket
+from ._text import TokenizerLike, Writing, encode, encode_stop, load
 from .errors import Timeout, Unreachable
-from .values import Counter, DaemonInfo, ModelInfo, Result, StreamInfo, id_bytes
+from .values import Counter, DaemonInfo, ModelInfo, Result, StreamInfo, Token, id_bytes
 
 __all__ = ["Client", "Reader", "Stream", "Watch", "connect"]
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 T = TypeVar("T")
 
@@ -181,12 +185,16 @@ class Client:
         results: bool = True,
         results_from: int | None = None,
         buffer: int = BUFFER,
+        top_k: int | None = None,
+        generates: bool = False,
+        tokenizer: TokenizerLike | None = None,
     ) -> Pending[Stream]:
         """As `ssmd.Client.open`: await it, or enter it with `async with`."""
-        message = open_message(id, model, rate, channels, resume, take_over, results, results_from)
+        message = open_message(id, model, rate, channels, resume, take_over, results, results_from, top_k, generates)
+        text = load(tokenizer)
 
         async def opened() -> Stream:
-            return Stream(self, await self._ask(open_writer(self._driver.core, message, buffer)))
+            return Stream(self, await self._ask(open_writer(self._driver.core, message, buffer)), text)
 
         return Pending(opened())
 
@@ -267,10 +275,11 @@ class Client:
 class Stream(StreamFacts):
     """As `ssmd.Stream`."""
 
-    def __init__(self, client: Client, writer: Writer) -> None:
+    def __init__(self, client: Client, writer: Writer, tokenizer: Tokenizer | None) -> None:
         self._client = client
         self._driver = client._driver
         self._writer = writer
+        self._tokenizer = tokenizer
 
     async def push(
         self, samples: ArrayLike, *, time: int | None = None, backfill: bool = False, timeout: float | None = None
@@ -290,6 +299,38 @@ class Stream(StreamFacts):
         await self.close()
         async for result in self:
             yield result
+
+    async def generate(
+        self,
+        prompt: str | Sequence[int] = (),
+        *,
+        maximum: int = 256,
+        stop: Iterable[int | str] = (),
+        recent: Sequence[int] = (),
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        repetition_window: int = 64,
+        seed: int = 0,
+    ) -> AsyncGenerator[Token, None]:
+        """As `ssmd.Stream.generate`. Close what it gives (contextlib.aclosing) when you leave the loop early."""
+        request = generate_message(
+            maximum, encode_stop(self._tokenizer, stop), recent, temperature, top_k, top_p, min_p,
+            repetition_penalty, repetition_window, seed,
+        )  # fmt: skip
+        tokens = encode(self._tokenizer, prompt, self.next == 0)
+        writing = Writing(self._tokenizer, tokens)
+        running = await self._driver.drive(generation.generate(self._writer, request, tokens), None)
+        try:
+            while came := await self._driver.drive(
+                generation.next_tokens(self._writer, running, asyncio.current_task()), None
+            ):
+                for token in came:
+                    yield writing.add(token)
+        finally:
+            await self._driver.drive(generation.cancel(self._writer, running), None)
 
     async def receive(self, timeout: float | None = None) -> Result | None:
         """The next results; None after the last one of a closed stream."""

@@ -32,6 +32,7 @@ class Code(IntEnum):
     CLOSED = 22
     BUSY = 23
     INTERNAL = 24
+    BAD_OPTION = 60
 
 
 class Error(Exception):

@@ -4,11 +4,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._core import ssmd_pb2 as pb
+
+PAIR = np.dtype([("token", "<i4"), ("logprob", "<f4")])
+
+
+class Ending(IntEnum):
+    """Why a generation ended."""
+
+    STOP_TOKEN = 0
+    MAXIMUM = 1
+    CANCELLED = 2
+    STREAM_CLOSED = 3
+    FAILED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that the daemon drew."""
+
+    token: int
+    logprob: float
+    """Natural logarithm of the probability that the model gave it, before any option."""
+    index: int
+    """Its index in the stream."""
+    top: NDArray[np.void]
+    """The most probable tokens there, fields `token` and `logprob`; as many as `open` said by top_k."""
+    text: str = ""
+    """What it adds to the text, where the stream has a tokenizer; empty while a character is not complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +53,14 @@ class Result:
     """What was pushed with the samples that completed these results."""
     lost: int = 0
     """Results missing just before `first`: only readers and watchers may have any."""
+
+    @property
+    def pairs(self) -> NDArray[np.void]:
+        """The values of a stream opened with top_k or generates: (frames, n), fields `token` and `logprob`.
+
+        With generates the first of each frame is the token drawn from it, -1 where none was.
+        """
+        return self.values.view(PAIR)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -62,6 +98,9 @@ class StreamInfo:
     attached: bool
     closing: bool
     queued: int
+    top_k: int
+    generates: bool
+    generating: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +166,8 @@ def stream_info(m: pb.StreamInfo) -> StreamInfo:
     return StreamInfo(
         id_text(m.id), m.model, m.epoch, m.next, m.applied, m.durable, m.result_first, m.result_next, m.rate,
         m.channels, m.out_rate, m.out_channels, m.ratio_num, m.ratio_den, m.hop, m.lookahead, m.state_bytes,
-        m.created, m.tokens, m.vocab, m.attached, m.closing, m.queued,
+        m.created, m.tokens, m.vocab, m.attached, m.closing, m.queued, m.top_k, m.generates,
+        m.HasField("generation") and not m.generation.HasField("ending"),
     )  # fmt: skip
 
 

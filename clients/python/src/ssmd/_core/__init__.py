@@ -4,6 +4,7 @@
     link      the connection: hello, liveness, coming back, requests, what goes out and what comes in
     writer    a stream that is written here        reader   streams that others write
     kept      frames that are not durable yet      inbox    results that were not taken yet
+    generation  a prompt out, drawn tokens in
     samples   from what the caller has to bytes    query    questions with one answer
     signal    how an operation says what it waits for
 

@@ -41,6 +41,7 @@ HEADER_BYTES = 256  # of the rest
 
 FLAG_BACKFILL, FLAG_TIME = 1, 2  # DataHeader.flags
 FLAG_RESULT_TIME = 1  # ResultHeader.flags
+FEATURES = ("tokens",)  # wished for in hello
 # Of a reply to no request: what we sent was not understood, as a whole.
 ABOUT_A_MESSAGE = (Code.MALFORMED, Code.FEATURE, Code.TOO_LARGE, Code.BAD_HANDLE, Code.BAD_FORMAT)
 
@@ -54,6 +55,11 @@ def parse(message: M, data: bytes) -> M:
     except DecodeError:
         raise Surprise("a message that cannot be decoded") from None
     return message
+
+
+def hello_message(core: Core) -> pb.Hello:
+    """Who we are and what we would like."""
+    return pb.Hello(version_min=1, version_max=1, writer=core.writer, client=core.name, features=FEATURES)
 
 
 def refusal(error: pb.Error) -> Refused:
@@ -237,7 +243,7 @@ class Core:
             yield self.changed
 
     def _hello(self) -> bytes:
-        hello = pb.Hello(version_min=1, version_max=1, writer=self.writer, client=self.name)
+        hello = hello_message(self)
         self._last_request += 1
         self._calls[self._last_request] = Call(pb.FromClient(), self._answer_hello)
         return pb.FromClient(request_id=self._last_request, hello=hello).SerializeToString()

@@ -18,13 +18,12 @@ from __future__ import annotations
 from ..errors import Closed, Code, Error, Lost, ProtocolError, Refused, ResultsWaiting, TakenOver
 from ..values import Result, id_text, stream_info
 from . import ssmd_pb2 as pb
+from .generation import GRID, Generation
 from .inbox import Inbox, Owner
 from .kept import Chunk, Kept
 from .link import HEADER_BYTES, Call, Core, Surprise, refusal
 from .samples import Samples
 from .signal import Operation
-
-GRID = 64  # of a backfill's chunks (proto/PROTOCOL.md, Data)
 
 
 def open_writer(core: Core, open: pb.Open, buffer: int) -> Operation[Writer]:
@@ -60,6 +59,7 @@ class Writer(Owner):
         self.error: Error | None = None  # it can do no more
         self.is_closing = self.is_closed = self.is_given_up = False
         self.taker: object = None  # who iterates
+        self.generation: Generation | None = None  # that runs, or was the last
         self._incarnation = core.daemon.incarnation
         self._is_same = True  # the daemon of the last opening and of the one before
         self._close_sent = self._close_answered = False
@@ -69,7 +69,7 @@ class Writer(Owner):
         self._control_call: Call | None = None
         self._held_index = 0
         core.writers.add(self)
-        self._restart_input(m.applied, m.next)
+        self.restart_input(m.applied, m.next)
         self.inbox.begin(m.epoch, m.results_from if m.HasField("results_from") else m.result_next)
         self.inbox.attach(m.handle)
 
@@ -96,7 +96,7 @@ class Writer(Owner):
     def push(self, samples: Samples, caller: object) -> Operation[None]:
         """Until all are on their way."""
         while True:
-            self._push_room(samples)
+            self.push_room(samples)
             if samples.left == 0:
                 return
             if self._waits_for(caller):
@@ -110,18 +110,20 @@ class Writer(Owner):
         """Push what there is room for, or take results if there are any; None when all is pushed and none has come."""
         self.taker = caller
         while True:
-            self._push_room(samples)
+            self.push_room(samples)
             if result := self.inbox.take():
                 return result
             if samples.left == 0:
                 return None
             yield self.signal
 
-    def _push_room(self, samples: Samples) -> None:
+    def push_room(self, samples: Samples) -> None:
         """Push what there is room for. What finds none is woken by an acknowledgement, its own or another stream's."""
         self.check()
         if self.is_closing or self._is_resetting:
             raise Closed(f"{self.name} takes no input: it is {'closing' if self.is_closing else 'being reset'}")
+        if self.generation and self.generation.runs:
+            raise Closed(f"{self.name} takes no input: it is generating")
         while samples.left > 0:
             frames = min(samples.left, self._piece(samples.frame_bytes))
             own = self.core.daemon.stream_window - (self.kept.next - self.applied) * self.frame_window
@@ -151,7 +153,7 @@ class Writer(Owner):
         if self.inbox.handle is not None and self.kept.unsent:
             self.core.dirty[self] = None
 
-    def _restart_input(self, applied: int, index: int) -> None:
+    def restart_input(self, applied: int, index: int) -> None:
         """Nothing is kept, input goes on at `index`; frames from `applied` on are queued at the daemon."""
         self.core.held.discard(self)
         self.core.in_flight -= (self.kept.next - self.applied) * self.frame_window
@@ -171,6 +173,9 @@ class Writer(Owner):
         """Frames below are in the state, or would survive the daemon."""
         if epoch != self.epoch:
             return
+        if applied > self.kept.next and self.generation and self.generation.is_taken and self.generation.runs:
+            self.restart_input(applied, applied)
+            self.signal.fire()
         if applied > self.kept.next:
             raise Surprise("the daemon acknowledged frames that were never sent")
         if applied > self.applied:
@@ -181,7 +186,7 @@ class Writer(Owner):
             self._mark_dirty()
             self.signal.fire()
             self.core.uncrowd()
-            self._pursue()
+            self.pursue()
         self.kept.release(min(durable, applied))
 
     def refused(self, refused: pb.Refusal) -> None:
@@ -203,9 +208,11 @@ class Writer(Owner):
             self.die(refusal(refused.error))
 
     def take_event(self, inbox: Inbox, event: pb.Event) -> None:
-        """The handle died."""
+        """The handle died, or a generation ended."""
         if event.kind == pb.Event.TAKEN_OVER:
             self.die(TakenOver(f"{self.name}: another writer took it"))
+        elif event.kind == pb.Event.GENERATED and event.epoch == self.epoch and self.generation:
+            self.generation.take_state(self, event.generation)
 
     def die(self, error: Error) -> None:
         """From here on every call fails; results that came may still be taken."""
@@ -214,7 +221,7 @@ class Writer(Owner):
         self.error = error
         self.core.dirty.pop(self, None)
         self.core.writers.discard(self)
-        self._restart_input(self.kept.next, self.kept.next)
+        self.restart_input(self.kept.next, self.kept.next)
         self.signal.fire()
 
     def _lose(self, expected: int, code: Code | None = None) -> None:
@@ -246,7 +253,7 @@ class Writer(Owner):
         if self.is_closing:
             raise Closed(f"{self.name} is closing")
         self._is_resetting = True
-        self._pursue()
+        self.pursue()
         while self._is_resetting:
             self.check()
             if self.applied < self.kept.next and self._waits_for(caller):
@@ -260,7 +267,7 @@ class Writer(Owner):
         if not self.is_closed:
             self.check()
             self.is_closing = True
-            self._pursue()
+            self.pursue()
         while not self.is_closed and not self._waits_for(caller):
             self._raise_control_error()
             self.check()
@@ -272,10 +279,14 @@ class Writer(Owner):
             self.is_closing = False
             raise error
 
-    def _pursue(self) -> None:
+    def pursue(self) -> None:
         """Ask what is to be asked as soon as everything is applied."""
         is_wanted = (self.is_closing and not self._close_answered) or self._is_resetting
-        if not is_wanted or self._control_call or self.inbox.handle is None or self.applied < self.kept.next:
+        if self.inbox.handle is None or self.applied < self.kept.next:
+            return
+        if self.generation and self.generation.runs and not self.generation.is_taken and not self.generation.call:
+            self.generation.ask(self)
+        if not is_wanted or self._control_call:
             return
         handle = self.inbox.handle
         if self.is_closing:
@@ -311,8 +322,9 @@ class Writer(Owner):
 
     def _begin_epoch(self, m: pb.StreamInfo) -> None:
         self._is_resetting = False
+        self.generation = None
         self.epoch = m.epoch
-        self._restart_input(m.applied, m.next)
+        self.restart_input(m.applied, m.next)
         if self.inbox.epoch < m.epoch:
             self.inbox.begin(m.epoch, 0)
 
@@ -334,7 +346,7 @@ class Writer(Owner):
         self.core.dirty.pop(self, None)
         self.core.writers.discard(self)
         self.core.reopen.pop(self, None)
-        self._restart_input(self.kept.next, self.kept.next)
+        self.restart_input(self.kept.next, self.kept.next)
         self.inbox.give_up()
         self.signal.fire()
 
@@ -374,6 +386,8 @@ class Writer(Owner):
             self._opened_again(reply.stream)
 
     def _opened_again(self, m: pb.StreamInfo) -> None:
+        if self.generation and self._is_same and m.epoch == self.epoch:
+            self.generation.reopened(self, m)
         if m.out_channels != self.inbox.channels or not m.HasField("handle"):
             self.die(ProtocolError(f"{self.name} is not what it was"))
         elif m.epoch != self.epoch and self._is_resetting:
@@ -392,7 +406,7 @@ class Writer(Owner):
             return
         self.inbox.attach(m.handle)
         self._mark_dirty()
-        self._pursue()
+        self.pursue()
         self.signal.fire()
 
     def _refused_again(self, error: pb.Error) -> None:
