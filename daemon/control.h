@@ -30,8 +30,11 @@ void control_stats(struct loop *loop, struct conn *conn, uint64_t request_id);
 /* A stream as a message; it points into the stream. */
 struct control_info {
     Ssmd__StreamInfo message;
+    Ssmd__History history;
 };
 void control_info_fill(const struct loop *loop, const struct stream *stream, struct control_info *out);
+/* ... and its history, for a client that knows the word: `out` must not move any more. */
+void control_history_fill(const struct conn *conn, const struct stream *stream, struct control_info *out);
 /* ... as the reply to open, reset, close or info. */
 void control_info_send(struct loop *loop, struct conn *conn, uint64_t request_id, const struct control_info *info);
 

@@ -4,8 +4,10 @@
  */
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/history.h"
 #include "daemon/log.h"
 #include "daemon/reader.h"
+#include "daemon/state.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -15,6 +17,12 @@
 static void refuse(struct loop *loop, const struct open_request *request, Ssmd__Code code, const char *text)
 {
     deliver_error(loop, request->conn, request->request_id, code, text);
+}
+
+static bool history_is_wrong(const Ssmd__History *h)
+{
+    return h->interval == 0 || h->interval % BATCH_GRID || h->interval > HISTORY_INTERVAL_MAX || h->depth == 0 ||
+           h->depth > HISTORY_DEPTH_MAX;
 }
 
 void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Open *open)
@@ -31,11 +39,14 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
     *request = (struct open_request){
         .conn = conn,
         .request_id = request_id,
+        .finish = control_open_finish,
         .mode = open->mode,
         .take_over = open->take_over,
         .wants_results = open->results,
         .has_results_from = open->has_results_from,
         .results_from = open->results_from,
+        .history_interval = open->history ? open->history->interval : 0,
+        .history_depth = open->history ? open->history->depth : 0,
         .rate = open->has_rate ? open->rate : 0,
         .channels = open->has_channels ? open->channels : 0,
     };
@@ -45,6 +56,9 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
         refuse(loop, request, SSMD__CODE__BAD_ID, "an id has 1 to 64 bytes and no NUL");
     } else if (!(request->rate >= 0 && isfinite(request->rate))) {
         refuse(loop, request, SSMD__CODE__RATE, "the rate is a positive number of frames per second");
+    } else if (open->history && history_is_wrong(open->history)) {
+        refuse(loop, request, SSMD__CODE__TOO_LARGE,
+               "history: the interval is a multiple of 64 frames up to 2^20, the depth 1 to 2^28 frames");
     } else {
         request->id_size = (uint8_t)open->id.len;
         memcpy(request->id, open->id.data, open->id.len);
@@ -100,6 +114,28 @@ static Ssmd__Code access_check(const struct loop *loop, const struct open_reques
     if (request->wants_results && request->has_results_from && request->results_from > hi)
         return *text = "results_from lies beyond the next result: `info` names it as result_next", SSMD__CODE__TOO_NEW;
     return SSMD__CODE__OK;
+}
+
+/* The history that the open asks for: of a stream that exists, before anything else changes. */
+static Ssmd__Code history_begin(struct loop *loop, const struct open_request *request, struct stream *stream,
+                                char *text, size_t size)
+{
+    Ssmd__History has = SSMD__HISTORY__INIT;
+
+    if (!request->history_interval)
+        return SSMD__CODE__OK;
+    if (!stream->history && (stream->place == PLACE_IN_BATCH || stream->place == PLACE_HELD)) {
+        snprintf(text, size, "the stream is being advanced, and its history cannot begin: ask again");
+        return SSMD__CODE__BUSY;
+    }
+    if (!stream->history)
+        return rollback_prepare(loop, stream, request->history_interval, request->history_depth, text, size);
+    history_fill(stream->history, &has);
+    if (has.interval == request->history_interval && has.depth == request->history_depth)
+        return SSMD__CODE__OK;
+    snprintf(text, size, "the stream has a history of interval %u and depth %u: ask for that, or for none",
+             has.interval, has.depth);
+    return SSMD__CODE__EXISTS;
 }
 
 /* A new stream of the model, or NULL and why. */
@@ -189,7 +225,7 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
     struct stream *stream = streams_find(&loop->streams, request->id, request->id_size);
     struct outlet *outlet = NULL;
     struct control_info info;
-    char sentence[160];
+    char sentence[200];
     bool is_new = !stream;
     uint32_t handle;
 
@@ -198,6 +234,10 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
         text = sentence;
         if (code == SSMD__CODE__OK)
             code = access_check(loop, request, stream, model, &text);
+        if (code == SSMD__CODE__OK && stream) {
+            text = sentence;
+            code = history_begin(loop, request, stream, sentence, sizeof(sentence));
+        }
     }
     if (code != SSMD__CODE__OK) {
         refuse(loop, request, code, text);
@@ -220,6 +260,14 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
         refuse(loop, request, SSMD__CODE__LIMIT, "no memory for the state of one more stream");
         return;
     }
+    code = is_new ? history_begin(loop, request, stream, sentence, sizeof(sentence)) : SSMD__CODE__OK;
+    if (code != SSMD__CODE__OK) {
+        conn_handle_release(request->conn, handle, true);
+        free(outlet);
+        loop_stream_remove(loop, stream);
+        refuse(loop, request, code, sentence);
+        return;
+    }
     stream->active_ns = loop->now_ns;
     stream_attach(loop, stream, request, handle, outlet);
     control_info_fill(loop, stream, &info);
@@ -228,6 +276,7 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
     info.message.created = is_new;
     info.message.has_results_from = outlet != NULL;
     info.message.results_from = outlet ? outlet->next : 0;
+    control_history_fill(request->conn, stream, &info);
     control_info_send(loop, request->conn, request->request_id, &info);
     log_event(LOG_DEBUG, is_new ? "stream_opened" : "stream_resumed", "stream=%.*s model=%s client=%s next=%llu",
               stream->id_size, stream->id, model->name, request->conn->name, (unsigned long long)stream->next);

@@ -4,6 +4,8 @@
  */
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/features.h"
+#include "daemon/history.h"
 #include "daemon/log.h"
 
 #include <stdio.h>
@@ -94,6 +96,7 @@ static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_
     Ssmd__Limits limits = SSMD__LIMITS__INIT;
     Ssmd__ModelInfo *models = malloc(HELLO_MODELS * sizeof(*models));
     Ssmd__ModelInfo **pointers = malloc(HELLO_MODELS * sizeof(*pointers));
+    char *features[FEATURES_COUNT];
 
     limits.message_bytes = (uint32_t)loop->conf.max_message;
     limits.chunk_frames = loop->conf.chunk_frames;
@@ -106,7 +109,10 @@ static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_
     hello.daemon = (char *)daemon;
     hello.incarnation.data = loop->incarnation;
     hello.incarnation.len = sizeof(loop->incarnation);
-    hello.durability = SSMD__HELLO_REPLY__DURABILITY__NONE;
+    hello.durability =
+        loop->conf.state_dir[0] ? SSMD__HELLO_REPLY__DURABILITY__SNAPSHOT : SSMD__HELLO_REPLY__DURABILITY__NONE;
+    hello.n_features = features_words(conn->features, features);
+    hello.features = features;
     hello.limits = &limits;
     hello.tap = loop->tap.socket ? loop->conf.tap : NULL;
     if (models && pointers) {
@@ -151,6 +157,7 @@ void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size
     }
     conn->heard_ns = loop->now_ns;
     memcpy(conn->writer, hello->writer.data, PROTO_WRITER_BYTES);
+    conn->features = features_grant(hello);
     snprintf(conn->name, sizeof(conn->name), "%s", hello->client ? hello->client : "");
     log_event(LOG_DEBUG, "connection_accepted", "client=%s connections=%u", conn->name, loop->conns.n);
     models_list(loop);
@@ -191,6 +198,15 @@ void control_info_fill(const struct loop *loop, const struct stream *stream, str
     m->queued = stream->next - stream->applied;
 }
 
+void control_history_fill(const struct conn *conn, const struct stream *stream, struct control_info *out)
+{
+    if (!stream->history || !(conn->features & FEATURE_IMAGES))
+        return;
+    ssmd__history__init(&out->history);
+    history_fill(stream->history, &out->history);
+    out->message.history = &out->history;
+}
+
 void control_info_send(struct loop *loop, struct conn *conn, uint64_t request_id, const struct control_info *info)
 {
     Ssmd__Reply reply = SSMD__REPLY__INIT;
@@ -211,6 +227,7 @@ void control_info(struct loop *loop, struct conn *conn, uint64_t request_id, con
         return;
     }
     control_info_fill(loop, stream, &out);
+    control_history_fill(conn, stream, &out);
     control_info_send(loop, conn, request_id, &out);
 }
 
@@ -274,6 +291,8 @@ static void gauges_take(const struct loop *loop, uint64_t *value)
         value[COUNT_models] += model->state == MODEL_LOADED;
     value[COUNT_input_bytes] = loop->input.bytes;
     value[COUNT_ring_bytes] = loop->rings.bytes;
+    value[COUNT_image_bytes] = loop->states.bytes;
+    value[COUNT_history_bytes] = loop->states.history_bytes;
     value[COUNT_stream_bytes] = loop->streams.n > 0 ? stream_bytes(loop->streams.sorted[0]) : sizeof(struct stream);
     value[COUNT_uptime_ms] = (loop->now_ns - loop->started_ns) / CLOCK_MS;
 }

@@ -12,11 +12,18 @@
 
 #define ENGINE_NICE 19
 
+static void states_copy(const struct job *job)
+{
+    for (uint32_t i = 0; i < job->copies_n; i++)
+        (void)!ssm_slot_copy(job->program, job->copies[i].from, job->copies[i].to); /* names that the loop holds */
+}
+
 void engine_run_beside(struct job *job)
 {
     uint64_t began = clock_now_ns();
 
     job->status = ssm_advance_beside(job->program, job->rows, job->n);
+    states_copy(job);
     job->busy_ns = clock_now_ns() - began;
 }
 
@@ -27,6 +34,7 @@ static void job_run(struct engine *engine, struct job *job)
     switch (job->kind) {
     case JOB_ADVANCE:
         job->status = ssm_advance(job->program, job->rows, job->n);
+        states_copy(job);
         break;
     case JOB_COMPILE:
         job->status = ssm_program_new(&job->program, engine->engine, job->model, job->max_slots, &job->error);

@@ -21,11 +21,18 @@
 
 enum job_kind { JOB_ADVANCE, JOB_COMPILE, JOB_DROP, JOB_STOP };
 
+/* A state that is to be kept as it is after an advance. */
+struct job_copy {
+    struct ssm_slot from, to;
+};
+
 struct job {
     enum job_kind kind;
     struct ssm_program *program; /* ADVANCE and DROP take it, COMPILE makes it */
     struct ssm_row *rows;        /* ADVANCE */
     uint32_t n;
+    const struct job_copy *copies; /* ADVANCE: made after it */
+    uint32_t copies_n;
     struct ssm_model *model; /* COMPILE */
     uint32_t max_slots;
     int status; /* of COMPILE; rows have their own */

@@ -23,6 +23,7 @@
 #include "daemon/input.h"
 #include "daemon/loader.h"
 #include "daemon/models.h"
+#include "daemon/state.h"
 #include "daemon/stream.h"
 #include "daemon/tap.h"
 #include "proto/codec.h"
@@ -53,7 +54,8 @@ struct loop {
     struct models models;
     struct batcher batcher;
     struct engine engine;
-    struct loader loader;
+    struct worker loader;
+    struct states states;
     struct tap tap;
     TAILQ_HEAD(stream_list, stream) settling; /* close or reset, waiting for their queue and results */
     uint32_t swept;                           /* position of the sweep over streams */
