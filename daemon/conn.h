@@ -63,7 +63,7 @@ struct conn {
     struct conn *next; /* of its bucket */
     uint8_t writer[PROTO_WRITER_BYTES];
     uint64_t heard_ns;
-    uint32_t features; /* granted: FEATURE_* */
+    uint32_t features;     /* granted: FEATURE_* */
     uint64_t queued_bytes; /* input of its streams that is not applied */
     struct handle *handles;
     uint32_t handles_n, handles_capacity, handles_free; /* first free, or UINT32_MAX */

@@ -72,7 +72,8 @@ static void stream_request(struct loop *loop, struct conn *conn, uint64_t reques
         return;
     }
     if (stream->request != REQUEST_NONE && (stream->request_conn || stream->request != request)) {
-        deliver_error(loop, conn, request_id, SSMD__CODE__BUSY, "another reset, rollback or close of this stream is under way");
+        deliver_error(loop, conn, request_id, SSMD__CODE__BUSY,
+                      "another reset, rollback or close of this stream is under way");
         return;
     }
     if (stream->is_closing && request != REQUEST_CLOSE) {

@@ -147,7 +147,7 @@ static Ssmd__Code id_take(struct loop *loop, struct task *task, const uint8_t *i
     return SSMD__CODE__OK;
 }
 
-void restore_begin(struct loop *loop, struct task *task, const uint8_t *id, size_t id_size)
+void restore_begin(struct loop *loop, struct task *task, const ProtobufCBinaryData *id)
 {
     struct open_request *request = calloc(1, sizeof(*request));
     Ssmd__StreamImage *image;
@@ -161,7 +161,7 @@ void restore_begin(struct loop *loop, struct task *task, const uint8_t *id, size
     if (task->status != SSM_OK)
         code = task_code(task->status), text = request ? task->error.text : "the daemon is out of memory";
     else if (id)
-        code = id_take(loop, task, id, id_size, &text);
+        code = id_take(loop, task, id->data, id->len, &text);
     else
         code = id_take(loop, task, image->id.data, image->id.len, &text);
     if (code != SSMD__CODE__OK) {
@@ -199,5 +199,5 @@ void control_restore(struct loop *loop, struct conn *conn, uint64_t request_id, 
         return;
     task->image = image;
     image->conn = NULL; /* the task's: used up, whatever comes of it */
-    restore_begin(loop, task, restore->has_id ? restore->id.data : NULL, restore->id.len);
+    restore_begin(loop, task, restore->has_id ? &restore->id : NULL);
 }

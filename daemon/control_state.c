@@ -64,8 +64,7 @@ static void snapshot_run(struct work *work)
 {
     struct task *task = (struct task *)work;
 
-    task->status =
-        image_fill(task->image->bytes, &task->sections, task->source, task->keep, task->program, task->from);
+    task->status = image_fill(task->image->bytes, &task->sections, task->source, task->keep, task->program, task->from);
 }
 
 static void snapshot_finished(struct loop *loop, struct task *task)

@@ -71,9 +71,9 @@
     X(subscriptions, "subscriptions of the tap now")                                                                   \
     X(models, "models loaded now")                                                                                     \
     X(input_bytes, "input memory in use, free lists included")                                                         \
-    X(ring_bytes, "result ring memory in use")                                                                          \
+    X(ring_bytes, "result ring memory in use")                                                                         \
     X(image_bytes, "images on their way")                                                                              \
-    X(history_bytes, "checkpoints and kept input")                                                                         \
+    X(history_bytes, "checkpoints and kept input")                                                                     \
     X(stream_bytes, "bytes of one open stream besides its state and ring")                                             \
     X(uptime_ms, "time since the daemon was ready")
 

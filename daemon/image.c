@@ -163,8 +163,7 @@ int image_open(const unsigned char *bytes, size_t size, struct proto_arena *aren
     memcpy(&head, bytes, sizeof(head));
     if (head.version > IMAGE_VERSION)
         return refuse(err, SSM_UNSUPPORTED, "the image is of a later version than this daemon reads");
-    if (head.version != IMAGE_VERSION || head.bytes != size ||
-        head.description > size - sizeof(head) - TAIL_BYTES)
+    if (head.version != IMAGE_VERSION || head.bytes != size || head.description > size - sizeof(head) - TAIL_BYTES)
         return refuse(err, SSM_FORMAT, "the image is cut or damaged: it has not the length that it says");
     if (proto_stream_image_decode(arena, bytes + sizeof(head), head.description, out) != PROTO_OK ||
         !description_is_sound(*out))

@@ -35,8 +35,7 @@ struct image_sections {
 
 /* Allocates the image of the stream as it is, with its head and description; *size is 0 when it would be too large.
  * False without memory. Results from `keep` on are in it. */
-bool image_describe(const struct stream *stream, uint64_t keep, unsigned char **bytes,
-                    struct image_sections *sections);
+bool image_describe(const struct stream *stream, uint64_t keep, unsigned char **bytes, struct image_sections *sections);
 /* Results from the ring and the state of the slot into it, and the checksum. A status of libssm. */
 int image_fill(unsigned char *bytes, const struct image_sections *sections, const struct ring *ring, uint64_t keep,
                const struct ssm_program *program, struct ssm_slot slot);

@@ -47,8 +47,13 @@ static uint32_t batch_form(struct loop *loop, struct batch *batch, struct model 
     if (model->in_batch)
         TAILQ_INSERT_TAIL(&b->models, model, of_batcher);
     if (n > 0) {
-        batch->job = (struct job){
-            .kind = JOB_ADVANCE, .program = model->program, .rows = batch->rows, .n = batch->n, .copies = batch->copies, .copies_n = batch->copies_n, .owner = batch};
+        batch->job = (struct job){.kind = JOB_ADVANCE,
+                                  .program = model->program,
+                                  .rows = batch->rows,
+                                  .n = batch->n,
+                                  .copies = batch->copies,
+                                  .copies_n = batch->copies_n,
+                                  .owner = batch};
         batch->in_flight = true;
         b->in_flight++;
     }
@@ -164,8 +169,8 @@ static void conns_sweep(struct loop *loop)
 /* Whether everything accepted is applied, and everything computed was sent to writers that are there. */
 static bool is_drained(const struct loop *loop)
 {
-    if (loop->batcher.in_flight > 0 || states_are_busy(&loop->states) || !TAILQ_EMPTY(&loop->batcher.models) || !TAILQ_EMPTY(&loop->settling) ||
-        !deliver_is_idle(loop))
+    if (loop->batcher.in_flight > 0 || states_are_busy(&loop->states) || !TAILQ_EMPTY(&loop->batcher.models) ||
+        !TAILQ_EMPTY(&loop->settling) || !deliver_is_idle(loop))
         return false;
     for (uint32_t i = 0; i < loop->streams.n; i++) {
         const struct stream *s = loop->streams.sorted[i];

@@ -35,7 +35,7 @@ struct open_request {
     /* When its model is there, or NULL and why not. Does not free the request. */
     void (*finish)(struct loop *loop, struct open_request *request, struct model *model, Ssmd__Code code,
                    const char *text);
-    struct task *task; /* of a restore, which needs a model as well */
+    struct task *task;                        /* of a restore, which needs a model as well */
     uint32_t history_interval, history_depth; /* 0: none */
     uint8_t id[PROTO_ID_MAX];
     uint8_t id_size;

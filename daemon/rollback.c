@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * rollback: a stream goes back to an index that its history reaches. It waits its turn as reset does; then the
- * checkpoint before the index is copied into the stream's slot (by the keeper), the epoch rises, and the input kept
- * since runs again through ordinary batches, its results thrown away, up to the index. Results from there on never
- * were. So the state is the one that the frames below the index make, cut at the index.
+ * checkpoint before the index is copied into the stream's slot (by the keeper), and the input kept since runs again
+ * through ordinary batches, its results thrown away, up to the index. Then the epoch rises, and results from there on
+ * never were. So the state is the one that the frames below the index make, cut at the index.
  */
 #include "daemon/control.h"
 #include "daemon/deliver.h"
@@ -24,6 +24,7 @@ static void rollback_answer(struct loop *loop, struct stream *stream, Ssmd__Code
         loop_request_refuse(loop, stream, code, text);
     } else if (stream->request_conn && stream->request_id) {
         control_info_fill(loop, stream, &info);
+        control_history_fill(stream->request_conn, stream, &info);
         control_info_send(loop, stream->request_conn, stream->request_id, &info);
     }
     stream->request = REQUEST_NONE;
@@ -50,6 +51,7 @@ static void rollback_finish(struct loop *loop, struct stream *stream)
 
     results_cut(stream, stream->replayed_out);
     reader_epoch(loop, stream, false);
+    stream->epoch = streams_epoch_new(&loop->streams);
     tap_publish_event(&loop->tap, stream, SSMD__EVENT__KIND__EPOCH);
     stream->refused = 0;
     loop->counters.rollbacks++;
@@ -74,8 +76,8 @@ static void replay_push(struct loop *loop, struct stream *stream)
         if (!chunk)
             break;
         chunk->first = stream->next;
-        chunk->frames = history_take(stream->history, stream->next, stream->rollback_to, most, chunk->samples,
-                                     &chunk->backfill);
+        chunk->frames =
+            history_take(stream->history, stream->next, stream->rollback_to, most, chunk->samples, &chunk->backfill);
         bytes = (size_t)chunk->frames * channels * sizeof(float);
         stream_push(stream, chunk, bytes);
         if (stream->conn)
@@ -95,9 +97,12 @@ static void copy_finished(struct loop *loop, struct task *task)
 {
     struct stream *stream = task->stream;
 
+    if (stream->has_ack) { /* no acknowledgement falls within an epoch */
+        TAILQ_REMOVE(&stream->conn->acks, stream, of_acks);
+        stream->has_ack = false;
+    }
     stream->next = stream->applied = task->next;
     stream->replayed_out = task->keep;
-    stream->epoch = streams_epoch_new(&loop->streams); /* now: no acknowledgement falls within an epoch */
     stream->is_replaying = true;
     history_forget(stream->history, stream->rollback_to);
     task_free(loop, task); /* looks at the stream again */

@@ -137,7 +137,7 @@ void control_put(struct loop *loop, struct conn *conn, uint64_t request_id, cons
 void control_restore(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Restore *restore);
 void control_fork(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Fork *fork);
 /* The image into a stream of that id (NULL: its own) when its model is there; `task` has conn or not. Answers. */
-void restore_begin(struct loop *loop, struct task *task, const uint8_t *id, size_t id_size);
+void restore_begin(struct loop *loop, struct task *task, const ProtobufCBinaryData *id);
 
 /* ---- going back (daemon/rollback.c) ------------------------------------------------------------------------------ */
 

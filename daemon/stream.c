@@ -152,7 +152,8 @@ void stream_admit(const struct stream *stream, const struct proto_chunk *chunk, 
     else if (stream->is_closing)
         refuse(out, SSMD__CODE__CLOSED, "the stream is closed and takes no more input");
     else if (stream->request == REQUEST_ROLLBACK)
-        refuse(out, SSMD__CODE__BUSY, "the stream waits to go back: send from the index and in the epoch of the answer");
+        refuse(out, SSMD__CODE__BUSY,
+               "the stream waits to go back: send from the index and in the epoch of the answer");
     else if (stream->request == REQUEST_RESET)
         refuse(out, SSMD__CODE__BUSY, "the stream waits to be reset: send from index 0 in the epoch of the answer");
     else if (limits->is_draining)

@@ -368,6 +368,8 @@ int wire_hello(struct wire *w)
     hello.writer.data = w->writer;
     hello.writer.len = sizeof(w->writer);
     hello.client = (char *)"test";
+    hello.n_features = w->feature != NULL;
+    hello.features = &w->feature;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_HELLO;
     message.hello = &hello;
     code = wire_request(w, &message);
@@ -424,6 +426,7 @@ int wire_try_open(struct wire *w, struct wire_stream **out, const char *id, cons
     open.has_results_from = (flags & WIRE_FROM) != 0;
     open.results_from = results_from;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_OPEN;
+    open.history = w->history.interval ? &w->history : NULL;
     message.open = &open;
     code = wire_request(w, &message);
     if (code != SSMD__CODE__OK)

@@ -77,7 +77,9 @@ struct wire {
     size_t errors_n;
     size_t acks_n, messages_n;
     bool is_going_away;
-    uint64_t read_limit; /* of the last wire_read */
+    uint64_t read_limit;   /* of the last wire_read */
+    char *feature;         /* asked for in wire_hello; NULL: none */
+    Ssmd__History history; /* of wire_try_open; interval 0: none */
 };
 
 /* Connects; `writer` (up to 16 characters) is the identity. wire_new and wire_slow say hello and wire_connect does not.
