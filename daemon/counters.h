@@ -40,6 +40,8 @@
     X(streams_resumed, "streams resumed by their writer")                                                              \
     X(streams_taken_over, "streams taken over by another writer")                                                      \
     X(streams_reset, "streams reset")                                                                                  \
+    X(states_taken_up, "streams taken up from the state directory")                                                    \
+    X(states_refused, "files of the state directory set aside")                                                        \
     X(snapshots, "images of streams made")                                                                             \
     X(restores, "streams made from an image")                                                                          \
     X(forks, "streams made from another's state")                                                                      \

@@ -83,7 +83,7 @@ bool image_describe(const struct stream *stream, uint64_t keep, unsigned char **
     image.result_first = keep;
     image.result_next = stream->ring.hi;
     image.wants_results = stream->wants_results;
-    image.closed = stream->is_closing;
+    image.closed = stream->is_closed;
     image.n_frames = image.n_flags = image.n_time = columns->n;
     image.frames = columns->frames;
     image.flags = columns->flags;

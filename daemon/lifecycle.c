@@ -251,6 +251,7 @@ static bool tail_push(struct loop *loop, struct stream *stream)
     chunk->frames = frames;
     chunk->first = stream->next;
     chunk->flush = true;
+    stream->has_flushed = true;
     stream_push(stream, chunk, 0);
     batcher_add(&loop->batcher, stream);
     return true;

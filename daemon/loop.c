@@ -13,7 +13,9 @@
 #include "daemon/log.h"
 #include "daemon/notify.h"
 #include "daemon/reader.h"
+#include "daemon/lock.h"
 #include "daemon/sockets.h"
+#include "daemon/store.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -100,7 +102,7 @@ static void batches_form(struct loop *loop)
     }
 }
 
-static void jobs_take(struct loop *loop)
+void loop_jobs_take(struct loop *loop)
 {
     struct job *job;
     struct load *load;
@@ -273,7 +275,7 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
         loop->has_more |= ingest_drain(loop);
     if (items[ITEM_TIMER].revents)
         timer_take(loop);
-    jobs_take(loop);
+    loop_jobs_take(loop);
     batches_form(loop);
     deliver_flush(loop);
     if (!TAILQ_EMPTY(&loop->settling)) {
@@ -341,7 +343,7 @@ static int loop_init(struct loop *loop)
 {
     const struct conf *conf = &loop->conf;
 
-    loop->signal_fd = loop->timer_fd = -1;
+    loop->signal_fd = loop->timer_fd = loop->store_fd = loop->store_lock = -1;
     loop->now_ns = clock_now_ns();
     loop->tap.counters = &loop->counters;
     loop->rings.limit = conf->ring_memory;
@@ -415,6 +417,9 @@ static void loop_fini(struct loop *loop)
         close(loop->signal_fd);
     if (loop->timer_fd >= 0)
         close(loop->timer_fd);
+    if (loop->store_fd >= 0)
+        close(loop->store_fd);
+    lock_release(loop->store_lock);
 }
 
 static bool engine_is_busy(const struct loop *loop)
@@ -433,12 +438,13 @@ static void threads_stop(struct loop *loop)
     struct model *model;
 
     worker_stop(&loop->loader);
-    jobs_take(loop);
+    loop_jobs_take(loop);
     while (engine_is_busy(loop) || loop->states.in_keeper > 0) {
         usleep(200);
-        jobs_take(loop);
+        loop_jobs_take(loop);
     }
     states_stop(&loop->states);
+    store_save(loop);
     while (loop->streams.n > 0)
         loop_stream_remove(loop, loop->streams.sorted[loop->streams.n - 1]);
     states_drop(loop);
@@ -463,12 +469,15 @@ int daemon_run(const struct conf *conf, const char *config_path)
     loop->config_path = config_path;
     status = loop_init(loop);
     if (status == EX_OK)
+        status = store_open(loop);
+    if (status == EX_OK)
         status = sockets_open(loop);
     if (status == EX_OK)
         status = threads_start(loop);
     if (status == EX_OK) {
         loop->started_ns = loop->now_ns = clock_now_ns();
         models_list(loop);
+        store_load(loop);
         notify_send("READY=1\nSTATUS=serving");
         log_event(LOG_NOTICE, "ready", "version=%s endpoint=%s tap=%s", SSMD_VERSION, conf->endpoint.item[0],
                   conf->tap);

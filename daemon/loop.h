@@ -33,6 +33,7 @@ struct loop {
     const char *config_path;
     void *context, *router;
     int signal_fd, timer_fd;
+    int store_fd, store_lock; /* the state directory, or -1 */
     int locks[CONF_LIST_MAX + 1];
     const char *locked[CONF_LIST_MAX + 1]; /* the sockets' paths, within conf */
     uint32_t locks_n;
@@ -62,6 +63,8 @@ struct loop {
     struct deliver *deliver;
 };
 
+/* What engine, loader and keeper have done since. */
+void loop_jobs_take(struct loop *loop);
 /* Something changed for a stream that waits to be reset, closed or removed: look at it when the tick's results have
  * left. */
 void loop_stream_settle(struct loop *loop, struct stream *stream);

@@ -70,6 +70,7 @@ struct stream {
     bool wants_results;           /* the ring waits for `received` */
     bool is_closing;              /* no more input */
     bool is_closed;               /* flushed and answered; waits to be received */
+    bool has_flushed;             /* zeros have pushed its tail out: its state is no longer that of its frames */
     bool is_failed;               /* the engine refused its frames: our bug */
     bool has_ack;                 /* on conn->acks */
     bool is_settling;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Requests about states; see states.h. */
 #include "tests/sys/states.h"
+#include "tests/sys/serving.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -162,4 +163,79 @@ int states_rollback(struct wire *w, struct wire_stream *s, uint64_t index)
         }
     }
     return code;
+}
+
+struct wire_stream *states_open_with_history(struct wire *w, const char *id, const char *model, uint32_t interval,
+                                             uint32_t depth)
+{
+    struct wire_stream *s;
+
+    w->history = (Ssmd__History)SSMD__HISTORY__INIT;
+    w->history.interval = interval;
+    w->history.depth = depth;
+    s = wire_open(w, id, model, WIRE_RESULTS);
+    assert_non_null(w->reply->stream->history);
+    assert_int_equal(w->reply->stream->history->interval, interval);
+    assert_true(w->reply->stream->history->has_bytes);
+    w->history.interval = 0;
+    return s;
+}
+
+void states_refused(const struct wire *w, int code, int expected, const char *says)
+{
+    if (code != expected || !strstr(w->reply->error->text, says))
+        fail_msg("expected %d and '%s': %d %s", expected, says, code,
+                 w->reply->error ? w->reply->error->text : "no error");
+}
+
+/* ---- what the streams are held against --------------------------------------------------------------------------- */
+
+struct reference states_cases[STATES_CASES_MAX];
+size_t states_cases_n;
+struct reference *states_golden;
+
+const void *states_in_at(const struct reference *r, uint64_t frame)
+{
+    return (const char *)r->in + frame * r->in_channels * 4;
+}
+
+void states_push(struct wire *w, struct wire_stream *s, const struct reference *r, uint64_t from, uint64_t to,
+                 uint32_t flags)
+{
+    for (uint64_t at = from; at < to;) {
+        uint32_t n = to - at < 100 ? (uint32_t)(to - at) : 100;
+        struct wire_chunk chunk = {.stream = s,
+                                   .first = s->sent,
+                                   .frames = n,
+                                   .format = r->vocab ? SSMD__FORMAT__I32LE : SSMD__FORMAT__F32LE,
+                                   .flags = flags,
+                                   .samples = states_in_at(r, at)};
+
+        wire_send(w, &chunk, 1);
+        s->sent += n;
+        at += n;
+    }
+}
+
+void states_bits_check(const struct wire_stream *s, const struct reference *r, uint64_t end)
+{
+    assert_int_equal(s->begin + s->results, end);
+    if (memcmp(s->out, r->step + s->begin * r->out_channels, s->results * r->out_channels * sizeof(float)) != 0)
+        fail_msg("%s: other bits from %llu to %llu", r->name, (unsigned long long)s->begin, (unsigned long long)end);
+}
+
+int states_group_open(void **state)
+{
+    states_cases_n = reference_load_all(states_cases, STATES_CASES_MAX);
+    for (size_t i = 0; i < states_cases_n; i++)
+        if (strcmp(states_cases[i].name, "case-forecast") == 0)
+            states_golden = &states_cases[i];
+    assert_non_null(states_golden);
+    return serving_group_open(state);
+}
+
+int states_group_close(void **state)
+{
+    reference_free_all(states_cases, states_cases_n);
+    return serving_group_close(state);
 }

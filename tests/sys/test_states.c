@@ -6,6 +6,7 @@
 #include "tests/sys/serving.h"
 #include "tests/sys/states.h"
 #include "tests/ssm/making.h"
+#include "tests/ssm/model_dir.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,43 +17,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-enum { CASES_MAX = 64 };
-
-static struct reference cases[CASES_MAX];
-static size_t cases_n;
-static struct reference *golden; /* one of them: forecast, which learns */
-
-static const void *in_at(const struct reference *r, uint64_t frame)
-{
-    return (const char *)r->in + frame * r->in_channels * 4;
-}
-
-static void push(struct wire *w, struct wire_stream *s, const struct reference *r, uint64_t from, uint64_t to,
-                 uint32_t flags)
-{
-    for (uint64_t at = from; at < to;) {
-        uint32_t n = to - at < 100 ? (uint32_t)(to - at) : 100;
-        struct wire_chunk chunk = {.stream = s,
-                                   .first = s->sent,
-                                   .frames = n,
-                                   .format = r->vocab ? SSMD__FORMAT__I32LE : SSMD__FORMAT__F32LE,
-                                   .flags = flags,
-                                   .samples = in_at(r, at)};
-
-        wire_send(w, &chunk, 1);
-        s->sent += n;
-        at += n;
-    }
-}
-
-/* Everything in s->out is the library's from output index s->begin on, up to frame `end`. */
-static void bits_check(const struct wire_stream *s, const struct reference *r, uint64_t end)
-{
-    assert_int_equal(s->begin + s->results, end);
-    if (memcmp(s->out, r->step + s->begin * r->out_channels, s->results * r->out_channels * sizeof(float)) != 0)
-        fail_msg("%s: other bits from %llu to %llu", r->name, (unsigned long long)s->begin, (unsigned long long)end);
-}
 
 static void image_free(struct states_image *image)
 {
@@ -70,13 +34,13 @@ static void snapshot__of_every_model__goes_on_in_another_daemon_with_the_same_bi
 
     (void)state;
     v = states_wire_new(sys_daemon_endpoint(away), "two");
-    for (size_t i = 0; i < cases_n; i++) {
-        const struct reference *r = &cases[i];
+    for (size_t i = 0; i < states_cases_n; i++) {
+        const struct reference *r = &states_cases[i];
         uint64_t at = making_number(&seed, r->frames), end = r->frames;
         struct wire_stream *s = wire_open(w, r->name, r->name, WIRE_RESULTS), *t;
         struct states_image image;
 
-        push(w, s, r, 0, at, 0);
+        states_push(w, s, r, 0, at, 0);
         assert_int_equal(states_snapshot(w, r->name, &image), SSMD__CODE__OK); /* in its turn: behind the frames */
         assert_int_equal(image.index, at);
         assert_int_equal(image.epoch, s->epoch);
@@ -84,12 +48,12 @@ static void snapshot__of_every_model__goes_on_in_another_daemon_with_the_same_bi
         assert_int_equal(v->reply->stream->next, at);
         assert_false(v->reply->stream->attached);
         t = wire_open(v, r->name, r->name, WIRE_RESULTS | WIRE_RESUME);
-        push(v, t, r, at, end, 0);
-        push(w, s, r, at, end, 0); /* the first goes on as well */
+        states_push(v, t, r, at, end, 0);
+        states_push(w, s, r, at, end, 0); /* the first goes on as well */
         WIRE_UNTIL(v, t->next == end);
-        bits_check(t, r, end);
+        states_bits_check(t, r, end);
         WIRE_UNTIL(w, s->next == end);
-        bits_check(s, r, end);
+        states_bits_check(s, r, end);
         image_free(&image);
         assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
         assert_int_equal(wire_close(v, t), SSMD__CODE__OK);
@@ -104,31 +68,36 @@ static void snapshot__of_results_not_received__brings_them_with_their_times(void
 {
     struct sys_daemon *d = serving_start("");
     struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one");
-    struct wire_stream *s = wire_open(w, "s", golden->name, WIRE_RESULTS | WIRE_NO_CREDIT), *t;
+    struct wire_stream *s = wire_open(w, "s", states_golden->name, WIRE_RESULTS | WIRE_NO_CREDIT), *t;
     struct states_image image;
 
     (void)state;
     for (uint64_t at = 0; at < 90; at += 30) {
-        struct wire_chunk chunk = {
-            s, at, 30, SSMD__FORMAT__F32LE, at == 30 ? 0 : PROTO_FLAG_TIME, (int64_t)at, in_at(golden, at)};
+        struct wire_chunk chunk = {s,
+                                   at,
+                                   30,
+                                   SSMD__FORMAT__F32LE,
+                                   at == 30 ? 0 : PROTO_FLAG_TIME,
+                                   (int64_t)at,
+                                   states_in_at(states_golden, at)};
 
         wire_send(w, &chunk, 1);
     }
     s->sent = 90;
     WIRE_UNTIL(w, s->applied == 90);
-    wire_credit(w, s, 0, 50 * golden->out_channels * sizeof(float));
+    wire_credit(w, s, 0, 50 * states_golden->out_channels * sizeof(float));
     WIRE_UNTIL(w, s->results == 50);
-    wire_credit(w, s, 40, 50 * golden->out_channels * sizeof(float));
+    wire_credit(w, s, 40, 50 * states_golden->out_channels * sizeof(float));
     assert_int_equal(states_snapshot(w, "s", &image), SSMD__CODE__OK);
     assert_int_equal(states_restore(w, image.bytes, image.size, "t"), SSMD__CODE__OK);
     assert_int_equal(w->reply->stream->result_first, 40);
     assert_int_equal(w->reply->stream->result_next, 90);
     assert_true(w->reply->stream->epoch > image.epoch);
-    t = wire_open(w, "t", golden->name, WIRE_RESULTS);
+    t = wire_open(w, "t", states_golden->name, WIRE_RESULTS);
     assert_int_equal(t->begin, 40);
-    push(w, t, golden, 90, 200, 0);
+    states_push(w, t, states_golden, 90, 200, 0);
     WIRE_UNTIL(w, t->next == 200);
-    bits_check(t, golden, 200);
+    states_bits_check(t, states_golden, 200);
     for (uint64_t i = 40; i < 90; i++)
         assert_int_equal(t->times[i - 40], i < 60 ? INT64_MIN : 60);
     image_free(&image);
@@ -140,16 +109,16 @@ static void snapshot__amid_a_flood_of_input__is_of_the_index_when_it_was_asked(v
 {
     struct sys_daemon *d = serving_start("");
     struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one");
-    struct wire_stream *s = wire_open(w, "s", golden->name, WIRE_RESULTS), *t;
+    struct wire_stream *s = wire_open(w, "s", states_golden->name, WIRE_RESULTS), *t;
     struct states_image image;
 
     (void)state;
-    for (uint64_t at = 0; at < golden->frames; at += 100) {
-        uint64_t end = at + 100 < golden->frames ? at + 100 : golden->frames;
+    for (uint64_t at = 0; at < states_golden->frames; at += 100) {
+        uint64_t end = at + 100 < states_golden->frames ? at + 100 : states_golden->frames;
         char id[16];
 
         snprintf(id, sizeof(id), "t%llu", (unsigned long long)at);
-        push(w, s, golden, at, end, at % 200 ? PROTO_FLAG_BACKFILL : 0);
+        states_push(w, s, states_golden, at, end, at % 200 ? PROTO_FLAG_BACKFILL : 0);
         if (at % 300 != 0)
             continue;
         assert_int_equal(states_snapshot(w, "s", &image), SSMD__CODE__OK);
@@ -158,36 +127,30 @@ static void snapshot__amid_a_flood_of_input__is_of_the_index_when_it_was_asked(v
         assert_int_equal(w->reply->stream->next, end);
         image_free(&image);
     }
-    WIRE_UNTIL(w, s->next == golden->frames);
-    bits_check(s, golden, golden->frames); /* rls steps in a scan, so that both are the same bits */
-    t = wire_open(w, "t0", golden->name, WIRE_RESULTS);
-    push(w, t, golden, 100, golden->frames, 0);
-    WIRE_UNTIL(w, t->next == golden->frames);
-    bits_check(t, golden, golden->frames);
+    WIRE_UNTIL(w, s->next == states_golden->frames);
+    states_bits_check(s, states_golden,
+                      states_golden->frames); /* rls steps in a scan, so that both are the same bits */
+    t = wire_open(w, "t0", states_golden->name, WIRE_RESULTS);
+    states_push(w, t, states_golden, 100, states_golden->frames, 0);
+    WIRE_UNTIL(w, t->next == states_golden->frames);
+    states_bits_check(t, states_golden, states_golden->frames);
     wire_free(w);
     serving_stop(d);
 }
 
 /* ---- refusals ---------------------------------------------------------------------------------------------------- */
 
-static void refused(struct wire *w, int code, int expected, const char *says)
-{
-    if (code != expected || !strstr(w->reply->error->text, says))
-        fail_msg("expected %d and '%s': %d %s", expected, says, code,
-                 w->reply->error ? w->reply->error->text : "no error");
-}
-
 static void restore__of_a_damaged_image__is_refused_and_nothing_stays(void **state)
 {
     struct sys_daemon *d = serving_start("");
     struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one");
-    struct wire_stream *s = wire_open(w, "s", golden->name, WIRE_RESULTS | WIRE_NO_CREDIT);
+    struct wire_stream *s = wire_open(w, "s", states_golden->name, WIRE_RESULTS | WIRE_NO_CREDIT);
     struct states_image image;
     unsigned char *copy;
     uint32_t number;
 
     (void)state;
-    push(w, s, golden, 0, 70, 0);
+    states_push(w, s, states_golden, 0, 70, 0);
     assert_int_equal(states_snapshot(w, "s", &image), SSMD__CODE__OK);
     for (size_t i = 0; i < image.size; i += i < 400 ? 1 : 97) {
         image.bytes[i] ^= 1u << (i % 8);
@@ -197,17 +160,18 @@ static void restore__of_a_damaged_image__is_refused_and_nothing_stays(void **sta
     }
     for (size_t n = 1; n < image.size; n += 1 + n / 4)
         assert_int_not_equal(states_restore(w, image.bytes, n, "t"), SSMD__CODE__OK);
-    refused(w, states_restore(w, (const unsigned char *)"once upon a time there was a state", 34, "t"),
-            SSMD__CODE__BAD_IMAGE, "not the image of a stream");
+    states_refused(w, states_restore(w, (const unsigned char *)"once upon a time there was a state", 34, "t"),
+                   SSMD__CODE__BAD_IMAGE, "not the image of a stream");
     copy = malloc(image.size);
     assert_non_null(copy);
     memcpy(copy, image.bytes, image.size);
     copy[8] = 2;
-    refused(w, states_restore(w, copy, image.size, "t"), SSMD__CODE__BAD_IMAGE, "later version");
+    states_refused(w, states_restore(w, copy, image.size, "t"), SSMD__CODE__BAD_IMAGE, "later version");
     free(copy);
-    refused(w, states_restore(w, image.bytes, image.size, NULL), SSMD__CODE__EXISTS, "exists");
-    refused(w, states_restore(w, image.bytes, image.size, ""), SSMD__CODE__BAD_ID, "64 bytes");
-    refused(w, states_snapshot_begin(w, "nobody", &number, &(uint64_t){0}), SSMD__CODE__NO_STREAM, "no such stream");
+    states_refused(w, states_restore(w, image.bytes, image.size, NULL), SSMD__CODE__EXISTS, "exists");
+    states_refused(w, states_restore(w, image.bytes, image.size, ""), SSMD__CODE__BAD_ID, "64 bytes");
+    states_refused(w, states_snapshot_begin(w, "nobody", &number, &(uint64_t){0}), SSMD__CODE__NO_STREAM,
+                   "no such stream");
     assert_int_equal(wire_counter(w, "streams"), 1);
     assert_int_equal(wire_counter(w, "image_bytes"), 0);
     assert_int_equal(states_restore(w, image.bytes, image.size, "t"), SSMD__CODE__OK);
@@ -220,28 +184,28 @@ static void restore__where_the_model_is_another_or_absent__is_refused_with_the_r
 {
     struct sys_daemon *d = serving_start(""), *e;
     struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one"), *v;
-    struct wire_stream *s = wire_open(w, "s", golden->name, 0);
+    struct wire_stream *s = wire_open(w, "s", states_golden->name, 0);
     struct states_image image, forecast;
     char from[128], to[256];
 
     (void)state;
-    push(w, s, golden, 0, 10, 0);
+    states_push(w, s, states_golden, 0, 10, 0);
     assert_int_equal(states_snapshot(w, "s", &image), SSMD__CODE__OK);
     (void)wire_open(w, "f", "forecast:rate=100", 0);
     assert_int_equal(states_snapshot(w, "f", &forecast), SSMD__CODE__OK);
     assert_int_equal(sys_daemon_start(&e, "max_streams = 1\nmodels = @/others\n"), 0);
     v = states_wire_new(sys_daemon_endpoint(e), "two");
-    refused(v, states_restore(v, image.bytes, image.size, NULL), SSMD__CODE__NO_MODEL, golden->name);
+    states_refused(v, states_restore(v, image.bytes, image.size, NULL), SSMD__CODE__NO_MODEL, states_golden->name);
     /* a model of that name, which is another one */
     snprintf(to, sizeof(to), "%s/others", sys_daemon_directory(e));
     assert_int_equal(mkdir(to, 0700), 0);
     snprintf(from, sizeof(from), "%s/twice", serving_models.path);
-    snprintf(to, sizeof(to), "%s/others/%s", sys_daemon_directory(e), golden->name);
+    snprintf(to, sizeof(to), "%s/others/%s", sys_daemon_directory(e), states_golden->name);
     assert_int_equal(symlink(from, to), 0);
-    refused(v, states_restore(v, image.bytes, image.size, NULL), SSMD__CODE__BAD_IMAGE, "another model");
+    states_refused(v, states_restore(v, image.bytes, image.size, NULL), SSMD__CODE__BAD_IMAGE, "another model");
     assert_int_equal(wire_counter(v, "streams"), 0);
     assert_int_equal(states_restore(v, forecast.bytes, forecast.size, NULL), SSMD__CODE__OK);
-    refused(v, states_restore(v, forecast.bytes, forecast.size, "g"), SSMD__CODE__LIMIT, "max_streams");
+    states_refused(v, states_restore(v, forecast.bytes, forecast.size, "g"), SSMD__CODE__LIMIT, "max_streams");
     image_free(&image);
     image_free(&forecast);
     wire_free(v);
@@ -260,9 +224,9 @@ static void requests__without_the_feature__are_refused(void **state)
 
     (void)state;
     assert_int_equal(w->reply->stream->history, NULL);
-    refused(w, states_snapshot_begin(w, "s", &image, &(uint64_t){0}), SSMD__CODE__FEATURE, "feature");
-    refused(w, states_fork(w, "s", "t"), SSMD__CODE__FEATURE, "feature");
-    refused(w, states_rollback(w, s, 0), SSMD__CODE__FEATURE, "feature");
+    states_refused(w, states_snapshot_begin(w, "s", &image, &(uint64_t){0}), SSMD__CODE__FEATURE, "feature");
+    states_refused(w, states_fork(w, "s", "t"), SSMD__CODE__FEATURE, "feature");
+    states_refused(w, states_rollback(w, s, 0), SSMD__CODE__FEATURE, "feature");
     w->history = (Ssmd__History)SSMD__HISTORY__INIT;
     w->history.interval = w->history.depth = 64;
     assert_int_equal(wire_try_open(w, &t, "t", "twice", 0, 0), SSMD__CODE__FEATURE);
@@ -282,7 +246,7 @@ static void images__beyond_the_limits__are_refused_and_room_is_made_again(void *
     (void)wire_open(w, "s", "twice", 0);
     for (int i = 0; i < 3; i++)
         assert_int_equal(states_snapshot_begin(w, "s", &number[i], &bytes), SSMD__CODE__OK);
-    refused(w, states_snapshot_begin(w, "s", &number[3], &bytes), SSMD__CODE__LIMIT, "max_images");
+    states_refused(w, states_snapshot_begin(w, "s", &number[3], &bytes), SSMD__CODE__LIMIT, "max_images");
     assert_int_equal(states_fetch(v, number[0], 0, 100), SSMD__CODE__NO_IMAGE);  /* another connection's */
     assert_int_equal(states_fetch(w, number[0], 50, 100), SSMD__CODE__NO_IMAGE); /* not in order */
     assert_int_equal(states_fetch(w, number[0], 0, 0), SSMD__CODE__OK);          /* given up */
@@ -291,7 +255,7 @@ static void images__beyond_the_limits__are_refused_and_room_is_made_again(void *
     wire_free(w); /* what it left behind goes with it */
     WIRE_UNTIL(v, (usleep(20000), wire_counter(v, "image_bytes") == 0));
     assert_int_equal(states_put(v, zeros, 40000, 20000, &number[0]), SSMD__CODE__OK);
-    refused(v, states_put(v, zeros, 40000, 20000, &number[1]), SSMD__CODE__LIMIT, "image_memory");
+    states_refused(v, states_put(v, zeros, 40000, 20000, &number[1]), SSMD__CODE__LIMIT, "image_memory");
     assert_int_equal(states_fetch(v, number[0], 0, 0), SSMD__CODE__OK);
     assert_int_equal(states_put(v, zeros, 40000, 20000, &number[1]), SSMD__CODE__OK);
     wire_free(v);
@@ -308,24 +272,24 @@ static void fork__of_every_model__both_go_on_with_the_same_bits(void **state)
     uint32_t seed = 11;
 
     (void)state;
-    for (size_t i = 0; i < cases_n; i++) {
-        const struct reference *r = &cases[i];
+    for (size_t i = 0; i < states_cases_n; i++) {
+        const struct reference *r = &states_cases[i];
         uint64_t at = making_number(&seed, r->frames), end = r->frames;
         struct wire_stream *s = wire_open(w, r->name, r->name, WIRE_RESULTS), *t;
 
-        push(w, s, r, 0, at, 0);
+        states_push(w, s, r, 0, at, 0);
         WIRE_UNTIL(w, s->next == at);
         assert_int_equal(states_fork(v, r->name, "child"), SSMD__CODE__OK);
         assert_int_equal(v->reply->stream->next, at);
         assert_int_equal(states_fork(w, r->name, "child"), SSMD__CODE__EXISTS);
-        push(w, s, r, at, end, 0);
+        states_push(w, s, r, at, end, 0);
         t = wire_open(v, "child", r->name, WIRE_RESULTS | WIRE_RESUME);
         assert_int_equal(t->begin, at);
-        push(v, t, r, at, end, 0);
+        states_push(v, t, r, at, end, 0);
         WIRE_UNTIL(v, t->next == end);
-        bits_check(t, r, end);
+        states_bits_check(t, r, end);
         WIRE_UNTIL(w, s->next == end);
-        bits_check(s, r, end);
+        states_bits_check(s, r, end);
         assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
         assert_int_equal(wire_close(v, t), SSMD__CODE__OK);
     }
@@ -340,10 +304,10 @@ static void fork__many_at_once__each_begins_where_it_was_asked(void **state)
     enum { FORKS = 40 };
     struct sys_daemon *d = serving_start("");
     struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one");
-    struct wire_stream *s = wire_open(w, "prompt", golden->name, 0), *t;
+    struct wire_stream *s = wire_open(w, "prompt", states_golden->name, 0), *t;
 
     (void)state;
-    push(w, s, golden, 0, 100, 0);
+    states_push(w, s, states_golden, 0, 100, 0);
     for (int i = 0; i < FORKS; i++) {
         Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
         Ssmd__Fork fork = SSMD__FORK__INIT;
@@ -358,7 +322,7 @@ static void fork__many_at_once__each_begins_where_it_was_asked(void **state)
         message.request_id = 1000000u + (unsigned)i;
         proto_encode(&message.base, part);
         wire_send_parts(w, 1, (const void *const[]){part}, (const size_t[]){proto_size(&message.base)});
-        push(w, s, golden, 100 + (uint64_t)i, 101 + (uint64_t)i, 0);
+        states_push(w, s, states_golden, 100 + (uint64_t)i, 101 + (uint64_t)i, 0);
     }
     WIRE_UNTIL(w, (usleep(5000), wire_counter(w, "forks") == FORKS));
     for (int i = 0; i < FORKS; i += 13) {
@@ -366,33 +330,17 @@ static void fork__many_at_once__each_begins_where_it_was_asked(void **state)
         char id[16];
 
         snprintf(id, sizeof(id), "f%d", i);
-        t = wire_open(w, id, golden->name, WIRE_RESULTS | WIRE_RESUME);
+        t = wire_open(w, id, states_golden->name, WIRE_RESULTS | WIRE_RESUME);
         assert_int_equal(t->sent, at);
-        push(w, t, golden, at, 300, 0);
+        states_push(w, t, states_golden, at, 300, 0);
         WIRE_UNTIL(w, t->next == 300);
-        bits_check(t, golden, 300);
+        states_bits_check(t, states_golden, 300);
     }
     wire_free(w);
     serving_stop(d);
 }
 
 /* ---- rollback ---------------------------------------------------------------------------------------------------- */
-
-static struct wire_stream *open_with_history(struct wire *w, const char *id, const char *model, uint32_t interval,
-                                             uint32_t depth)
-{
-    struct wire_stream *s;
-
-    w->history = (Ssmd__History)SSMD__HISTORY__INIT;
-    w->history.interval = interval;
-    w->history.depth = depth;
-    s = wire_open(w, id, model, WIRE_RESULTS);
-    assert_non_null(w->reply->stream->history);
-    assert_int_equal(w->reply->stream->history->interval, interval);
-    assert_true(w->reply->stream->history->has_bytes);
-    w->history.interval = 0;
-    return s;
-}
 
 static void rollback__of_every_model_to_any_index__goes_on_with_the_same_bits(void **state)
 {
@@ -401,15 +349,15 @@ static void rollback__of_every_model_to_any_index__goes_on_with_the_same_bits(vo
     uint32_t seed = 13;
 
     (void)state;
-    for (size_t i = 0; i < cases_n; i++) {
-        const struct reference *r = &cases[i];
-        struct wire_stream *s = open_with_history(w, r->name, r->name, 64, 100);
+    for (size_t i = 0; i < states_cases_n; i++) {
+        const struct reference *r = &states_cases[i];
+        struct wire_stream *s = states_open_with_history(w, r->name, r->name, 64, 100);
         uint64_t end = r->frames, at = 0, oldest = 0;
 
         for (int turn = 0; turn < 6; turn++) {
             uint64_t to = at + making_number(&seed, (uint32_t)(end - at) + 1), back;
 
-            push(w, s, r, at, to, 0);
+            states_push(w, s, r, at, to, 0);
             oldest = oldest + 100 > to ? oldest : to - 100;
             back = making_number(&seed, (uint32_t)(to - oldest) + 1);
             if (turn % 2) /* also while results and frames are under way */
@@ -420,9 +368,9 @@ static void rollback__of_every_model_to_any_index__goes_on_with_the_same_bits(vo
             oldest = w->reply->stream->history->oldest;
             assert_true(oldest <= at);
         }
-        push(w, s, r, at, end, 0);
+        states_push(w, s, r, at, end, 0);
         WIRE_UNTIL(w, s->next == end);
-        bits_check(s, r, end);
+        states_bits_check(s, r, end);
         assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
     }
     wire_free(w);
@@ -433,32 +381,32 @@ static void rollback__amid_backfill__is_as_if_the_chunks_had_ended_there(void **
 {
     struct sys_daemon *d = serving_start("");
     struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one");
-    struct reference *r = &cases[0];
+    struct reference *r = &states_cases[0];
     struct wire_stream *s, *whole;
     uint64_t end;
 
     (void)state;
-    for (size_t i = 0; i < cases_n; i++) /* one that has a chunk form */
-        if (strcmp(cases[i].name, "case-s4d-stack") == 0)
-            r = &cases[i];
+    for (size_t i = 0; i < states_cases_n; i++) /* one that has a chunk form */
+        if (strcmp(states_cases[i].name, "case-s4d-stack") == 0)
+            r = &states_cases[i];
     end = r->frames;
     assert_true(end > 150);
     whole = wire_open(w, "whole", r->name, WIRE_RESULTS);
-    push(w, whole, r, 0, 30, PROTO_FLAG_BACKFILL);
-    push(w, whole, r, 30, 130, PROTO_FLAG_BACKFILL);
-    push(w, whole, r, 130, 141, PROTO_FLAG_BACKFILL); /* the chunk that the rollback cuts */
-    push(w, whole, r, 141, end, 0);
-    s = open_with_history(w, "s", r->name, 128, 128);
-    push(w, s, r, 0, 30, PROTO_FLAG_BACKFILL);
-    push(w, s, r, 30, 130, PROTO_FLAG_BACKFILL);
-    push(w, s, r, 130, 150, PROTO_FLAG_BACKFILL);
+    states_push(w, whole, r, 0, 30, PROTO_FLAG_BACKFILL);
+    states_push(w, whole, r, 30, 130, PROTO_FLAG_BACKFILL);
+    states_push(w, whole, r, 130, 141, PROTO_FLAG_BACKFILL); /* the chunk that the rollback cuts */
+    states_push(w, whole, r, 141, end, 0);
+    s = states_open_with_history(w, "s", r->name, 128, 128);
+    states_push(w, s, r, 0, 30, PROTO_FLAG_BACKFILL);
+    states_push(w, s, r, 30, 130, PROTO_FLAG_BACKFILL);
+    states_push(w, s, r, 130, 150, PROTO_FLAG_BACKFILL);
     assert_int_equal(states_rollback(w, s, 100), SSMD__CODE__OK);
-    push(w, s, r, 100, 150, 0);
+    states_push(w, s, r, 100, 150, 0);
     assert_int_equal(states_rollback(w, s, 30), SSMD__CODE__OK);
-    push(w, s, r, 30, 130, PROTO_FLAG_BACKFILL);
-    push(w, s, r, 130, 150, PROTO_FLAG_BACKFILL);
+    states_push(w, s, r, 30, 130, PROTO_FLAG_BACKFILL);
+    states_push(w, s, r, 130, 150, PROTO_FLAG_BACKFILL);
     assert_int_equal(states_rollback(w, s, 141), SSMD__CODE__OK);
-    push(w, s, r, 141, end, 0);
+    states_push(w, s, r, 141, end, 0);
     WIRE_UNTIL(w, s->next == end && whole->next == end);
     assert_memory_equal(s->out, whole->out, end * r->out_channels * sizeof(float));
     wire_free(w);
@@ -469,37 +417,37 @@ static void rollback__beyond_what_is_kept__is_refused_and_the_stream_goes_on(voi
 {
     struct sys_daemon *d = serving_start("history_memory = 1M\n");
     struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one");
-    struct wire_stream *s = open_with_history(w, "s", golden->name, 64, 64), *plain, *t;
+    struct wire_stream *s = states_open_with_history(w, "s", states_golden->name, 64, 64), *plain, *t;
     uint64_t bytes = w->reply->stream->history->bytes;
 
     (void)state;
     assert_int_equal(wire_counter(w, "history_bytes"), bytes);
-    push(w, s, golden, 0, 300, 0);
-    refused(w, states_rollback(w, s, 301), SSMD__CODE__TOO_NEW, "beyond");
-    refused(w, states_rollback(w, s, 191), SSMD__CODE__TOO_OLD, "oldest");
+    states_push(w, s, states_golden, 0, 300, 0);
+    states_refused(w, states_rollback(w, s, 301), SSMD__CODE__TOO_NEW, "beyond");
+    states_refused(w, states_rollback(w, s, 191), SSMD__CODE__TOO_OLD, "oldest");
     assert_int_equal(states_rollback(w, s, 192), SSMD__CODE__OK); /* ceil(64/64)+1 checkpoints: 192 and 256 */
-    refused(w, states_rollback(w, s, 191), SSMD__CODE__TOO_OLD, "oldest");
-    push(w, s, golden, 192, 400, 0);
+    states_refused(w, states_rollback(w, s, 191), SSMD__CODE__TOO_OLD, "oldest");
+    states_push(w, s, states_golden, 192, 400, 0);
     WIRE_UNTIL(w, s->next == 400);
-    bits_check(s, golden, 400);
+    states_bits_check(s, states_golden, 400);
     assert_int_equal(wire_reset(w, s), SSMD__CODE__OK);
     s->results = 0;
-    push(w, s, golden, 0, 100, 0);
+    states_push(w, s, states_golden, 0, 100, 0);
     assert_int_equal(states_rollback(w, s, 3), SSMD__CODE__OK);
-    push(w, s, golden, 3, 400, 0);
+    states_push(w, s, states_golden, 3, 400, 0);
     WIRE_UNTIL(w, s->next == 400);
-    bits_check(s, golden, 400);
-    plain = wire_open(w, "plain", golden->name, 0);
-    refused(w, states_rollback(w, plain, 0), SSMD__CODE__TOO_OLD, "no history");
+    states_bits_check(s, states_golden, 400);
+    plain = wire_open(w, "plain", states_golden->name, 0);
+    states_refused(w, states_rollback(w, plain, 0), SSMD__CODE__TOO_OLD, "no history");
     w->history.interval = 65;
     w->history.depth = 64;
-    assert_int_equal(wire_try_open(w, &t, "t", golden->name, 0, 0), SSMD__CODE__TOO_LARGE);
+    assert_int_equal(wire_try_open(w, &t, "t", states_golden->name, 0, 0), SSMD__CODE__TOO_LARGE);
     w->history.interval = 1u << 19;
-    assert_int_equal(wire_try_open(w, &t, "t", golden->name, 0, 0), SSMD__CODE__LIMIT);
-    refused(w, SSMD__CODE__LIMIT, SSMD__CODE__LIMIT, "history_memory");
+    assert_int_equal(wire_try_open(w, &t, "t", states_golden->name, 0, 0), SSMD__CODE__LIMIT);
+    states_refused(w, SSMD__CODE__LIMIT, SSMD__CODE__LIMIT, "history_memory");
     assert_int_equal(wire_counter(w, "streams"), 2);
     w->history.interval = 128;
-    assert_int_equal(wire_try_open(w, &t, "s", golden->name, 0, 0), SSMD__CODE__EXISTS);
+    assert_int_equal(wire_try_open(w, &t, "s", states_golden->name, 0, 0), SSMD__CODE__EXISTS);
     w->history.interval = 0;
     assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
     WIRE_UNTIL(w, (usleep(5000), wire_counter(w, "history_bytes") == 0));
@@ -511,19 +459,95 @@ static void rollback__with_a_reader__it_hears_the_epoch_and_gets_the_new_results
 {
     struct sys_daemon *d = serving_start("");
     struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one"), *v = wire_new(sys_daemon_endpoint(d), "reader");
-    struct wire_stream *s = open_with_history(w, "s", golden->name, 64, 200), *t;
+    struct wire_stream *s = states_open_with_history(w, "s", states_golden->name, 64, 200), *t;
 
     (void)state;
-    push(w, s, golden, 0, 150, 0);
+    states_push(w, s, states_golden, 0, 150, 0);
     assert_int_equal(wire_read(v, "s", false, &(uint64_t){0}, 1u << 24), SSMD__CODE__OK);
     WIRE_UNTIL(v, (t = wire_find(v, "s")) != NULL && t->next == 150);
     assert_int_equal(states_rollback(w, s, 100), SSMD__CODE__OK);
     WIRE_UNTIL(v, wire_events(v, SSMD__EVENT__KIND__EPOCH) == 1);
     assert_int_equal(t->next, 100);
-    push(w, s, golden, 100, 300, 0);
+    states_push(w, s, states_golden, 100, 300, 0);
     WIRE_UNTIL(v, t->next == 300);
-    assert_memory_equal(t->out + 150 * golden->out_channels, golden->step + 100 * golden->out_channels,
-                        200 * golden->out_channels * sizeof(float)); /* after the first 150 */
+    assert_memory_equal(t->out + 150 * states_golden->out_channels,
+                        states_golden->step + 100 * states_golden->out_channels,
+                        200 * states_golden->out_channels * sizeof(float)); /* after the first 150 */
+    wire_free(v);
+    wire_free(w);
+    serving_stop(d);
+}
+
+/* ---- a large one ------------------------------------------------------------------------------------------------- */
+
+/* `large`: a delay line of 4 x 2^20 samples, 16 MiB of state. */
+static void large_make(void)
+{
+    static const float taps[17] = {[0] = 1, [16] = 0.5f};
+    const struct model_tensor tensors[] = {{"c0.weight", NULL, 3, {1, 1, 17}, taps},
+                                           {"c1.weight", NULL, 3, {1, 1, 17}, taps},
+                                           {"c2.weight", NULL, 3, {1, 1, 17}, taps},
+                                           {"c3.weight", NULL, 3, {1, 1, 17}, taps}};
+    struct model_dir dir;
+    char config[2048];
+    int n;
+
+    snprintf(dir.path, sizeof(dir.path), "%.50s/large", serving_models.path);
+    assert_int_equal(mkdir(dir.path, 0700), 0);
+    n = snprintf(config, sizeof(config),
+                 "{\"model_type\":\"ssmd\",\"format_version\":1,\"name\":\"large\",\"input\":{\"kind\":\"signal\","
+                 "\"channels\":1,\"sample_rate\":1000},\"output\":{\"kind\":\"signal\",\"channels\":1,\"sample_rate\":"
+                 "1000},\"layers\":[");
+    for (int i = 0; i < 4; i++)
+        n += snprintf(config + n, sizeof(config) - (size_t)n,
+                      "%s{\"type\":\"conv1d\",\"name\":\"c%d\",\"in\":1,\"out\":1,\"kernel\":17,\"dilation\":65536,"
+                      "\"padding\":\"causal\",\"bias\":false}",
+                      i ? "," : "", i);
+    snprintf(config + n, sizeof(config) - (size_t)n, "]}");
+    model_dir_write_text(&dir, "config.json", config);
+    model_dir_write_tensors(&dir, "model.safetensors", tensors, 4);
+}
+
+static void snapshot__of_a_large_state__travels_in_pieces_between_which_others_are_served(void **state)
+{
+    struct sys_daemon *d = serving_start("");
+    struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one");
+    struct wire *v = wire_new(sys_daemon_endpoint(d), "other");
+    struct wire_stream *big = wire_open(w, "big", "large", WIRE_RESULTS), *small, *t;
+    struct states_image image;
+    float ones[50], want = 0.0625f; /* 0.5^4 */
+    uint64_t fed = 0;
+
+    (void)state;
+    small = wire_open(v, "small", states_golden->name, WIRE_RESULTS);
+    for (int i = 0; i < 50; i++)
+        ones[i] = 1;
+    wire_push(w, big, ones, 50, 0);
+    WIRE_UNTIL(w, big->next == 50);
+    assert_int_equal(states_snapshot_begin(w, "big", &(uint32_t){0}, &image.size), SSMD__CODE__OK);
+    image.bytes = malloc(image.size);
+    assert_non_null(image.bytes);
+    assert_true(image.size > 16u << 20);
+    for (uint64_t at = 0, number = w->reply->image->image; at < image.size; at += w->reply->piece->data.len) {
+        assert_int_equal(states_fetch(w, (uint32_t)number, at, 1u << 30), SSMD__CODE__OK);
+        assert_in_range(w->reply->piece->data.len, 1, 256 << 10);
+        memcpy(image.bytes + at, w->reply->piece->data.data, w->reply->piece->data.len);
+        if (fed < states_golden->frames) {
+            states_push(v, small, states_golden, fed, fed + 1, 0);
+            fed++;
+            WIRE_UNTIL(v, small->next == fed);
+        }
+    }
+    assert_true(fed > 60);
+    states_bits_check(small, states_golden, fed);
+    assert_int_equal(states_restore(w, image.bytes, image.size, "copy"), SSMD__CODE__OK);
+    t = wire_open(w, "copy", "large", WIRE_RESULTS);
+    wire_push(w, t, ones, 1, 0);
+    wire_push(w, big, ones, 1, 0);
+    WIRE_UNTIL(w, t->next == 51 && big->next == 51);
+    assert_float_equal(t->out[0], want, 0);
+    assert_float_equal(big->out[50], want, 0);
+    free(image.bytes);
     wire_free(v);
     wire_free(w);
     serving_stop(d);
@@ -531,18 +555,10 @@ static void rollback__with_a_reader__it_hears_the_epoch_and_gets_the_new_results
 
 static int group_open(void **state)
 {
-    cases_n = reference_load_all(cases, CASES_MAX);
-    for (size_t i = 0; i < cases_n; i++)
-        if (strcmp(cases[i].name, "case-forecast") == 0)
-            golden = &cases[i];
-    assert_non_null(golden);
-    return serving_group_open(state);
-}
-
-static int group_close(void **state)
-{
-    reference_free_all(cases, cases_n);
-    return serving_group_close(state);
+    if (states_group_open(state) != 0)
+        return -1;
+    large_make();
+    return 0;
 }
 
 int main(void)
@@ -561,7 +577,8 @@ int main(void)
         cmocka_unit_test(rollback__amid_backfill__is_as_if_the_chunks_had_ended_there),
         cmocka_unit_test(rollback__beyond_what_is_kept__is_refused_and_the_stream_goes_on),
         cmocka_unit_test(rollback__with_a_reader__it_hears_the_epoch_and_gets_the_new_results),
+        cmocka_unit_test(snapshot__of_a_large_state__travels_in_pieces_between_which_others_are_served),
     };
 
-    return cmocka_run_group_tests(tests, group_open, group_close);
+    return cmocka_run_group_tests(tests, group_open, states_group_close);
 }
