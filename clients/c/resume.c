@@ -69,15 +69,15 @@ int resume_attach(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
     return SSMC_OK;
 }
 
-void resume_new_epoch(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
+void resume_new_epoch(struct ssmc_stream *s, const Ssmd__StreamInfo *info, uint64_t result)
 {
     stream_restart_input(s, info->applied, info->next);
     s->info.epoch = info->epoch;
     s->info.result_first = info->result_first;
     s->info.result_next = info->result_next;
-    s->is_resetting = false;
+    s->is_resetting = s->is_rolling = false;
     if (s->result_epoch < info->epoch)
-        stream_restart_results(s, info->epoch, 0);
+        stream_restart_results(s, info->epoch, result);
 }
 
 static void build_open(const struct ssmc_stream *s, Ssmd__Open *open)
@@ -92,6 +92,7 @@ static void build_open(const struct ssmc_stream *s, Ssmd__Open *open)
     open->has_mode = 1;
     open->has_results = 1;
     open->results = s->wants_results;
+    open->history = s->history.interval ? (Ssmd__History *)&s->history : NULL;
 }
 
 /* Where results begin on this connection. */
@@ -121,7 +122,7 @@ static void restart_or_lose(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
     results_clear(&s->results);
     stream_restart_results(s, info->epoch, first_result(info));
     s->result_hand = 0;
-    s->is_resetting = false;
+    s->is_resetting = s->is_rolling = false;
     s->close_sent = false;
     if (s->is_closing) { /* what was to be closed is not there: the caller has to push it again */
         s->is_closing = false;
@@ -132,7 +133,9 @@ static void restart_or_lose(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
 static void reopened(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
 {
     if (info->epoch != s->info.epoch && s->is_resetting) {
-        resume_new_epoch(s, info); /* the reset was done, its answer was lost */
+        resume_new_epoch(s, info, 0); /* the reset was done, its answer was lost */
+    } else if (info->epoch != s->info.epoch && s->is_rolling) {
+        resume_new_epoch(s, info, first_result(info)); /* the same of the rollback */
     } else if (info->created) {
         restart_or_lose(s, info);
     } else if (info->next > s->kept.next) {
@@ -171,7 +174,7 @@ static void refused(struct ssmc_stream *s, const Ssmd__Error *error)
         stream_kill(s, SSMC_LOST, "stream %s: the daemon lost it (%s)", s->info.id,
                     s->has_new_daemon ? "it was started anew and keeps no state" : error->text);
     } else if (error->code == SSMD__CODE__TOO_NEW || error->code == SSMD__CODE__TOO_OLD) {
-        if (s->restart_lost) {
+        if (s->restart_lost || s->is_rolling) {
             s->from_oldest = true;
             resume_enqueue(s);
         } else {
@@ -260,6 +263,9 @@ static struct ssmc_stream *new_stream(struct ssmc *c, const struct ssmc_open_opt
     s->channels = options->channels;
     s->wants_results = options->results;
     s->restart_lost = options->restart_lost;
+    ssmd__history__init(&s->history);
+    s->history.interval = options->history_interval;
+    s->history.depth = options->history_depth;
     s->from_oldest = options->results_from == SSMC_OLDEST;
     s->result_next = s->from_oldest ? 0 : options->results_from;
     s->buffer_bytes = options->buffer_bytes == 0           ? BUFFER_DEFAULT
@@ -280,6 +286,8 @@ int ssmc_open(struct ssmc *c, struct ssmc_stream **out, const struct ssmc_open_o
         return fail(c, SSMC_INVAL, "an id has 1 to 64 bytes, none of them 0");
     if (!options->model || !*options->model)
         return fail(c, SSMC_INVAL, "open needs the name of a model");
+    if (options->history_interval && !c->has_images)
+        return fail(c, SSMC_INVAL, "the daemon at %s is too old for a history", c->endpoint);
     struct ssmc_stream *s = new_stream(c, options, id_size);
     if (!s)
         return fail(c, SSMC_NOMEM, "no memory for a stream");

@@ -58,6 +58,10 @@ void stream_info_copy(struct ssmc_stream_info *out, const Ssmd__StreamInfo *info
     out->created = info->created;
     out->attached = info->attached;
     out->closing = info->closing;
+    out->history_interval = info->history ? info->history->interval : 0;
+    out->history_depth = info->history ? info->history->depth : 0;
+    out->history_bytes = info->history ? info->history->bytes : 0;
+    out->history_oldest = info->history ? info->history->oldest : 0;
 }
 
 int stream_take_info(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
@@ -180,7 +184,7 @@ static uint64_t room(const struct ssmc_stream *s, uint32_t frame_bytes)
 
 uint64_t ssmc_room(const struct ssmc_stream *s)
 {
-    if (s->reader || s->state == STREAM_DEAD || s->is_closing || s->is_resetting)
+    if (s->reader || s->state == STREAM_DEAD || s->is_closing || s->is_resetting || s->is_rolling)
         return 0;
     return room(s, s->info.channels * 4);
 }
@@ -190,11 +194,12 @@ static int check_push(const struct ssmc_stream *s, enum ssmc_format format, uint
     int rc = stream_check(s);
     if (rc != 0)
         return rc;
-    if (s->reader || s->is_closing || s->is_resetting)
+    if (s->reader || s->is_closing || s->is_resetting || s->is_rolling)
         return fail(s->c, SSMC_INVAL, "stream %s takes no input: it is %s", s->info.id,
-                    s->reader       ? "only read"
-                    : s->is_closing ? "closing"
-                                    : "being reset");
+                    s->reader         ? "only read"
+                    : s->is_closing   ? "closing"
+                    : s->is_resetting ? "being reset"
+                                      : "going back");
     if (proto_sample_bytes((uint32_t)format) == 0 || s->info.tokens != (format == SSMC_I32))
         return fail(s->c, SSMC_INVAL, "stream %s takes %s", s->info.id,
                     s->info.tokens ? "tokens (SSMC_I32)" : "samples (SSMC_F32, S16, S32 or F64)");

@@ -86,6 +86,10 @@ static void print_info(const struct ssmc_stream_info *i)
            i->ratio_num, i->ratio_den, i->hop, i->lookahead);
     printf("state         %" PRIu64 " bytes\nattached      %s\nclosing       %s\n", i->state_bytes,
            i->attached ? "yes" : "no", i->closing ? "yes" : "no");
+    if (i->history_interval)
+        printf("history       back to frame %" PRIu64 " (at least %" PRIu32 " frames, a checkpoint every %" PRIu32
+               "), %" PRIu64 " bytes\n",
+               i->history_oldest, i->history_depth, i->history_interval, i->history_bytes);
 }
 
 int ctl_info(struct ctl *ctl, int argc, char **argv)
