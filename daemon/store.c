@@ -128,7 +128,7 @@ static void file_load(struct loop *loop, const char *file)
     }
     task->image = image;
     task->outcome = outcome;
-    snprintf(task->file, sizeof(task->file), "%s", file);
+    memcpy(task->file, file, strlen(file) + 1); /* it fits: store_load */
     restore_begin(loop, task, NULL);
 }
 

@@ -188,7 +188,7 @@ static void ssmctl__a_state_through_a_file_a_fork_and_back__each_says_where_it_s
     ctl_says(d, EX_NOPERM, "take", "rollback s 70"); /* a client is connected to it */
     ctl_says(d, EX_OK, "s went back", "rollback s 70 --take-over");
     ctl_says(d, EX_OK, "\"next\":70", "--json info s");
-    ctl_says(d, EX_UNAVAILABLE, "no history", "rollback t 70");
+    ctl_says(d, EX_NOINPUT, "no history", "rollback f 70");
     ctl_says(d, EX_OK, "is open", "open h --model twice --history 64:1000");
     ctl_says(d, EX_OK, "\"history_interval\":64", "--json info h");
     ctl_says(d, EX_USAGE, "INTERVAL:DEPTH", "open i --model twice --history 65:1000");
