@@ -189,7 +189,7 @@ void control_fork(struct loop *loop, struct conn *conn, uint64_t request_id, con
     struct stream *stream;
     struct task *task;
 
-    if (!stream_id_is_valid(fork->as.data, fork->as.len)) {
+    if (!stream_id_is_valid(fork->new_id.data, fork->new_id.len)) {
         deliver_error(loop, conn, request_id, SSMD__CODE__BAD_ID, "an id has 1 to 64 bytes and no NUL");
         return;
     }
@@ -197,8 +197,8 @@ void control_fork(struct loop *loop, struct conn *conn, uint64_t request_id, con
     task = stream ? task_new(loop, conn, request_id, TASK_FORK) : NULL;
     if (!task)
         return;
-    task->id_size = (uint8_t)fork->as.len;
-    memcpy(task->id, fork->as.data, fork->as.len);
+    task->id_size = (uint8_t)fork->new_id.len;
+    memcpy(task->id, fork->new_id.data, fork->new_id.len);
     task->step = fork_begin;
     task_wait(loop, task, stream);
 }

@@ -135,7 +135,7 @@ static void reopened(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
     if (info->epoch != s->info.epoch && s->is_resetting) {
         resume_new_epoch(s, info, 0); /* the reset was done, its answer was lost */
     } else if (info->epoch != s->info.epoch && s->is_rolling) {
-        resume_new_epoch(s, info, first_result(info)); /* the same of the rollback */
+        resume_new_epoch(s, info, s->result_next < info->result_next ? s->result_next : info->result_next);
     } else if (info->created) {
         restart_or_lose(s, info);
     } else if (info->next > s->kept.next) {
@@ -174,7 +174,7 @@ static void refused(struct ssmc_stream *s, const Ssmd__Error *error)
         stream_kill(s, SSMC_LOST, "stream %s: the daemon lost it (%s)", s->info.id,
                     s->has_new_daemon ? "it was started anew and keeps no state" : error->text);
     } else if (error->code == SSMD__CODE__TOO_NEW || error->code == SSMD__CODE__TOO_OLD) {
-        if (s->restart_lost || s->is_rolling) {
+        if (s->restart_lost) {
             s->from_oldest = true;
             resume_enqueue(s);
         } else {
@@ -219,7 +219,7 @@ void resume_step(struct ssmc *c)
         memcpy(s->incarnation, c->daemon.incarnation, sizeof s->incarnation);
         build_open(s, &open);
         open.mode = s->must_create ? SSMD__OPEN_MODE__CREATE : SSMD__OPEN_MODE__RESUME;
-        open.has_results_from = s->wants_results && !s->must_create && !s->from_oldest;
+        open.has_results_from = s->wants_results && !s->must_create && !s->from_oldest && !s->is_rolling;
         open.results_from = s->result_next;
         message.request_case = SSMD__FROM_CLIENT__REQUEST_OPEN;
         message.open = &open;

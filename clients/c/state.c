@@ -208,7 +208,7 @@ int ssmc_fork(struct ssmc *c, const char *id, size_t id_size, const char *as, si
     if (rc != 0)
         return rc;
     request.id = (ProtobufCBinaryData){id_size, (uint8_t *)id};
-    request.as = (ProtobufCBinaryData){as_size, (uint8_t *)as};
+    request.new_id = (ProtobufCBinaryData){as_size, (uint8_t *)as};
     message.request_case = SSMD__FROM_CLIENT__REQUEST_FORK;
     message.fork = &request;
     return request_call(c, &message, SSMD__REPLY__ANSWER_STREAM, take_stream, out, timeout_ms);

@@ -132,7 +132,7 @@ int states_fork(struct wire *w, const char *id, const char *as)
     Ssmd__Fork fork = SSMD__FORK__INIT;
 
     fork.id = text(id);
-    fork.as = text(as);
+    fork.new_id = text(as);
     message.request_case = SSMD__FROM_CLIENT__REQUEST_FORK;
     message.fork = &fork;
     return wire_request(w, &message);

@@ -28,7 +28,7 @@ from .errors import (
     Timeout,
     Unreachable,
 )
-from .values import Counter, DaemonInfo, ModelInfo, Result, StreamInfo
+from .values import Counter, DaemonInfo, History, Image, ModelInfo, Result, StreamInfo
 
 __all__ = [
     "Client",
@@ -37,6 +37,8 @@ __all__ = [
     "Counter",
     "DaemonInfo",
     "Error",
+    "History",
+    "Image",
     "Lost",
     "ModelInfo",
     "ProtocolError",

@@ -12,7 +12,7 @@ from ._core.link import Core
 from ._core.samples import Samples, encode
 from ._core.writer import Writer
 from ._endpoint import default_endpoint
-from .values import id_bytes
+from .values import Image, StreamInfo, id_bytes
 
 BUFFER = 1 << 20  # bytes of results kept here for each stream before the daemon has to wait
 TIMEOUT = 30.0  # seconds for a question's answer
@@ -34,6 +34,7 @@ def open_message(
     take_over: bool,
     results: bool,
     results_from: int | None,
+    history: tuple[int, int] | None = None,
 ) -> pb.Open:
     """The request of `open`."""
     mode = pb.ANY if resume is None else pb.RESUME if resume else pb.CREATE
@@ -44,7 +45,19 @@ def open_message(
         message.channels = channels
     if results_from is not None:
         message.results_from = results_from
+    if history is not None:
+        message.history.interval, message.history.depth = history
     return message
+
+
+def resume_message(info: StreamInfo, results: bool) -> pb.Open:
+    """The request that opens a stream which was just made of a state."""
+    return open_message(info.id, info.model, None, None, True, False, results, None)
+
+
+def image_bytes(image: Image | bytes) -> bytes:
+    """Of an image, however it is given."""
+    return image.data if isinstance(image, Image) else bytes(image)
 
 
 def read_message(id: str | bytes | None, prefix: str | bytes | None, from_: int | None) -> pb.Read:
@@ -94,7 +107,7 @@ class StreamFacts:
 
     @property
     def epoch(self) -> int:
-        """Rises at reset and take-over."""
+        """Rises at reset, rollback and take-over."""
         return self._writer.epoch
 
     @property

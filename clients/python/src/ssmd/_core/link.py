@@ -39,6 +39,8 @@ CHUNKS_MAX = 4096  # of one message
 CHUNK_BYTES = 48  # of one chunk in a header at most
 HEADER_BYTES = 256  # of the rest
 
+IMAGES = "images"  # the feature
+
 FLAG_BACKFILL, FLAG_TIME = 1, 2  # DataHeader.flags
 FLAG_RESULT_TIME = 1  # ResultHeader.flags
 # Of a reply to no request: what we sent was not understood, as a whole.
@@ -236,8 +238,17 @@ class Core:
             self.check()
             yield self.changed
 
+    def hello(self) -> pb.Hello:
+        """Who we are and what we ask for."""
+        return pb.Hello(version_min=1, version_max=1, writer=self.writer, client=self.name, features=[IMAGES])
+
+    def check_images(self) -> None:
+        """Raise when the daemon cannot give or take states."""
+        if IMAGES not in self.daemon.features:
+            raise Error(f"the daemon at {self.endpoint} is too old to give or take states", Code.FEATURE)
+
     def _hello(self) -> bytes:
-        hello = pb.Hello(version_min=1, version_max=1, writer=self.writer, client=self.name)
+        hello = self.hello()
         self._last_request += 1
         self._calls[self._last_request] = Call(pb.FromClient(), self._answer_hello)
         return pb.FromClient(request_id=self._last_request, hello=hello).SerializeToString()

@@ -31,8 +31,7 @@ def list_streams(core: Core, prefix: bytes) -> Operation[list[StreamInfo]]:
 
 def daemon(core: Core) -> Operation[DaemonInfo]:
     """The daemon and its models, which it tells in hello; saying that again changes nothing."""
-    hello = pb.Hello(version_min=1, version_max=1, writer=core.writer, client=core.name)
-    return core.ask(pb.FromClient(hello=hello), "hello", lambda reply: daemon_info(reply.hello))
+    return core.ask(pb.FromClient(hello=core.hello()), "hello", lambda reply: daemon_info(reply.hello))
 
 
 def stats(core: Core) -> Operation[list[Counter]]:
