@@ -5,6 +5,7 @@
  */
 #include "daemon/batch.h"
 #include "daemon/generate.h"
+#include "daemon/history.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,11 +26,12 @@ int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames, 
         b->round_of = malloc(BATCH_ROWS * sizeof(*b->round_of));
         b->of = malloc(BATCH_ROWS * sizeof(*b->of));
         b->pieces = malloc(BATCH_PIECES * sizeof(*b->pieces));
+        b->copies = malloc(BATCH_ROWS * sizeof(*b->copies));
         b->in_size = BATCH_IN_FLOATS;
         b->out_size = BATCH_OUT_FLOATS;
         b->in = aligned_alloc(64, b->in_size * sizeof(float));
         b->out = aligned_alloc(64, b->out_size * sizeof(float));
-        if (!b->rows || !b->round || !b->round_of || !b->of || !b->pieces || !b->in || !b->out)
+        if (!b->rows || !b->round || !b->round_of || !b->of || !b->pieces || !b->copies || !b->in || !b->out)
             return -1;
     }
     return 0;
@@ -53,6 +55,7 @@ void batcher_fini(struct batcher *batcher, struct input *input)
         free(b->round_of);
         free(b->of);
         free(b->pieces);
+        free(b->copies);
         free(b->in);
         free(b->out);
     }
@@ -64,7 +67,8 @@ void batcher_add(struct batcher *batcher, struct stream *stream)
 
     if (stream->place == PLACE_STALLED)
         batcher_remove(batcher, stream);
-    if (stream->place != PLACE_NONE || !generate_is_ready(stream) || stream->is_failed)
+    if (stream->place != PLACE_NONE || !generate_is_ready(stream) || stream->is_failed ||
+        stream_frames_to_stop(stream) == 0)
         return;
     stream->place = PLACE_READY;
     TAILQ_INSERT_TAIL(&model->ready, stream, of_place);
@@ -164,6 +168,17 @@ static void piece_add(struct batch *batch, struct batch_row *of, const struct ch
     of->pieces++;
 }
 
+/* The row's state is copied where the stream's history wants it. */
+static void checkpoint_add(struct batch *batch, struct stream *stream, const struct ssm_row *row, uint64_t end)
+{
+    struct ssm_slot to = {.index = -1};
+
+    if (stream->history && !batch->of[batch->n - 1].is_flush)
+        to = history_slot_due(stream->history, end);
+    if (to.index >= 0)
+        batch->copies[batch->copies_n++] = (struct job_copy){row->slot, to};
+}
+
 /* Where the row's outputs go, and behind them what its stream keeps of them. */
 static void row_place(struct batch *batch, struct stream *stream, uint32_t burst)
 {
@@ -182,6 +197,7 @@ static void row_place(struct batch *batch, struct stream *stream, uint32_t burst
     of->burst = of->draws ? burst : 0;
     batch->frames += row->frames;
     batch->n++;
+    checkpoint_add(batch, stream, row, of->first + row->frames);
 }
 
 /* The row of a drawn token. */
@@ -200,8 +216,10 @@ static void row_take(struct batch *batch, struct stream *stream, uint32_t frames
     uint32_t channels = batch->model->info.in_channels, done = 0;
     struct chunk **link = &of->used;
     struct chunk *chunk = stream->head;
+    uint64_t first = chunk->first + chunk->used;
 
-    *of = (struct batch_row){.stream = stream, .is_flush = chunk->flush, .queued = chunk->flush ? 0 : frames};
+    *of = (struct batch_row){
+        .first = first, .stream = stream, .is_flush = chunk->flush, .queued = chunk->flush ? 0 : frames};
     *row = (struct ssm_row){.slot = stream->slot, .view = chunk->backfill ? SSM_SCAN : SSM_STEP, .frames = frames};
     if (chunk->frames - chunk->used >= frames) {
         row->in = chunk->samples + (size_t)chunk->used * channels;
@@ -343,7 +361,7 @@ uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *
     uint64_t out_least = ssm_out_frames_max(model->model, model->grid);
 
     batch->model = model;
-    batch->n = batch->pieces_n = batch->frames = 0;
+    batch->n = batch->pieces_n = batch->frames = batch->copies_n = 0;
     batch->in_used = batch->out_used = 0;
     batch->keeps_pairs = false;
     if (staging_grow(&batch->in, &batch->in_size, (size_t)model->grid * model->info.in_channels) != 0 ||
@@ -355,7 +373,7 @@ uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *
     while (batch->n < BATCH_ROWS && batch->pieces_n + BATCH_ROW_TIMES + 2 < BATCH_PIECES) {
         struct stream *stream = TAILQ_FIRST(&model->ready);
         uint32_t room, most, floor, fits, frames, burst;
-        uint64_t keep;
+        uint64_t keep, stop;
 
         room = stream ? batch_room(batcher, batch, model, stream) : 0;
         if (room == 0)
@@ -364,6 +382,8 @@ uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *
         floor = batch_ring_most(model, stream->ring.channels, 0);
         keep = stream_keep(stream);
         fits = frames_for(model, ring_room(&stream->ring, keep, most), room);
+        stop = stream_frames_to_stop(stream);
+        fits = fits < stop ? fits : (uint32_t)stop;
         frames = fits == 0 ? 0 : stream->head ? row_plan(model, stream, fits) : 1;
         if (frames == 0 && fits == room && batch->n > 0)
             break; /* it is the batch that is full */

@@ -56,6 +56,7 @@ struct batch_piece {
 struct batch_row {
     struct stream *stream;
     struct chunk *used; /* to be released when the row is done */
+    uint64_t first;     /* index of its first frame */
     uint32_t pieces;    /* of batch->pieces, after those of the rows before */
     bool is_flush;
     bool draws;      /* its last frame is the stream's last, and the stream generates */
@@ -74,7 +75,8 @@ struct batch {
     uint32_t *round_of;    /* ... of which rows */
     struct batch_row *of;
     struct batch_piece *pieces;
-    uint32_t n, pieces_n, frames;
+    struct job_copy *copies; /* checkpoints that its rows reach */
+    uint32_t n, pieces_n, frames, copies_n;
     float *in, *out;                             /* staging */
     size_t in_size, in_used, out_size, out_used; /* floats */
     bool in_flight;

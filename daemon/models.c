@@ -192,7 +192,7 @@ static void waits_answer(struct loop *loop, struct model *model, struct model *f
     while ((request = TAILQ_FIRST(&model->waits)) != NULL) {
         TAILQ_REMOVE(&model->waits, request, link);
         model->waits_n--;
-        control_open_finish(loop, request, found, code, text);
+        request->finish(loop, request, found, code, text);
         free(request);
     }
 }

@@ -121,7 +121,8 @@ static const struct command {
      "      --channels=N   channels (default: the model's)\n"
      "      --create       fail when the id exists\n"
      "      --resume       fail when it does not\n"
-     "      --take-over    take it from the client that holds it\n"},
+     "      --take-over    take it from the client that holds it\n"
+     "      --history=I:D  keep a checkpoint every I frames, so that the last D can be taken back\n"},
     {"close", "ID", "end a stream", ctl_close,
      "Ends a stream: its tail is computed, and it is gone when its results were received.\n"
      "Results that nobody received are thrown away.\n"
@@ -135,6 +136,20 @@ static const struct command {
      "\n"
      "Resetting needs the stream's handle, so the stream is opened first. One that a connected client\n"
      "writes is left alone unless --take-over is given.\n"
+     "\n"
+     "      --take-over    take it from the client that holds it\n"},
+    {"snapshot", "ID FILE", "a stream's state into a file", ctl_snapshot,
+     "Writes the image of a stream: its state after every frame that the daemon has accepted, and the\n"
+     "results that its writer has not received. The stream goes on, whoever writes it.\n"},
+    {"restore", "FILE [ID]", "a file's state into a new stream", ctl_restore,
+     "Makes a stream of an image, in this daemon or another one that has the same model, under the id\n"
+     "given or the image's own. Go on with: ssmctl stream --resume.\n"},
+    {"fork", "ID NEW", "a new stream from the state of another", ctl_fork,
+     "Makes the stream NEW, which begins where ID is now: same model, same state, same index. One\n"
+     "prompt can be forked as often as it has continuations.\n"},
+    {"rollback", "ID INDEX", "take frames of a stream back", ctl_rollback,
+     "Takes a stream back: frames from INDEX on never were. The stream must have been opened with a\n"
+     "history (ssmctl open --history) that reaches so far; ssmctl info says how far that is.\n"
      "\n"
      "      --take-over    take it from the client that holds it\n"},
     {"list", "[PREFIX]", "the streams there are", ctl_list,
