@@ -6,6 +6,7 @@ Needs torch and s5-pytorch 0.2.1:
     python3 tests/python/convert/make_s5_torch.py
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 
 HERE = Path(__file__).parent
 STEPS, WIDTH = 40, 6
-CASES = {
+CASES: dict[str, Callable[[], nn.Module]] = {
     "s5-torch": lambda: S5(WIDTH, 8, bcInit="complex_normal"),
     "s5-torch-blocks": lambda: nn.Sequential(
         S5Block(WIDTH, 8, False, bcInit="complex_normal"),
