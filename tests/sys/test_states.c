@@ -455,6 +455,30 @@ static void rollback__beyond_what_is_kept__is_refused_and_the_stream_goes_on(voi
     serving_stop(d);
 }
 
+static void rollback__with_the_ring_full_of_results__needs_no_room_in_it(void **state)
+{
+    enum { RING = 256 }; /* frames: what 4 KiB hold of three channels, down to a power of two */
+    struct sys_daemon *d = serving_start("result_ring = 4K\n");
+    struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one");
+    struct wire_stream *s;
+
+    (void)state;
+    s = states_open_with_history(w, "s", states_golden->name, 64, 300);
+    wire_free(w); /* with it goes its credit */
+    w = states_wire_new(sys_daemon_endpoint(d), "one");
+    s = wire_open(w, "s", states_golden->name, WIRE_RESULTS | WIRE_NO_CREDIT);
+    states_push(w, s, states_golden, 0, RING, 0);
+    WIRE_UNTIL(w, s->applied == RING);
+    assert_int_equal(states_rollback(w, s, 70), SSMD__CODE__OK);
+    s->grant = 1u << 20;
+    wire_credit(w, s, 0, s->grant);
+    states_push(w, s, states_golden, 70, 400, 0);
+    WIRE_UNTIL(w, s->next == 400);
+    states_bits_check(s, states_golden, 400);
+    wire_free(w);
+    serving_stop(d);
+}
+
 static void rollback__with_a_reader__it_hears_the_epoch_and_gets_the_new_results(void **state)
 {
     struct sys_daemon *d = serving_start("");
@@ -576,6 +600,7 @@ int main(void)
         cmocka_unit_test(rollback__of_every_model_to_any_index__goes_on_with_the_same_bits),
         cmocka_unit_test(rollback__amid_backfill__is_as_if_the_chunks_had_ended_there),
         cmocka_unit_test(rollback__beyond_what_is_kept__is_refused_and_the_stream_goes_on),
+        cmocka_unit_test(rollback__with_the_ring_full_of_results__needs_no_room_in_it),
         cmocka_unit_test(rollback__with_a_reader__it_hears_the_epoch_and_gets_the_new_results),
         cmocka_unit_test(snapshot__of_a_large_state__travels_in_pieces_between_which_others_are_served),
     };
