@@ -27,7 +27,17 @@ from ._core.reader import open_reader
 from ._core.signal import Operation
 from ._core.writer import Writer, open_writer
 from ._endpoint import explain_silence
-from ._shell import BUFFER, TIMEOUT, StreamFacts, image_bytes, new_core, one_of, open_message, read_message, resume_message
+from ._shell import (
+    BUFFER,
+    TIMEOUT,
+    StreamFacts,
+    image_bytes,
+    new_core,
+    one_of,
+    open_message,
+    read_message,
+    resume_message,
+)
 from ._socket import Pump
 from ._tap import TapSocket
 from .errors import ProtocolError, Timeout, Unreachable

@@ -122,7 +122,9 @@ class Writer(Owner):
         """Push what there is room for. What finds none is woken by an acknowledgement, its own or another stream's."""
         self.check()
         if self.is_closing or self._is_changing:
-            raise Closed(f"{self.name} takes no input: it is {'closing' if self.is_closing else 'being reset or goes back'}")
+            raise Closed(
+                f"{self.name} takes no input: it is {'closing' if self.is_closing else 'being reset or goes back'}"
+            )
         while samples.left > 0:
             frames = min(samples.left, self._piece(samples.frame_bytes))
             own = self.core.daemon.stream_window - (self.kept.next - self.applied) * self.frame_window
