@@ -219,7 +219,7 @@ class Client:
     def restore(
         self, image: Image | bytes, id: str | bytes | None = None, *, results: bool = True, buffer: int = BUFFER
     ) -> Stream:
-        """A new stream of an image, in any daemon that has its model, to go on with; `id` is the image's if not given."""
+        """A new stream of an image, in any daemon that has its model, to go on with; `id`: if not the image's."""
         name = None if id is None else id_bytes(id)
         info = self._ask(state.restore(self._driver.core, image_bytes(image), name))
         return self._resume(info, results, buffer)
@@ -287,7 +287,8 @@ class Stream(StreamFacts):
     """A stream that is written here. Iterate it for its results; a `with` block closes it at its end.
 
     A connection that breaks is resumed inside, without loss; so is a daemon that was stopped in order and keeps its
-    streams in a state directory. When the daemon has lost the stream's state, every call raises Lost, whose `index` says from which frame to send again after opening the stream anew.
+    streams in a state directory. When the daemon has lost the stream's state, every call raises Lost, whose
+    `index` says from which frame to send again after opening the stream anew.
     """
 
     def __init__(self, client: Client, writer: Writer) -> None:

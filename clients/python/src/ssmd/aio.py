@@ -229,7 +229,7 @@ class Client:
     async def restore(
         self, image: Image | bytes, id: str | bytes | None = None, *, results: bool = True, buffer: int = BUFFER
     ) -> Stream:
-        """A new stream of an image, in any daemon that has its model, to go on with; `id` is the image's if not given."""
+        """A new stream of an image, in any daemon that has its model, to go on with; `id`: if not the image's."""
         name = None if id is None else id_bytes(id)
         info = await self._ask(state.restore(self._driver.core, image_bytes(image), name))
         return await self._resume(info, results, buffer)

@@ -152,13 +152,18 @@ def id_text(id: bytes) -> str:
     return id.decode("utf-8", "surrogateescape")
 
 
+def history(m: pb.History) -> History:
+    """From the wire."""
+    return History(m.interval, m.depth, m.bytes, m.oldest)
+
+
 def stream_info(m: pb.StreamInfo) -> StreamInfo:
     """From the wire."""
     return StreamInfo(
         id_text(m.id), m.model, m.epoch, m.next, m.applied, m.durable, m.result_first, m.result_next, m.rate,
         m.channels, m.out_rate, m.out_channels, m.ratio_num, m.ratio_den, m.hop, m.lookahead, m.state_bytes,
         m.created, m.tokens, m.vocab, m.attached, m.closing, m.queued,
-        History(m.history.interval, m.history.depth, m.history.bytes, m.history.oldest) if m.HasField("history") else None,
+        history(m.history) if m.HasField("history") else None,
     )  # fmt: skip
 
 
