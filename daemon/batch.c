@@ -381,7 +381,7 @@ uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *
         most = batch_ring_most(model, stream->ring.channels, ring_limit);
         floor = batch_ring_most(model, stream->ring.channels, 0);
         keep = stream_keep(stream);
-        fits = frames_for(model, ring_room(&stream->ring, keep, most), room);
+        fits = stream->is_replaying ? room : frames_for(model, ring_room(&stream->ring, keep, most), room);
         stop = stream_frames_to_stop(stream);
         fits = fits < stop ? fits : (uint32_t)stop;
         frames = fits == 0 ? 0 : stream->head ? row_plan(model, stream, fits) : 1;
@@ -389,8 +389,10 @@ uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *
             break; /* it is the batch that is full */
         TAILQ_REMOVE(&model->ready, stream, of_place);
         burst = frames == 0 ? 0 : burst_plan(stream, frames, fits);
-        if (frames == 0 || ring_reserve(&stream->ring, budget, keep,
-                                        (uint32_t)ssm_out_frames_max(model->model, frames) + burst, most, floor) != 0) {
+        if (frames == 0 ||
+            (!stream->is_replaying && /* what runs again leaves no results */
+             ring_reserve(&stream->ring, budget, keep, (uint32_t)ssm_out_frames_max(model->model, frames) + burst, most,
+                          floor) != 0)) {
             stream->place = PLACE_STALLED;
             TAILQ_INSERT_TAIL(&batcher->stalled, stream, of_place);
             ++*stalled;

@@ -17,6 +17,8 @@
  * the two in flight, however much somebody else has queued. Cutting changes no bit (above).
  *
  * A stream joins only with as many frames as its result ring has room for; a full ring stalls that stream and no other.
+ * A row ends at the latest where a task or a checkpoint of the stream is due (stream_frames_to_stop), which is where a
+ * chunk ends or on the grid.
  *
  * A stream that generates (daemon/generate.h) joins with its drawn token when nothing is queued, one frame in the step
  * view, and draws more tokens inside the batch while there is time and room; the engine does that, never the loop.

@@ -22,7 +22,7 @@ static void refuse(struct loop *loop, const struct open_request *request, Ssmd__
 
 static bool history_is_wrong(const Ssmd__History *h)
 {
-    return h->interval == 0 || h->interval % BATCH_GRID || h->interval > HISTORY_INTERVAL_MAX || h->depth == 0 ||
+    return h->interval == 0 || h->interval > HISTORY_INTERVAL_MAX || h->depth == 0 ||
            h->depth > HISTORY_DEPTH_MAX;
 }
 
@@ -63,7 +63,7 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
         refuse(loop, request, SSMD__CODE__RATE, "the rate is a positive number of frames per second");
     } else if (open->history && history_is_wrong(open->history)) {
         refuse(loop, request, SSMD__CODE__TOO_LARGE,
-               "history: the interval is a multiple of 64 frames up to 2^20, the depth 1 to 2^28 frames");
+               "history: the interval is 1 to 2^20 frames, the depth 1 to 2^28 frames");
     } else {
         request->id_size = (uint8_t)open->id.len;
         memcpy(request->id, open->id.data, open->id.len);
@@ -175,9 +175,8 @@ static Ssmd__Code history_begin(struct loop *loop, const struct open_request *re
 /* A new stream of the model, or NULL and why. */
 static struct stream *stream_new(struct loop *loop, const struct open_request *request, struct model *model)
 {
-    struct stream *stream =
-        streams_insert(&loop->streams, request->id, request->id_size,
-                       stream_result_channels(&model->info, request->top_k, request->generates));
+    struct stream *stream = streams_insert(&loop->streams, request->id, request->id_size,
+                                           stream_result_channels(&model->info, request->top_k, request->generates));
 
     if (!stream)
         return NULL;

@@ -123,9 +123,8 @@ static void model_found(struct loop *loop, struct open_request *request, struct 
 
     if (!model) {
         refuse(loop, task, code, text);
-    } else if ((task->top_k > 0 || task->generates) &&
-               (model->info.input != SSM_TOKENS || task->top_k > SSM_TOP_MAX ||
-                task->top_k > model->info.out_channels)) {
+    } else if ((task->top_k > 0 || task->generates) && (model->info.input != SSM_TOKENS || task->top_k > SSM_TOP_MAX ||
+                                                        task->top_k > model->info.out_channels)) {
         refuse(loop, task, SSMD__CODE__BAD_IMAGE, "the image has results in a form that its model cannot give");
     } else if (!task_slot_acquire(task, model)) {
         refuse(loop, task, SSMD__CODE__LIMIT, "no memory for the state of one more stream");

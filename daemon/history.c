@@ -23,6 +23,7 @@ struct history {
     float *samples;                 /* (n * interval, channels), tokens as int32 */
     uint8_t *marks;                 /* (n * interval): KEPT_* */
     uint32_t n, interval, depth, channels;
+    uint32_t grid; /* the batches' of the model */
     uint64_t bytes;
 };
 
@@ -36,7 +37,7 @@ uint64_t history_bytes(const struct ssm_model *model, uint32_t interval, uint32_
     const struct ssm_model_info *info = ssm_model_info(model);
     uint64_t n, frame = info->in_channels * sizeof(float) + 1;
 
-    if (interval == 0 || interval % BATCH_GRID || interval > HISTORY_INTERVAL_MAX || depth == 0 ||
+    if (interval == 0 || interval % batch_grid(info) || interval > HISTORY_INTERVAL_MAX || depth == 0 ||
         depth > HISTORY_DEPTH_MAX)
         return UINT64_MAX;
     n = checkpoints_needed(interval, depth);
@@ -56,6 +57,7 @@ struct history *history_new(struct ssm_program *program, struct ssm_slot slot, u
     h->interval = interval;
     h->depth = depth;
     h->channels = ssm_model_info(model)->in_channels;
+    h->grid = batch_grid(ssm_model_info(model));
     h->bytes = history_bytes(model, interval, depth);
     h->n = checkpoints_needed(interval, depth);
     frames = (size_t)h->n * interval;
@@ -187,7 +189,7 @@ uint32_t history_take(const struct history *history, uint64_t at, uint64_t end, 
 
         if (((mark & KEPT_BACKFILL) != 0) != *backfill)
             break;
-        if (n > 0 && *backfill && (mark & KEPT_ROW_BEGINS) && at % BATCH_GRID != 0)
+        if (n > 0 && *backfill && (mark & KEPT_ROW_BEGINS) && at % history->grid != 0)
             break;
         memcpy((char *)in + n * frame, (const char *)history->samples + at % size * frame, frame);
     }

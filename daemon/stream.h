@@ -79,7 +79,7 @@ struct stream {
     bool generates;                /* each result begins with a drawn token */
     uint32_t top_k;                /* ... and has so many most probable ones; with neither: all outputs */
     struct generation *generation; /* that runs or was the last (daemon/generate.h); NULL since data came */
-    bool is_replaying; /* goes back: kept input runs again, results are thrown away */
+    bool is_replaying;             /* goes back: kept input runs again, results are thrown away */
     enum stream_place place;
     enum stream_request request; /* waits for the queue to be empty */
     uint64_t request_id;

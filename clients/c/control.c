@@ -101,9 +101,10 @@ static void answer_rollback(struct ssmc *c, struct request *r, const Ssmd__Reply
         return;
     }
     uint64_t next = s->result_next < info->result_next ? s->result_next : info->result_next;
-    uint64_t taken = s->result_taken < next ? s->result_taken : next;
+    uint64_t granted = s->granted_received < next ? s->granted_received : next;
     resume_new_epoch(s, info, next);
-    s->result_taken = s->granted_received = taken; /* what waits here was not taken yet */
+    s->granted_received = granted; /* what waits here counts as taken: the daemon's ring may be full of it */
+    transmit_credit_mark(s);
     s->info.history_oldest = info->history ? info->history->oldest : 0;
 }
 

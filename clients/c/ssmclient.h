@@ -119,8 +119,8 @@ struct ssmc_open_options {
     size_t buffer_bytes;       /* results held here before credit stops; 0: 1 MiB */
     uint32_t history_interval; /* frames between checkpoints, a multiple of 64; 0: the stream need not go back */
     uint32_t history_depth;    /* the last so many frames can be taken back by ssmc_rollback */
-    uint32_t top_k;        /* tokens: results are pairs of so many most probable tokens; 0: none */
-    int generates;         /* tokens: ... and before them the drawn one; ssmc_generate needs it */
+    uint32_t top_k;            /* tokens: results are pairs of so many most probable tokens; 0: none */
+    int generates;             /* tokens: ... and before them the drawn one; ssmc_generate needs it */
     int restart_lost; /* after a daemon crash begin again at 0 instead of failing with SSMC_LOST: the caller sees the
                               index drop in ssmc_stream_info and pushes from there */
 };
@@ -139,7 +139,7 @@ struct ssmc_stream_info {
     int created, attached, closing;
     uint32_t top_k; /* as opened */
     int generates;
-    int generating; /* now */
+    int generating;                           /* now */
     uint32_t history_interval, history_depth; /* 0: it has none */
     uint64_t history_bytes, history_oldest;   /* what it costs; the lowest index that rollback reaches */
 };

@@ -205,11 +205,11 @@ static int check_push(const struct ssmc_stream *s, enum ssmc_format format, uint
         return rc;
     if (s->reader || s->is_closing || s->is_resetting || s->is_rolling || is_generating(s))
         return fail(s->c, SSMC_INVAL, "stream %s takes no input: it is %s", s->info.id,
-                    s->reader          ? "only read"
-                    : s->is_closing    ? "closing"
-                    : s->is_resetting  ? "being reset"
-                    : s->is_rolling    ? "going back"
-                                       : "generating");
+                    s->reader         ? "only read"
+                    : s->is_closing   ? "closing"
+                    : s->is_resetting ? "being reset"
+                    : s->is_rolling   ? "going back"
+                                      : "generating");
     if (proto_sample_bytes((uint32_t)format) == 0 || s->info.tokens != (format == SSMC_I32))
         return fail(s->c, SSMC_INVAL, "stream %s takes %s", s->info.id,
                     s->info.tokens ? "tokens (SSMC_I32)" : "samples (SSMC_F32, S16, S32 or F64)");

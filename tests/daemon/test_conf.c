@@ -362,12 +362,14 @@ static void conf__memory__counts_input_rings_and_messages(void **state)
 {
     (void)state;
     assert_int_equal(
-        load("input_memory = 32M\nmax_streams = 10\nresult_ring = 1M\nmax_connections = 3\nmax_message = 2M"), 0);
-    assert_int_equal(conf_memory_bytes(&conf), (32ull + 10 + 3 * 2 * 2) << 20);
+        load("input_memory = 32M\nmax_streams = 10\nresult_ring = 1M\nmax_connections = 3\nmax_message = 2M\n"
+             "image_memory = 5M\nhistory_memory = 7M"),
+        0);
+    assert_int_equal(conf_memory_bytes(&conf), (32ull + 10 + 3 * 2 * 2 + 5 + 7) << 20);
     assert_int_equal(load("input_memory = 256G\nmax_streams = 1000000\nresult_ring = 256M\nmax_connections = 100000\n"
-                          "max_message = 64M"),
+                          "max_message = 64M\nimage_memory = 1M\nhistory_memory = 0"),
                      0);
-    assert_int_equal(conf_memory_bytes(&conf), (256ull << 30) + (512ull << 20) + 200000 * (64ull << 20));
+    assert_int_equal(conf_memory_bytes(&conf), (256ull << 30) + (513ull << 20) + 200000 * (64ull << 20));
 }
 
 /* ---- reload ------------------------------------------------------------------------------------------------------ */

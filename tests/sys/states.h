@@ -52,7 +52,11 @@ const void *states_in_at(const struct reference *r, uint64_t frame);
 /* Frames from..to-1 of the case as the stream's next, in chunks of 100. */
 void states_push(struct wire *w, struct wire_stream *s, const struct reference *r, uint64_t from, uint64_t to,
                  uint32_t flags);
-/* Everything in s->out is the library's from output index s->begin on, up to frame `end`. */
-void states_bits_check(const struct wire_stream *s, const struct reference *r, uint64_t end);
+/* Results of the case that are there after `frames` frames, before it is closed. */
+uint64_t states_results(struct reference *r, uint64_t frames);
+/* The shortest interval of a history that the case's model allows. */
+uint32_t states_interval(const struct reference *r);
+/* Everything in s->out is the library's from output index s->begin on, up to what `end` frames give. */
+void states_bits_check(const struct wire_stream *s, struct reference *r, uint64_t end);
 
 #endif

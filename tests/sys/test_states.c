@@ -35,7 +35,7 @@ static void snapshot__of_every_model__goes_on_in_another_daemon_with_the_same_bi
     (void)state;
     v = states_wire_new(sys_daemon_endpoint(away), "two");
     for (size_t i = 0; i < states_cases_n; i++) {
-        const struct reference *r = &states_cases[i];
+        struct reference *r = &states_cases[i];
         uint64_t at = making_number(&seed, r->frames), end = r->frames;
         struct wire_stream *s = wire_open(w, r->name, r->name, WIRE_RESULTS), *t;
         struct states_image image;
@@ -50,9 +50,9 @@ static void snapshot__of_every_model__goes_on_in_another_daemon_with_the_same_bi
         t = wire_open(v, r->name, r->name, WIRE_RESULTS | WIRE_RESUME);
         states_push(v, t, r, at, end, 0);
         states_push(w, s, r, at, end, 0); /* the first goes on as well */
-        WIRE_UNTIL(v, t->next == end);
+        WIRE_UNTIL(v, t->next == states_results(r, end));
         states_bits_check(t, r, end);
-        WIRE_UNTIL(w, s->next == end);
+        WIRE_UNTIL(w, s->next == states_results(r, end));
         states_bits_check(s, r, end);
         image_free(&image);
         assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
@@ -273,22 +273,22 @@ static void fork__of_every_model__both_go_on_with_the_same_bits(void **state)
 
     (void)state;
     for (size_t i = 0; i < states_cases_n; i++) {
-        const struct reference *r = &states_cases[i];
+        struct reference *r = &states_cases[i];
         uint64_t at = making_number(&seed, r->frames), end = r->frames;
         struct wire_stream *s = wire_open(w, r->name, r->name, WIRE_RESULTS), *t;
 
         states_push(w, s, r, 0, at, 0);
-        WIRE_UNTIL(w, s->next == at);
+        WIRE_UNTIL(w, s->next == states_results(r, at));
         assert_int_equal(states_fork(v, r->name, "child"), SSMD__CODE__OK);
         assert_int_equal(v->reply->stream->next, at);
         assert_int_equal(states_fork(w, r->name, "child"), SSMD__CODE__EXISTS);
         states_push(w, s, r, at, end, 0);
         t = wire_open(v, "child", r->name, WIRE_RESULTS | WIRE_RESUME);
-        assert_int_equal(t->begin, at);
+        assert_int_equal(t->begin, states_results(r, at));
         states_push(v, t, r, at, end, 0);
-        WIRE_UNTIL(v, t->next == end);
+        WIRE_UNTIL(v, t->next == states_results(r, end));
         states_bits_check(t, r, end);
-        WIRE_UNTIL(w, s->next == end);
+        WIRE_UNTIL(w, s->next == states_results(r, end));
         states_bits_check(s, r, end);
         assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
         assert_int_equal(wire_close(v, t), SSMD__CODE__OK);
@@ -350,8 +350,8 @@ static void rollback__of_every_model_to_any_index__goes_on_with_the_same_bits(vo
 
     (void)state;
     for (size_t i = 0; i < states_cases_n; i++) {
-        const struct reference *r = &states_cases[i];
-        struct wire_stream *s = states_open_with_history(w, r->name, r->name, 64, 100);
+        struct reference *r = &states_cases[i];
+        struct wire_stream *s = states_open_with_history(w, r->name, r->name, states_interval(r), 100);
         uint64_t end = r->frames, at = 0, oldest = 0;
 
         for (int turn = 0; turn < 6; turn++) {
@@ -361,15 +361,15 @@ static void rollback__of_every_model_to_any_index__goes_on_with_the_same_bits(vo
             oldest = oldest + 100 > to ? oldest : to - 100;
             back = making_number(&seed, (uint32_t)(to - oldest) + 1);
             if (turn % 2) /* also while results and frames are under way */
-                WIRE_UNTIL(w, s->next == to);
+                WIRE_UNTIL(w, s->next == states_results(r, to));
             at = to - back;
             assert_int_equal(states_rollback(w, s, at), SSMD__CODE__OK);
-            assert_int_equal(w->reply->stream->result_next, at);
+            assert_int_equal(w->reply->stream->result_next, states_results(r, at));
             oldest = w->reply->stream->history->oldest;
             assert_true(oldest <= at);
         }
         states_push(w, s, r, at, end, 0);
-        WIRE_UNTIL(w, s->next == end);
+        WIRE_UNTIL(w, s->next == states_results(r, end));
         states_bits_check(s, r, end);
         assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
     }
@@ -451,6 +451,30 @@ static void rollback__beyond_what_is_kept__is_refused_and_the_stream_goes_on(voi
     w->history.interval = 0;
     assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
     WIRE_UNTIL(w, (usleep(5000), wire_counter(w, "history_bytes") == 0));
+    wire_free(w);
+    serving_stop(d);
+}
+
+static void rollback__with_the_ring_full_of_results__needs_no_room_in_it(void **state)
+{
+    enum { RING = 256 }; /* frames: what 4 KiB hold of three channels, down to a power of two */
+    struct sys_daemon *d = serving_start("result_ring = 4K\n");
+    struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one");
+    struct wire_stream *s;
+
+    (void)state;
+    s = states_open_with_history(w, "s", states_golden->name, 64, 300);
+    wire_free(w); /* with it goes its credit */
+    w = states_wire_new(sys_daemon_endpoint(d), "one");
+    s = wire_open(w, "s", states_golden->name, WIRE_RESULTS | WIRE_NO_CREDIT);
+    states_push(w, s, states_golden, 0, RING, 0);
+    WIRE_UNTIL(w, s->applied == RING);
+    assert_int_equal(states_rollback(w, s, 70), SSMD__CODE__OK);
+    s->grant = 1u << 20;
+    wire_credit(w, s, 0, s->grant);
+    states_push(w, s, states_golden, 70, 400, 0);
+    WIRE_UNTIL(w, s->next == 400);
+    states_bits_check(s, states_golden, 400);
     wire_free(w);
     serving_stop(d);
 }
@@ -576,6 +600,7 @@ int main(void)
         cmocka_unit_test(rollback__of_every_model_to_any_index__goes_on_with_the_same_bits),
         cmocka_unit_test(rollback__amid_backfill__is_as_if_the_chunks_had_ended_there),
         cmocka_unit_test(rollback__beyond_what_is_kept__is_refused_and_the_stream_goes_on),
+        cmocka_unit_test(rollback__with_the_ring_full_of_results__needs_no_room_in_it),
         cmocka_unit_test(rollback__with_a_reader__it_hears_the_epoch_and_gets_the_new_results),
         cmocka_unit_test(snapshot__of_a_large_state__travels_in_pieces_between_which_others_are_served),
     };

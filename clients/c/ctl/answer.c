@@ -144,7 +144,8 @@ json_t *ctl_json_bytes(const char *bytes, size_t size)
 json_t *ctl_json_stream(const struct ssmc_stream_info *info)
 {
     return json_pack(
-        "{s:o,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:i,s:i,s:b,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:b,s:b,s:i,s:b,s:b,s:I,s:I,s:I,"
+        "{s:o,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:i,s:i,s:b,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:b,s:b,s:i,s:b,s:b,s:I,s:I,"
+        "s:I,"
         "s:I}",
         "id", ctl_json_bytes(info->id, info->id_size), "model", info->model, "epoch", (json_int_t)info->epoch, "next",
         (json_int_t)info->next, "applied", (json_int_t)info->applied, "durable", (json_int_t)info->durable,

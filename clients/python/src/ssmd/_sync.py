@@ -231,20 +231,35 @@ class Client:
         return self._ask(state.snapshot(self._driver.core, id_bytes(id)))
 
     def restore(
-        self, image: Image | bytes, id: str | bytes | None = None, *, results: bool = True, buffer: int = BUFFER
+        self,
+        image: Image | bytes,
+        id: str | bytes | None = None,
+        *,
+        results: bool = True,
+        buffer: int = BUFFER,
+        tokenizer: TokenizerLike | None = None,
     ) -> Stream:
-        """A new stream of an image, in any daemon that has its model, to go on with; `id` is the image's if not given."""
+        """A new stream of an image, in any daemon that has its model, to go on with; `id`: if not the image's."""
         name = None if id is None else id_bytes(id)
         info = self._ask(state.restore(self._driver.core, image_bytes(image), name))
-        return self._resume(info, results, buffer)
+        return self._resume(info, results, buffer, tokenizer)
 
-    def fork(self, id: str | bytes, new_id: str | bytes, *, results: bool = True, buffer: int = BUFFER) -> Stream:
+    def fork(
+        self,
+        id: str | bytes,
+        new_id: str | bytes,
+        *,
+        results: bool = True,
+        buffer: int = BUFFER,
+        tokenizer: TokenizerLike | None = None,
+    ) -> Stream:
         """A new stream of the state of any stream, at the same index."""
         info = self._ask(state.fork(self._driver.core, id_bytes(id), id_bytes(new_id)))
-        return self._resume(info, results, buffer)
+        return self._resume(info, results, buffer, tokenizer)
 
-    def _resume(self, info: StreamInfo, results: bool, buffer: int) -> Stream:
-        return Stream(self, self._ask(open_writer(self._driver.core, resume_message(info, results), buffer)))
+    def _resume(self, info: StreamInfo, results: bool, buffer: int, tokenizer: TokenizerLike | None) -> Stream:
+        text = load(tokenizer)
+        return Stream(self, self._ask(open_writer(self._driver.core, resume_message(info, results), buffer)), text)
 
     def models(self) -> builtins.list[ModelInfo]:
         """What the daemon offers."""
@@ -301,7 +316,8 @@ class Stream(StreamFacts):
     """A stream that is written here. Iterate it for its results; a `with` block closes it at its end.
 
     A connection that breaks is resumed inside, without loss; so is a daemon that was stopped in order and keeps its
-    streams in a state directory. When the daemon has lost the stream's state, every call raises Lost, whose `index` says from which frame to send again after opening the stream anew.
+    streams in a state directory. When the daemon has lost the stream's state, every call raises Lost, whose
+    `index` says from which frame to send again after opening the stream anew.
     """
 
     def __init__(self, client: Client, writer: Writer, tokenizer: Tokenizer | None) -> None:

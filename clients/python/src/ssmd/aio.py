@@ -238,20 +238,37 @@ class Client:
         return await self._ask(state.snapshot(self._driver.core, id_bytes(id)))
 
     async def restore(
-        self, image: Image | bytes, id: str | bytes | None = None, *, results: bool = True, buffer: int = BUFFER
+        self,
+        image: Image | bytes,
+        id: str | bytes | None = None,
+        *,
+        results: bool = True,
+        buffer: int = BUFFER,
+        tokenizer: TokenizerLike | None = None,
     ) -> Stream:
-        """A new stream of an image, in any daemon that has its model, to go on with; `id` is the image's if not given."""
+        """A new stream of an image, in any daemon that has its model, to go on with; `id`: if not the image's."""
         name = None if id is None else id_bytes(id)
         info = await self._ask(state.restore(self._driver.core, image_bytes(image), name))
-        return await self._resume(info, results, buffer)
+        return await self._resume(info, results, buffer, tokenizer)
 
-    async def fork(self, id: str | bytes, new_id: str | bytes, *, results: bool = True, buffer: int = BUFFER) -> Stream:
+    async def fork(
+        self,
+        id: str | bytes,
+        new_id: str | bytes,
+        *,
+        results: bool = True,
+        buffer: int = BUFFER,
+        tokenizer: TokenizerLike | None = None,
+    ) -> Stream:
         """A new stream of the state of any stream, at the same index."""
         info = await self._ask(state.fork(self._driver.core, id_bytes(id), id_bytes(new_id)))
-        return await self._resume(info, results, buffer)
+        return await self._resume(info, results, buffer, tokenizer)
 
-    async def _resume(self, info: StreamInfo, results: bool, buffer: int) -> Stream:
-        return Stream(self, await self._ask(open_writer(self._driver.core, resume_message(info, results), buffer)))
+    async def _resume(self, info: StreamInfo, results: bool, buffer: int, tokenizer: TokenizerLike | None) -> Stream:
+        text = load(tokenizer)
+        return Stream(
+            self, await self._ask(open_writer(self._driver.core, resume_message(info, results), buffer)), text
+        )
 
     async def models(self) -> builtins.list[ModelInfo]:
         """What the daemon offers."""

@@ -191,6 +191,11 @@ def id_text(id: bytes) -> str:
     return id.decode("utf-8", "surrogateescape")
 
 
+def history(m: pb.History) -> History:
+    """From the wire."""
+    return History(m.interval, m.depth, m.bytes, m.oldest)
+
+
 def stream_info(m: pb.StreamInfo) -> StreamInfo:
     """From the wire."""
     return StreamInfo(
@@ -198,7 +203,7 @@ def stream_info(m: pb.StreamInfo) -> StreamInfo:
         m.channels, m.out_rate, m.out_channels, m.ratio_num, m.ratio_den, m.hop, m.lookahead, m.state_bytes,
         m.created, m.tokens, m.vocab, m.attached, m.closing, m.queued, m.top_k, m.generates,
         m.HasField("generation") and not m.generation.HasField("ending"),
-        History(m.history.interval, m.history.depth, m.history.bytes, m.history.oldest) if m.HasField("history") else None,
+        history(m.history) if m.HasField("history") else None,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 from ..errors import ProtocolError
 from ..values import Counter, DaemonInfo, StreamInfo, daemon_info, id_bytes, stream_info
 from . import ssmd_pb2 as pb
-from .link import Core, hello_message
+from .link import Core
 from .signal import Operation
 
 

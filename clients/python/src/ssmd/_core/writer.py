@@ -6,8 +6,8 @@ What the daemon answers to the second opening decides what happens to the frames
     next below it, or the stream is not there    the daemon lost state: Lost, which says where to begin again
     next beyond what was pushed, or the stream is another writer's    TakenOver
 
-Close, Reset and Rollback go out only when every frame is applied. So a broken connection never leaves the question whether the
-tail went in before them, and each may simply be asked again.
+Close, Reset and Rollback go out only when every frame is applied. So a broken connection never leaves the question
+whether the tail went in before them, and each may simply be asked again.
 
 A push is cut into pieces on a grid of indices that depends on nothing but the daemon's limits, so that what is marked
 as backfill takes the same bits however full the windows were.
