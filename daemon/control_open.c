@@ -22,8 +22,7 @@ static void refuse(struct loop *loop, const struct open_request *request, Ssmd__
 
 static bool history_is_wrong(const Ssmd__History *h)
 {
-    return h->interval == 0 || h->interval > HISTORY_INTERVAL_MAX || h->depth == 0 ||
-           h->depth > HISTORY_DEPTH_MAX;
+    return h->interval == 0 || h->interval > HISTORY_INTERVAL_MAX || h->depth == 0 || h->depth > HISTORY_DEPTH_MAX;
 }
 
 void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Open *open)

@@ -66,7 +66,7 @@ static void snapshot__of_every_model__goes_on_in_another_daemon_with_the_same_bi
 
 static void snapshot__of_results_not_received__brings_them_with_their_times(void **state)
 {
-    struct sys_daemon *d = serving_start("");
+    struct sys_daemon *d = serving_start("drain_ms = 100\n");
     struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one");
     struct wire_stream *s = wire_open(w, "s", states_golden->name, WIRE_RESULTS | WIRE_NO_CREDIT), *t;
     struct states_image image;
@@ -142,7 +142,7 @@ static void snapshot__amid_a_flood_of_input__is_of_the_index_when_it_was_asked(v
 
 static void restore__of_a_damaged_image__is_refused_and_nothing_stays(void **state)
 {
-    struct sys_daemon *d = serving_start("");
+    struct sys_daemon *d = serving_start("drain_ms = 100\n");
     struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one");
     struct wire_stream *s = wire_open(w, "s", states_golden->name, WIRE_RESULTS | WIRE_NO_CREDIT);
     struct states_image image;
@@ -236,7 +236,7 @@ static void requests__without_the_feature__are_refused(void **state)
 
 static void images__beyond_the_limits__are_refused_and_room_is_made_again(void **state)
 {
-    struct sys_daemon *d = serving_start("max_images = 3\nimage_memory = 64K\n");
+    struct sys_daemon *d = serving_start("max_images = 3\nimage_memory = 64K\nidle_ms = 1000\n");
     struct wire *w = states_wire_new(sys_daemon_endpoint(d), "one"), *v = states_wire_new(sys_daemon_endpoint(d), "v");
     static const unsigned char zeros[40000];
     uint32_t number[4];
