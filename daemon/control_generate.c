@@ -145,7 +145,7 @@ static void generation_begin(struct generation *g, const struct stream *stream, 
 {
     g->first = stream->next + (request->n_prompt ? request->n_prompt - 1 : 0);
     g->maximum = request->maximum;
-    g->made = 0;
+    g->made = g->told = 0;
     g->stops = (uint32_t)request->n_stop;
     g->has_token &= request->n_prompt == 0;
     g->is_running = true;
@@ -216,7 +216,7 @@ void generate_info_fill(const struct generation *g, Ssmd__Generation *out)
 {
     ssmd__generation__init(out);
     out->first = g->first;
-    out->next = g->first + g->made;
+    out->next = g->first + g->told;
     out->has_ending = !g->is_running;
     out->ending = g->ending;
 }
@@ -261,6 +261,7 @@ void generate_settle(struct loop *loop, struct stream *stream)
 {
     struct generation *g = stream->generation;
 
+    g->told = g->made;
     if (g->is_drawn)
         generation_end(loop, stream, g->drawn);
     else if (g->is_stopped)

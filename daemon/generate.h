@@ -12,7 +12,8 @@
  * The last token drawn is delivered and not consumed: whoever goes on, with data or another generation, says so. The
  * state is then that of a stream which was sent the prompt and all drawn tokens but the last.
  *
- * Threads: a stream's generation belongs to whoever has its batch; all else of it to the loop.
+ * Threads: a stream's generation belongs to whoever has its batch, but for what is marked as the loop's; that alone may
+ * be read when a stream may be in a batch.
  */
 #ifndef DAEMON_GENERATE_H
 #define DAEMON_GENERATE_H
@@ -34,13 +35,15 @@ struct generation {
     uint64_t maximum;
     uint64_t first;  /* index of the result with the first token */
     uint64_t made;   /* tokens drawn */
+    uint64_t told;   /* the loop's: those of them whose results are in the ring */
     bool is_running; /* the loop's */
     bool is_stopped; /* the loop's: it ends when its batch is back, as `ending` says */
-    bool is_silent;  /* its end is nobody's any more */
+    bool is_silent;  /* the loop's: its end is nobody's any more */
     bool is_drawn;   /* whoever drew the last token: no more, as `drawn` says */
     bool has_token;  /* `token` was drawn and is not consumed */
     int32_t token;
-    Ssmd__Ending ending, drawn;
+    Ssmd__Ending ending; /* the loop's */
+    Ssmd__Ending drawn;
 };
 
 /* The stream has its next row: queued frames, or a drawn token. */

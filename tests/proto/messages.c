@@ -130,8 +130,8 @@ static ProtobufCMessage *message_make(const ProtobufCMessageDescriptor *type, un
 
 bool messages_take(size_t i, struct messages_sample *out)
 {
-    /* 11 requests; replies with 6 answers (in turn), ack, refusals, event, going_away; headers */
-    enum { REQUESTS = 11, DAEMON = 5, ANSWERS = 6 };
+    /* 13 requests; replies with 6 answers (in turn), ack, refusals, event, going_away; headers */
+    enum { REQUESTS = 13, DAEMON = 5, ANSWERS = 6 };
     static const ProtobufCMessageDescriptor *const rest[] = {&ssmd__data_header__descriptor,
                                                              &ssmd__result_header__descriptor,
                                                              &ssmd__tap_header__descriptor, &ssmd__event__descriptor};
