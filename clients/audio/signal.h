@@ -88,7 +88,8 @@ struct signal_writer;
 /* Creates or truncates; SIGNAL_CANTCREAT while another program writes the file through here. spec gives format,
  * channels and rate (sound files need a whole number of Hz). Sound files keep float32 where their kind can (.wav .w64
  * .rf64 .caf .aiff .au; .wav grows past 4 GiB as RF64); .flac has 24 bits and .ogg is lossy: both clip at +-1. Raw
- * output is SIGNAL_F32, or s16, s32, f64 (the integers clip). */
+ * output is SIGNAL_F32, or s16, s32, f64 (the integers clip). A sound file can be played while it is written: its header
+ * is renewed after each second of signal. */
 int signal_writer_open(struct signal_writer **out, const char *path, const struct signal_spec *spec,
                        struct signal_error *err);
 /* `frames` frames of interleaved float32. */

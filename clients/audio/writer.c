@@ -25,6 +25,7 @@ struct signal_writer {
     char *path;
     struct signal_spec spec;
     uint64_t frames;
+    uint64_t told;  /* frames that a sound file's header says */
     SNDFILE *sound; /* of SIGNAL_SOUND */
     int fd;
     int error; /* errno of the first write that failed */
@@ -258,6 +259,12 @@ int signal_writer_write(struct signal_writer *writer, const float *in, size_t fr
     if (!written || writer->error)
         return fail(writer, err);
     writer->frames += frames;
+    if (writer->sound && (double)(writer->frames - writer->told) >= writer->spec.rate) {
+        sf_command(writer->sound, SFC_UPDATE_HEADER_NOW, NULL, 0);
+        writer->told = writer->frames;
+        if (writer->error)
+            return fail(writer, err);
+    }
     return SIGNAL_OK;
 }
 

@@ -282,6 +282,32 @@ static void writer__small_wav__is_plain_wav(void **state)
     assert_memory_equal(head, "RIFF", 4);
 }
 
+static void writer__of_a_sound_file__keeps_the_header_within_a_second(void **state)
+{
+    static const char *const names[] = {"live.wav", "live.aiff", "live.w64"};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct signal_spec spec = {SIGNAL_AUTO, CHANNELS, 100}, none = {0};
+        struct signal_writer *w;
+        struct signal_reader *r;
+        struct signal_error err;
+        char path[128];
+        int64_t there;
+
+        snprintf(path, sizeof(path), "%s", at(names[i]));
+        assert_int_equal(signal_writer_open(&w, path, &spec, &err), SIGNAL_OK);
+        for (size_t t = 0; t < 1000; t += 50)
+            assert_int_equal(signal_writer_write(w, samples + t * CHANNELS, 50, &err), SIGNAL_OK);
+        assert_int_equal(signal_reader_open(&r, path, &none, &err), SIGNAL_OK);
+        there = signal_reader_frames(r);
+        if (there < 900 || there > 1000)
+            fail_msg("%s: the header says %d frames of 1000", names[i], (int)there);
+        signal_reader_close(r);
+        assert_int_equal(signal_writer_close(w, &err), SIGNAL_OK);
+    }
+}
+
 static void signal__same_file__is_seen_through_links(void **state)
 {
     (void)state;
@@ -381,6 +407,7 @@ int main(void)
         cmocka_unit_test(writer__full_disk__is_an_error),
         cmocka_unit_test(writer__given_up__removes_the_file),
         cmocka_unit_test(writer__small_wav__is_plain_wav),
+        cmocka_unit_test(writer__of_a_sound_file__keeps_the_header_within_a_second),
         cmocka_unit_test(signal__same_file__is_seen_through_links),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
