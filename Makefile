@@ -34,12 +34,11 @@ ISA_avx512 := -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 BITS     := -ffp-contract=off -fno-math-errno -fno-trapping-math
 
 obj       = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
-EXAMPLES := ssm/example.c clients/c/example.c# compiled by scripts/check-install, against what is installed
-SSM_OBJ  := $(call obj,$(filter-out $(EXAMPLES),$(wildcard ssm/*.c ssm/layers/*.c))) \
+SSM_OBJ  := $(call obj,$(wildcard ssm/*.c ssm/layers/*.c)) \
             $(foreach i,$(ISAS),$(patsubst ssm/cpu/%.c,$(BUILD)/obj/ssm/cpu/%.$(i).o,$(wildcard ssm/cpu/*.c)))
 PROTO_OBJ  := $(call obj,$(wildcard proto/*.c)) $(BUILD)/obj/proto/ssmd.pb-c.o
 DAEMON_OBJ := $(call obj,$(filter-out daemon/main.c,$(wildcard daemon/*.c)))
-CLIENT_OBJ := $(call obj,$(filter-out $(EXAMPLES),$(wildcard clients/c/*.c)))
+CLIENT_OBJ := $(call obj,$(filter-out clients/c/example.c,$(wildcard clients/c/*.c)))
 AUDIO_OBJ  := $(call obj,$(wildcard clients/audio/*.c))
 LIBSSM   := $(BUILD)/lib/libssm.a
 LIBPROTO := $(BUILD)/lib/libproto.a
@@ -59,7 +58,7 @@ PYTHON_CLIENT := $(shell find clients/python -type f ! -path '*/__pycache__/*') 
 PYTHON_SOURCES := clients/python tests/python
 BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
-SSM_LIBS    := -ljansson -lkissfft-float -lm
+SSM_LIBS    := -ljansson -lkissfft-float -lxxhash -lm
 PROTO_LIBS  := -lprotobuf-c
 CLIENT_LIBS := -lzmq $(PROTO_LIBS)
 DAEMON_LIBS := -lzmq $(PROTO_LIBS) -linih $(SSM_LIBS)

@@ -5,6 +5,7 @@
  */
 #include "daemon/batch.h"
 #include "daemon/generate.h"
+#include "daemon/history.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,11 +26,12 @@ int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames, 
         b->round_of = malloc(BATCH_ROWS * sizeof(*b->round_of));
         b->of = malloc(BATCH_ROWS * sizeof(*b->of));
         b->pieces = malloc(BATCH_PIECES * sizeof(*b->pieces));
+        b->copies = malloc(BATCH_ROWS * sizeof(*b->copies));
         b->in_size = BATCH_IN_FLOATS;
         b->out_size = BATCH_OUT_FLOATS;
         b->in = aligned_alloc(64, b->in_size * sizeof(float));
         b->out = aligned_alloc(64, b->out_size * sizeof(float));
-        if (!b->rows || !b->round || !b->round_of || !b->of || !b->pieces || !b->in || !b->out)
+        if (!b->rows || !b->round || !b->round_of || !b->of || !b->pieces || !b->copies || !b->in || !b->out)
             return -1;
     }
     return 0;
@@ -53,6 +55,7 @@ void batcher_fini(struct batcher *batcher, struct input *input)
         free(b->round_of);
         free(b->of);
         free(b->pieces);
+        free(b->copies);
         free(b->in);
         free(b->out);
     }
@@ -64,7 +67,8 @@ void batcher_add(struct batcher *batcher, struct stream *stream)
 
     if (stream->place == PLACE_STALLED)
         batcher_remove(batcher, stream);
-    if (stream->place != PLACE_NONE || !generate_is_ready(stream) || stream->is_failed)
+    if (stream->place != PLACE_NONE || !generate_is_ready(stream) || stream->is_failed ||
+        stream_frames_to_stop(stream) == 0)
         return;
     stream->place = PLACE_READY;
     TAILQ_INSERT_TAIL(&model->ready, stream, of_place);
@@ -125,7 +129,7 @@ static uint32_t row_plan(const struct model *model, const struct stream *stream,
     uint32_t timed = chunk->has_time;
 
     while (end - begin < most && chunk->next && chunks_merge(model, chunk, chunk->next) &&
-           (!scan || end % BATCH_GRID == 0) && timed < BATCH_ROW_TIMES) {
+           (!scan || end % model->grid == 0) && timed < BATCH_ROW_TIMES) {
         chunk = chunk->next;
         end += chunk->frames;
         timed += chunk->has_time;
@@ -134,13 +138,13 @@ static uint32_t row_plan(const struct model *model, const struct stream *stream,
         return (uint32_t)(end - begin);
     if (!scan)
         return most;
-    end = (begin + most) / BATCH_GRID * BATCH_GRID;
+    end = (begin + most) / model->grid * model->grid;
     return end > begin ? (uint32_t)(end - begin) : 0;
 }
 
 uint32_t batch_ring_most(const struct model *model, uint32_t channels, uint64_t ring_limit)
 {
-    uint64_t least = ssm_out_frames_max(model->model, 2 * BATCH_GRID) + 1;
+    uint64_t least = ssm_out_frames_max(model->model, 2 * (uint64_t)model->grid) + 1;
     uint64_t most = ring_limit / (channels * sizeof(float));
     uint64_t capacity = 1;
 
@@ -164,6 +168,17 @@ static void piece_add(struct batch *batch, struct batch_row *of, const struct ch
     of->pieces++;
 }
 
+/* The row's state is copied where the stream's history wants it. */
+static void checkpoint_add(struct batch *batch, struct stream *stream, const struct ssm_row *row, uint64_t end)
+{
+    struct ssm_slot to = {.index = -1};
+
+    if (stream->history && !batch->of[batch->n - 1].is_flush)
+        to = history_slot_due(stream->history, end);
+    if (to.index >= 0)
+        batch->copies[batch->copies_n++] = (struct job_copy){row->slot, to};
+}
+
 /* Where the row's outputs go, and behind them what its stream keeps of them. */
 static void row_place(struct batch *batch, struct stream *stream, uint32_t burst)
 {
@@ -182,6 +197,7 @@ static void row_place(struct batch *batch, struct stream *stream, uint32_t burst
     of->burst = of->draws ? burst : 0;
     batch->frames += row->frames;
     batch->n++;
+    checkpoint_add(batch, stream, row, of->first + row->frames);
 }
 
 /* The row of a drawn token. */
@@ -200,8 +216,10 @@ static void row_take(struct batch *batch, struct stream *stream, uint32_t frames
     uint32_t channels = batch->model->info.in_channels, done = 0;
     struct chunk **link = &of->used;
     struct chunk *chunk = stream->head;
+    uint64_t first = chunk->first + chunk->used;
 
-    *of = (struct batch_row){.stream = stream, .is_flush = chunk->flush, .queued = chunk->flush ? 0 : frames};
+    *of = (struct batch_row){
+        .first = first, .stream = stream, .is_flush = chunk->flush, .queued = chunk->flush ? 0 : frames};
     *row = (struct ssm_row){.slot = stream->slot, .view = chunk->backfill ? SSM_SCAN : SSM_STEP, .frames = frames};
     if (chunk->frames - chunk->used >= frames) {
         row->in = chunk->samples + (size_t)chunk->used * channels;
@@ -281,9 +299,9 @@ uint64_t batch_ready_ns(const struct model *model, uint64_t most)
 /* Frames that take BATCH_NS; of a model that nobody has seen run yet, one piece of the grid. */
 static uint64_t frames_in_time(const struct model *model)
 {
-    double frames = model->frame_ns > 0 ? BATCH_NS / model->frame_ns : BATCH_GRID;
+    double frames = model->frame_ns > 0 ? BATCH_NS / model->frame_ns : model->grid;
 
-    return frames < BATCH_GRID ? BATCH_GRID : frames < 1e9 ? (uint64_t)frames : 1000000000u;
+    return frames < model->grid ? model->grid : frames < 1e9 ? (uint64_t)frames : 1000000000u;
 }
 
 /* Floats that a frame of the stream takes in `out`. */
@@ -304,10 +322,10 @@ static uint32_t batch_room(const struct batcher *batcher, const struct batch *ba
 
     if (row > batcher->row_frames)
         row = batcher->row_frames;
-    if (row < BATCH_GRID)
-        row = BATCH_GRID;
-    if (batch->n == 0 && frames < BATCH_GRID)
-        frames = BATCH_GRID;
+    if (row < model->grid)
+        row = model->grid;
+    if (batch->n == 0 && frames < model->grid)
+        frames = model->grid;
     if (in < frames)
         frames = in;
     if (frames > row)
@@ -340,13 +358,13 @@ static uint32_t burst_plan(const struct stream *stream, uint32_t frames, uint32_
 uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *model, struct ring_budget *budget,
                     uint64_t ring_limit, uint64_t *stalled)
 {
-    uint64_t out_least = ssm_out_frames_max(model->model, BATCH_GRID);
+    uint64_t out_least = ssm_out_frames_max(model->model, model->grid);
 
     batch->model = model;
-    batch->n = batch->pieces_n = batch->frames = 0;
+    batch->n = batch->pieces_n = batch->frames = batch->copies_n = 0;
     batch->in_used = batch->out_used = 0;
     batch->keeps_pairs = false;
-    if (staging_grow(&batch->in, &batch->in_size, (size_t)BATCH_GRID * model->info.in_channels) != 0 ||
+    if (staging_grow(&batch->in, &batch->in_size, (size_t)model->grid * model->info.in_channels) != 0 ||
         staging_grow(&batch->out, &batch->out_size, out_least * (model->info.out_channels + STREAM_PAIRS_FLOATS)) !=
             0) {
         model_stall(batcher, model, stalled);
@@ -355,7 +373,7 @@ uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *
     while (batch->n < BATCH_ROWS && batch->pieces_n + BATCH_ROW_TIMES + 2 < BATCH_PIECES) {
         struct stream *stream = TAILQ_FIRST(&model->ready);
         uint32_t room, most, floor, fits, frames, burst;
-        uint64_t keep;
+        uint64_t keep, stop;
 
         room = stream ? batch_room(batcher, batch, model, stream) : 0;
         if (room == 0)
@@ -363,14 +381,18 @@ uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *
         most = batch_ring_most(model, stream->ring.channels, ring_limit);
         floor = batch_ring_most(model, stream->ring.channels, 0);
         keep = stream_keep(stream);
-        fits = frames_for(model, ring_room(&stream->ring, keep, most), room);
+        fits = stream->is_replaying ? room : frames_for(model, ring_room(&stream->ring, keep, most), room);
+        stop = stream_frames_to_stop(stream);
+        fits = fits < stop ? fits : (uint32_t)stop;
         frames = fits == 0 ? 0 : stream->head ? row_plan(model, stream, fits) : 1;
         if (frames == 0 && fits == room && batch->n > 0)
             break; /* it is the batch that is full */
         TAILQ_REMOVE(&model->ready, stream, of_place);
         burst = frames == 0 ? 0 : burst_plan(stream, frames, fits);
-        if (frames == 0 || ring_reserve(&stream->ring, budget, keep,
-                                        (uint32_t)ssm_out_frames_max(model->model, frames) + burst, most, floor) != 0) {
+        if (frames == 0 ||
+            (!stream->is_replaying && /* what runs again leaves no results */
+             ring_reserve(&stream->ring, budget, keep, (uint32_t)ssm_out_frames_max(model->model, frames) + burst, most,
+                          floor) != 0)) {
             stream->place = PLACE_STALLED;
             TAILQ_INSERT_TAIL(&batcher->stalled, stream, of_place);
             ++*stalled;

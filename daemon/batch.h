@@ -6,7 +6,7 @@
  * Live chunks become SSM_STEP rows, whose output does not depend on how they are cut. Chunks marked as backfill become
  * SSM_SCAN rows, whose output may: so a scan row begins where a chunk begins or on the grid, and ends where a chunk
  * ends or on the grid, and chunks merge only when they meet on the grid. The grid is of absolute frame indices
- * (BATCH_GRID, a multiple of the engine's blocks), so that load and timing never show in the output (I4).
+ * (model->grid, a multiple of the engine's own), so that load and timing never show in the output (I4).
  *
  * Two batches: one on the device while the other fills. They are formed when the engine has less than two and somebody
  * has input, so an idle daemon answers at once and a busy one in large batches. A third one is the loop's own: when all
@@ -17,6 +17,8 @@
  * the two in flight, however much somebody else has queued. Cutting changes no bit (above).
  *
  * A stream joins only with as many frames as its result ring has room for; a full ring stalls that stream and no other.
+ * A row ends at the latest where a task or a checkpoint of the stream is due (stream_frames_to_stop), which is where a
+ * chunk ends or on the grid.
  *
  * A stream that generates (daemon/generate.h) joins with its drawn token when nothing is queued, one frame in the step
  * view, and draws more tokens inside the batch while there is time and room; the engine does that, never the loop.
@@ -34,7 +36,7 @@
 #include "daemon/models.h"
 #include "daemon/stream.h"
 
-#define BATCH_GRID       64
+#define BATCH_GRID       64 /* of models whose grid in the engine is less */
 #define BATCHES          2
 #define BATCH_LOOP       BATCHES /* the loop's own, in batcher.batch */
 #define BATCH_NS         150000
@@ -56,6 +58,7 @@ struct batch_piece {
 struct batch_row {
     struct stream *stream;
     struct chunk *used; /* to be released when the row is done */
+    uint64_t first;     /* index of its first frame */
     uint32_t pieces;    /* of batch->pieces, after those of the rows before */
     bool is_flush;
     bool draws;      /* its last frame is the stream's last, and the stream generates */
@@ -74,7 +77,8 @@ struct batch {
     uint32_t *round_of;    /* ... of which rows */
     struct batch_row *of;
     struct batch_piece *pieces;
-    uint32_t n, pieces_n, frames;
+    struct job_copy *copies; /* checkpoints that its rows reach */
+    uint32_t n, pieces_n, frames, copies_n;
     float *in, *out;                             /* staging */
     size_t in_size, in_used, out_size, out_used; /* floats */
     bool in_flight;
@@ -93,6 +97,11 @@ struct batcher {
 /* threads: of the engine, at least 1. */
 int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames, uint32_t threads);
 void batcher_fini(struct batcher *batcher, struct input *input);
+
+static inline uint32_t batch_grid(const struct ssm_model_info *info)
+{
+    return (BATCH_GRID + info->grid - 1) / info->grid * info->grid;
+}
 
 /* The stream has input, or room again: it joins a batch soon. Does nothing while it is in one, or has no input. */
 void batcher_add(struct batcher *batcher, struct stream *stream);

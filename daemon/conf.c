@@ -202,7 +202,8 @@ uint64_t conf_memory_bytes(const struct conf *conf)
 
     if (rings > conf->ring_memory)
         rings = conf->ring_memory;
-    return conf->input_memory + rings + (uint64_t)conf->max_connections * 2 * conf->max_message;
+    return conf->input_memory + rings + conf->image_memory + conf->history_memory +
+           (uint64_t)conf->max_connections * 2 * conf->max_message;
 }
 
 /* ---- the file ---------------------------------------------------------------------------------------------------- */

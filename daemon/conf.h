@@ -71,6 +71,15 @@ struct conf_list {
       "Results kept for all streams together; when it is used up rings keep no more than what was not received.")      \
     X(max_row_frames, COUNT, "1..65536", "4096", restart, "Most frames by which one stream advances in one batch.")    \
     X(batch_frames, COUNT, "1..4194304", "65536", restart, "Most frames of one batch, all streams together.")          \
+    X(image_memory, BYTES, "64K..256G", "256M", live,                                                                  \
+      "Images of streams on their way to and from clients, all together; snapshot and restore are refused beyond.")    \
+    X(max_images, COUNT, "1..100000", "256", live,                                                                     \
+      "Such images at a time, and as many snapshots, forks and restores that wait for their turn.")                    \
+    X(history_memory, BYTES, "0..256G", "256M", live,                                                                  \
+      "Checkpoints and kept input of streams that were opened with a history, all together.")                          \
+    X(state_dir, TEXT, "", "", restart,                                                                                \
+      "Directory for the images of open streams: written at SIGTERM, taken up at the next start. Empty: streams end "  \
+      "with the daemon.")                                                                                              \
     X(idle_ms, MILLIS, "1000..86400000", "30000", live,                                                                \
       "A connection silent for so long is forgotten; its streams are not.")                                            \
     X(linger_ms, MILLIS, "0..86400000", "60000", live,                                                                 \
@@ -111,7 +120,7 @@ int conf_load(struct conf *conf, const char *path, struct conf_report *report);
  * *applied gets one line `key=KEY from=OLD to=NEW` for each value taken, *refused one for each that needs a restart. */
 void conf_reload(struct conf *conf, const struct conf *next, struct conf_report *applied, struct conf_report *refused);
 
-/* The most memory in bytes that input, result rings and message buffers can take; states and weights come on top. */
+/* The most memory in bytes that input, result rings, images, histories and message buffers can take; states and weights come on top. */
 uint64_t conf_memory_bytes(const struct conf *conf);
 
 /* `key = value` for every key: a file that conf_load reads back to the same values. */

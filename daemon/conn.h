@@ -28,8 +28,6 @@
 #define CONN_REFUSALS_MAX    256 /* of one tick */
 
 /* What hello may grant beyond version 1, as bits; the names are in control_query.c. */
-#define CONN_TOKENS   1u
-#define CONN_FEATURES 1
 
 enum handle_state { HANDLE_FREE, HANDLE_WRITES, HANDLE_READS, HANDLE_DEAD };
 
@@ -66,8 +64,8 @@ struct prefix {
 struct conn {
     struct conn *next; /* of its bucket */
     uint8_t writer[PROTO_WRITER_BYTES];
-    uint32_t features; /* granted: CONN_TOKENS */
     uint64_t heard_ns;
+    uint32_t features;     /* granted: FEATURE_* */
     uint64_t queued_bytes; /* input of its streams that is not applied */
     struct handle *handles;
     uint32_t handles_n, handles_capacity, handles_free; /* first free, or UINT32_MAX */

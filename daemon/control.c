@@ -4,9 +4,11 @@
  */
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/features.h"
 #include "daemon/generate.h"
 #include "daemon/log.h"
 #include "daemon/reader.h"
+#include "daemon/state.h"
 
 #include <string.h>
 
@@ -52,7 +54,7 @@ static void credit_take(struct loop *loop, struct conn *conn, uint64_t request_i
 /* ---- close and reset --------------------------------------------------------------------------------------------- */
 
 static void stream_request(struct loop *loop, struct conn *conn, uint64_t request_id, uint32_t number,
-                           enum stream_request request)
+                           enum stream_request request, uint64_t index)
 {
     struct handle *handle = conn_handle_find(conn, number);
     struct stream *stream = handle ? handle->stream : NULL;
@@ -67,17 +69,25 @@ static void stream_request(struct loop *loop, struct conn *conn, uint64_t reques
         return;
     }
     if (handle->state == HANDLE_READS) {
-        deliver_error(loop, conn, request_id, SSMD__CODE__BAD_HANDLE, "a reader cannot reset a stream");
+        deliver_error(loop, conn, request_id, SSMD__CODE__BAD_HANDLE, "a reader cannot reset a stream or take it back");
         return;
     }
     if (stream->request != REQUEST_NONE && (stream->request_conn || stream->request != request)) {
-        deliver_error(loop, conn, request_id, SSMD__CODE__BUSY, "another reset or close of this stream is under way");
+        deliver_error(loop, conn, request_id, SSMD__CODE__BUSY,
+                      "another reset, rollback or close of this stream is under way");
         return;
     }
-    if (stream->is_closing && request == REQUEST_RESET) {
+    if (stream->is_closing && request != REQUEST_CLOSE) {
         deliver_error(loop, conn, request_id, SSMD__CODE__CLOSED, "the stream is closed");
         return;
     }
+    if (request == REQUEST_ROLLBACK && !stream->history) {
+        deliver_error(loop, conn, request_id, SSMD__CODE__TOO_OLD,
+                      "the stream keeps no history: ask for one when it is opened");
+        return;
+    }
+    if (stream->request == REQUEST_NONE)
+        stream->rollback_to = index;
     generate_stop(loop, stream, SSMD__ENDING__STREAM_CLOSED);
     stream->request = request;
     stream->request_id = request_id;
@@ -107,26 +117,12 @@ static void ping_answer(struct loop *loop, struct conn *conn, uint64_t request_i
     deliver_message(loop, conn, &message.base);
 }
 
-/* Whether the request keeps to what hello granted. */
-static bool is_granted(const struct conn *conn, const Ssmd__FromClient *message)
-{
-    switch (message->request_case) {
-    case SSMD__FROM_CLIENT__REQUEST_OPEN:
-        return (conn->features & CONN_TOKENS) || (!message->open->has_top_k && !message->open->has_generates);
-    case SSMD__FROM_CLIENT__REQUEST_GENERATE:
-    case SSMD__FROM_CLIENT__REQUEST_CANCEL:
-        return conn->features & CONN_TOKENS;
-    default:
-        return true;
-    }
-}
-
 static void request_run(struct loop *loop, struct conn *conn, const Ssmd__FromClient *message)
 {
     uint64_t id = message->request_id;
 
-    if (!is_granted(conn, message)) {
-        deliver_error(loop, conn, id, SSMD__CODE__FEATURE, "asks for a feature that hello did not grant: tokens");
+    if (features_needed(message) & ~conn->features) {
+        deliver_error(loop, conn, id, SSMD__CODE__FEATURE, "a feature that hello did not ask for, or was not granted");
         return;
     }
     switch (message->request_case) {
@@ -134,10 +130,10 @@ static void request_run(struct loop *loop, struct conn *conn, const Ssmd__FromCl
         control_open(loop, conn, id, message->open);
         break;
     case SSMD__FROM_CLIENT__REQUEST_CLOSE:
-        stream_request(loop, conn, id, message->close->handle, REQUEST_CLOSE);
+        stream_request(loop, conn, id, message->close->handle, REQUEST_CLOSE, 0);
         break;
     case SSMD__FROM_CLIENT__REQUEST_RESET:
-        stream_request(loop, conn, id, message->reset->handle, REQUEST_RESET);
+        stream_request(loop, conn, id, message->reset->handle, REQUEST_RESET, 0);
         break;
     case SSMD__FROM_CLIENT__REQUEST_LIST:
         control_list(loop, conn, id, message->list);
@@ -167,6 +163,24 @@ static void request_run(struct loop *loop, struct conn *conn, const Ssmd__FromCl
         deliver_done(loop, conn, id);
         conn->is_gone = true;
         conn_touch(&loop->conns, conn);
+        break;
+    case SSMD__FROM_CLIENT__REQUEST_SNAPSHOT:
+        control_snapshot(loop, conn, id, message->snapshot);
+        break;
+    case SSMD__FROM_CLIENT__REQUEST_FETCH:
+        control_fetch(loop, conn, id, message->fetch);
+        break;
+    case SSMD__FROM_CLIENT__REQUEST_PUT:
+        control_put(loop, conn, id, message->put);
+        break;
+    case SSMD__FROM_CLIENT__REQUEST_RESTORE:
+        control_restore(loop, conn, id, message->restore);
+        break;
+    case SSMD__FROM_CLIENT__REQUEST_FORK:
+        control_fork(loop, conn, id, message->fork);
+        break;
+    case SSMD__FROM_CLIENT__REQUEST_ROLLBACK:
+        stream_request(loop, conn, id, message->rollback->handle, REQUEST_ROLLBACK, message->rollback->index);
         break;
     default: /* hello was taken before, and the codec refuses a message without a request */
         break;

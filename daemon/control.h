@@ -35,6 +35,7 @@ void control_cancel(struct loop *loop, struct conn *conn, uint64_t request_id, c
 struct control_info {
     Ssmd__StreamInfo message;
     Ssmd__Generation generation;
+    Ssmd__History history;
 };
 void control_info_fill(const struct conn *conn, const struct stream *stream, struct control_info *out);
 /* ... as the reply to open, reset, close or info. */

@@ -7,6 +7,7 @@
  */
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/features.h"
 #include "daemon/generate.h"
 
 #include <stdarg.h>
@@ -231,7 +232,7 @@ static void generation_end(struct loop *loop, struct stream *stream, Ssmd__Endin
     stream->refused = 0;
     if (stream->place != PLACE_NONE && !stream->head)
         batcher_remove(&loop->batcher, stream);
-    if (!stream->conn || g->is_silent || !(stream->conn->features & CONN_TOKENS))
+    if (!stream->conn || g->is_silent || !(stream->conn->features & FEATURE_TOKENS))
         return;
     generate_info_fill(g, &generation);
     event.kind = SSMD__EVENT__KIND__GENERATED;

@@ -5,8 +5,10 @@
 #include "daemon/control.h"
 #include "daemon/deliver.h"
 #include "daemon/generate.h"
+#include "daemon/history.h"
 #include "daemon/log.h"
 #include "daemon/reader.h"
+#include "daemon/state.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -16,6 +18,11 @@
 static void refuse(struct loop *loop, const struct open_request *request, Ssmd__Code code, const char *text)
 {
     deliver_error(loop, request->conn, request->request_id, code, text);
+}
+
+static bool history_is_wrong(const Ssmd__History *h)
+{
+    return h->interval == 0 || h->interval > HISTORY_INTERVAL_MAX || h->depth == 0 || h->depth > HISTORY_DEPTH_MAX;
 }
 
 void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Open *open)
@@ -32,11 +39,14 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
     *request = (struct open_request){
         .conn = conn,
         .request_id = request_id,
+        .finish = control_open_finish,
         .mode = open->mode,
         .take_over = open->take_over,
         .wants_results = open->results,
         .has_results_from = open->has_results_from,
         .results_from = open->results_from,
+        .history_interval = open->history ? open->history->interval : 0,
+        .history_depth = open->history ? open->history->depth : 0,
         .rate = open->has_rate ? open->rate : 0,
         .channels = open->has_channels ? open->channels : 0,
         .generates = open->generates,
@@ -50,6 +60,9 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
         refuse(loop, request, SSMD__CODE__BAD_OPTION, "top_k is at least 1: leave it out for none");
     } else if (!(request->rate >= 0 && isfinite(request->rate))) {
         refuse(loop, request, SSMD__CODE__RATE, "the rate is a positive number of frames per second");
+    } else if (open->history && history_is_wrong(open->history)) {
+        refuse(loop, request, SSMD__CODE__TOO_LARGE,
+               "history: the interval is 1 to 2^20 frames, the depth 1 to 2^28 frames");
     } else {
         request->id_size = (uint8_t)open->id.len;
         memcpy(request->id, open->id.data, open->id.len);
@@ -99,6 +112,8 @@ static Ssmd__Code form_check(const struct open_request *request, const struct mo
                  "generates needs logits of the vocabulary for every token: this model has %u outputs and "
                  "%u tokens",
                  info->out_channels, info->vocab);
+    } else if (request->generates && request->history_interval) {
+        snprintf(text, size, "a stream that generates keeps no history: take snapshots, or fork it");
     } else if (stream && request->wants_results &&
                (stream->top_k != request->top_k || stream->generates != request->generates)) {
         snprintf(text, size, "the stream exists with results in another form: open it with top_k %u and generates %s",
@@ -134,12 +149,33 @@ static Ssmd__Code access_check(const struct loop *loop, const struct open_reques
     return SSMD__CODE__OK;
 }
 
+/* The history that the open asks for: of a stream that exists, before anything else changes. */
+static Ssmd__Code history_begin(struct loop *loop, const struct open_request *request, struct stream *stream,
+                                char *text, size_t size)
+{
+    Ssmd__History has = SSMD__HISTORY__INIT;
+
+    if (!request->history_interval)
+        return SSMD__CODE__OK;
+    if (!stream->history && (stream->place == PLACE_IN_BATCH || stream->place == PLACE_HELD)) {
+        snprintf(text, size, "the stream is being advanced, and its history cannot begin: ask again");
+        return SSMD__CODE__BUSY;
+    }
+    if (!stream->history)
+        return rollback_prepare(loop, stream, request->history_interval, request->history_depth, text, size);
+    history_fill(stream->history, &has);
+    if (has.interval == request->history_interval && has.depth == request->history_depth)
+        return SSMD__CODE__OK;
+    snprintf(text, size, "the stream has a history of interval %u and depth %u: ask for that, or for none",
+             has.interval, has.depth);
+    return SSMD__CODE__EXISTS;
+}
+
 /* A new stream of the model, or NULL and why. */
 static struct stream *stream_new(struct loop *loop, const struct open_request *request, struct model *model)
 {
-    uint32_t pairs = request->top_k + request->generates;
-    struct stream *stream =
-        streams_insert(&loop->streams, request->id, request->id_size, pairs > 0 ? 2 * pairs : model->info.out_channels);
+    struct stream *stream = streams_insert(&loop->streams, request->id, request->id_size,
+                                           stream_result_channels(&model->info, request->top_k, request->generates));
 
     if (!stream)
         return NULL;
@@ -228,7 +264,7 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
     struct stream *stream = streams_find(&loop->streams, request->id, request->id_size);
     struct outlet *outlet = NULL;
     struct control_info info;
-    char sentence[160];
+    char sentence[200];
     bool is_new = !stream;
     uint32_t handle;
 
@@ -239,6 +275,10 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
             code = access_check(loop, request, stream, model, &text);
         if (code == SSMD__CODE__OK)
             code = form_check(request, model, stream, sentence, sizeof(sentence));
+        if (code == SSMD__CODE__OK && stream) {
+            text = sentence;
+            code = history_begin(loop, request, stream, sentence, sizeof(sentence));
+        }
     }
     if (code != SSMD__CODE__OK) {
         refuse(loop, request, code, text);
@@ -259,6 +299,14 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
         conn_handle_release(request->conn, handle, true);
         free(outlet);
         refuse(loop, request, SSMD__CODE__LIMIT, "no memory for the state of one more stream");
+        return;
+    }
+    code = is_new ? history_begin(loop, request, stream, sentence, sizeof(sentence)) : SSMD__CODE__OK;
+    if (code != SSMD__CODE__OK) {
+        conn_handle_release(request->conn, handle, true);
+        free(outlet);
+        loop_stream_remove(loop, stream);
+        refuse(loop, request, code, sentence);
         return;
     }
     stream->active_ns = loop->now_ns;

@@ -4,7 +4,9 @@
  */
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/features.h"
 #include "daemon/generate.h"
+#include "daemon/history.h"
 #include "daemon/log.h"
 
 #include <stdio.h>
@@ -87,31 +89,15 @@ static size_t models_fill(const struct loop *loop, Ssmd__ModelInfo *out)
     return n;
 }
 
-/* Those of the wished features that there are; into bits. `granted` gets their names. */
-static uint32_t features_grant(const Ssmd__Hello *hello, char *granted[CONN_FEATURES], size_t *n)
-{
-    static const char *const names[CONN_FEATURES] = {"tokens"};
-    uint32_t bits = 0;
-
-    *n = 0;
-    for (uint32_t i = 0; i < CONN_FEATURES; i++)
-        for (size_t k = 0; k < hello->n_features; k++)
-            if (!(bits & 1u << i) && strcmp(hello->features[k], names[i]) == 0) {
-                bits |= 1u << i;
-                granted[(*n)++] = (char *)names[i];
-            }
-    return bits;
-}
-
-static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Hello *asked)
+static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_id)
 {
     static const char daemon[] = "ssmd " SSMD_VERSION;
-    char *features[CONN_FEATURES];
     Ssmd__Reply reply = SSMD__REPLY__INIT;
     Ssmd__HelloReply hello = SSMD__HELLO_REPLY__INIT;
     Ssmd__Limits limits = SSMD__LIMITS__INIT;
     Ssmd__ModelInfo *models = malloc(HELLO_MODELS * sizeof(*models));
     Ssmd__ModelInfo **pointers = malloc(HELLO_MODELS * sizeof(*pointers));
+    char *features[FEATURES_COUNT];
 
     limits.message_bytes = (uint32_t)loop->conf.max_message;
     limits.chunk_frames = loop->conf.chunk_frames;
@@ -124,11 +110,12 @@ static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_
     hello.daemon = (char *)daemon;
     hello.incarnation.data = loop->incarnation;
     hello.incarnation.len = sizeof(loop->incarnation);
-    hello.durability = SSMD__HELLO_REPLY__DURABILITY__NONE;
+    hello.durability =
+        loop->conf.state_dir[0] ? SSMD__HELLO_REPLY__DURABILITY__SNAPSHOT : SSMD__HELLO_REPLY__DURABILITY__NONE;
+    hello.n_features = features_words(conn->features, features);
+    hello.features = features;
     hello.limits = &limits;
     hello.tap = loop->tap.socket ? loop->conf.tap : NULL;
-    conn->features = features_grant(asked, features, &hello.n_features);
-    hello.features = features;
     if (models && pointers) {
         hello.n_models = models_fill(loop, models);
         for (size_t i = 0; i < hello.n_models; i++)
@@ -171,10 +158,11 @@ void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size
     }
     conn->heard_ns = loop->now_ns;
     memcpy(conn->writer, hello->writer.data, PROTO_WRITER_BYTES);
+    conn->features = features_grant(hello);
     snprintf(conn->name, sizeof(conn->name), "%s", hello->client ? hello->client : "");
     log_event(LOG_DEBUG, "connection_accepted", "client=%s connections=%u", conn->name, loop->conns.n);
     models_list(loop);
-    hello_answer(loop, conn, request_id, hello);
+    hello_answer(loop, conn, request_id);
 }
 
 /* ---- streams ----------------------------------------------------------------------------------------------------- */
@@ -194,6 +182,13 @@ static void tokens_info_fill(const struct stream *stream, struct control_info *o
         return;
     generate_info_fill(stream->generation, &out->generation);
     m->generation = &out->generation;
+}
+
+static void history_info_fill(const struct stream *stream, struct control_info *out)
+{
+    ssmd__history__init(&out->history);
+    history_fill(stream->history, &out->history);
+    out->message.history = &out->history;
 }
 
 void control_info_fill(const struct conn *conn, const struct stream *stream, struct control_info *out)
@@ -225,8 +220,10 @@ void control_info_fill(const struct conn *conn, const struct stream *stream, str
     m->attached = stream->conn != NULL;
     m->closing = stream->is_closing;
     m->queued = stream->next - stream->applied;
-    if (conn->features & CONN_TOKENS)
+    if (conn->features & FEATURE_TOKENS)
         tokens_info_fill(stream, out);
+    if (stream->history && (conn->features & FEATURE_IMAGES))
+        history_info_fill(stream, out);
 }
 
 void control_info_send(struct loop *loop, struct conn *conn, uint64_t request_id, const struct control_info *info)
@@ -312,6 +309,8 @@ static void gauges_take(const struct loop *loop, uint64_t *value)
         value[COUNT_models] += model->state == MODEL_LOADED;
     value[COUNT_input_bytes] = loop->input.bytes;
     value[COUNT_ring_bytes] = loop->rings.bytes;
+    value[COUNT_image_bytes] = loop->states.bytes;
+    value[COUNT_history_bytes] = loop->states.history_bytes;
     value[COUNT_stream_bytes] = loop->streams.n > 0 ? stream_bytes(loop->streams.sorted[0]) : sizeof(struct stream);
     value[COUNT_uptime_ms] = (loop->now_ns - loop->started_ns) / CLOCK_MS;
 }

@@ -40,6 +40,12 @@
     X(streams_resumed, "streams resumed by their writer")                                                              \
     X(streams_taken_over, "streams taken over by another writer")                                                      \
     X(streams_reset, "streams reset")                                                                                  \
+    X(states_taken_up, "streams taken up from the state directory")                                                    \
+    X(states_refused, "files of the state directory set aside")                                                        \
+    X(snapshots, "images of streams made")                                                                             \
+    X(restores, "streams made from an image")                                                                          \
+    X(forks, "streams made from another's state")                                                                      \
+    X(rollbacks, "streams that went back")                                                                             \
     X(streams_closed, "streams closed")                                                                                \
     X(streams_lingered, "closed streams dropped before their results were received")                                   \
     X(generations, "generations begun")                                                                                \
@@ -70,6 +76,8 @@
     X(models, "models loaded now")                                                                                     \
     X(input_bytes, "input memory in use, free lists included")                                                         \
     X(ring_bytes, "result ring memory in use")                                                                         \
+    X(image_bytes, "images on their way")                                                                              \
+    X(history_bytes, "checkpoints and kept input")                                                                     \
     X(stream_bytes, "bytes of one open stream besides its state and ring")                                             \
     X(uptime_ms, "time since the daemon was ready")
 

@@ -195,7 +195,7 @@ void deliver_event(struct loop *loop, struct conn *conn, Ssmd__Event *event)
 
 void deliver_ack(struct loop *loop, struct stream *stream)
 {
-    if (!stream->conn || stream->has_ack)
+    if (!stream->conn || stream->has_ack || stream->is_replaying)
         return;
     stream->has_ack = true;
     TAILQ_INSERT_TAIL(&stream->conn->acks, stream, of_acks);

@@ -15,12 +15,19 @@
 
 #define ENGINE_NICE 19
 
+static void states_copy(const struct job *job)
+{
+    for (uint32_t i = 0; i < job->copies_n; i++)
+        (void)!ssm_slot_copy(job->program, job->copies[i].from, job->copies[i].to); /* names that the loop holds */
+}
+
 void engine_run_beside(struct job *job)
 {
     job->began_ns = clock_now_ns();
     job->status = ssm_advance_beside(job->program, job->rows, job->n);
     if (job->after)
         job->after(job, NULL);
+    states_copy(job);
     job->busy_ns = clock_now_ns() - job->began_ns;
 }
 
@@ -57,6 +64,7 @@ static void job_run(struct engine *engine, struct job *job)
         job->status = ssm_advance(job->program, job->rows, job->n);
         if (job->after)
             job->after(job, engine->scratch);
+        states_copy(job);
         break;
     case JOB_COMPILE:
         program_compile(engine, job);

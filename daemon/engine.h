@@ -21,6 +21,11 @@
 
 enum job_kind { JOB_ADVANCE, JOB_COMPILE, JOB_DROP, JOB_STOP };
 
+/* A state that is to be kept as it is after an advance. */
+struct job_copy {
+    struct ssm_slot from, to;
+};
+
 struct job {
     enum job_kind kind;
     struct ssm_program *program; /* ADVANCE and DROP take it, COMPILE makes it */
@@ -29,6 +34,8 @@ struct job {
     /* ADVANCE: what follows on the same thread, or NULL. scratch is the engine's, for sampling from the vocabularies of
      * its programs; NULL on another thread. */
     void (*after)(struct job *job, float *scratch);
+    const struct job_copy *copies; /* ADVANCE: made after it */
+    uint32_t copies_n;
     struct ssm_model *model; /* COMPILE */
     uint32_t max_slots;
     int status; /* of COMPILE; rows have their own */

@@ -6,21 +6,15 @@
 #include "daemon/control.h"
 #include "daemon/deliver.h"
 #include "daemon/generate.h"
+#include "daemon/history.h"
 #include "daemon/log.h"
 #include "daemon/reader.h"
+#include "daemon/state.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- batches that come back -------------------------------------------------------------------------------------- */
-
-/* ceil(frames * ratio): output frames that a closed stream has. */
-static uint64_t out_frames_all(const struct ssm_model_info *info, uint64_t frames)
-{
-    __extension__ unsigned __int128 n = (unsigned __int128)frames * info->ratio_num + info->ratio_den - 1;
-
-    return (uint64_t)(n / info->ratio_den);
-}
 
 /* Frames of the row's pieces, and behind them those of tokens that it drew itself, without a time. */
 static void row_publish(struct loop *loop, struct stream *stream, const struct batch *batch,
@@ -70,6 +64,9 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
     uint64_t bytes = (uint64_t)of->queued * batch->model->info.in_channels * sizeof(float);
     struct outlet *outlet;
 
+    if (row->status == SSM_OK && stream->history && !of->is_flush && !stream->is_replaying)
+        history_keep(stream->history, of->first, row->frames, row->view == SSM_SCAN, row->in,
+                     stream->ring.hi + row->out_frames);
     while (of->used) {
         struct chunk *chunk = of->used;
 
@@ -83,13 +80,16 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
     if (row->status != SSM_OK) {
         stream_fail(loop, stream, row->status);
     } else {
-        uint64_t most = out_frames_all(&batch->model->info, stream->next) - stream->ring.hi;
+        uint64_t most = ssm_out_frames(batch->model->model, stream->next) - stream->ring.hi;
 
         if (of->is_flush && row->out_frames > most)
             row->out_frames = of->kept_n = (uint32_t)most;
         stream->next += of->fed;
         stream->applied += of->queued + of->fed;
-        row_publish(loop, stream, batch, piece, of, row);
+        if (stream->is_replaying)
+            stream->replayed_out += row->out_frames;
+        else
+            row_publish(loop, stream, batch, piece, of, row);
         loop->counters.frames_applied += of->queued + of->fed;
         loop->counters.tokens_generated += of->fed;
         loop->counters.rows_step += row->view == SSM_STEP;
@@ -102,7 +102,7 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
         generate_settle(loop, stream);
     if (generate_is_ready(stream))
         batcher_add(&loop->batcher, stream);
-    else if (stream->request != REQUEST_NONE)
+    if (stream->place == PLACE_NONE && (stream->request != REQUEST_NONE || !TAILQ_EMPTY(&stream->tasks)))
         loop_stream_settle(loop, stream);
 }
 
@@ -173,6 +173,7 @@ void loop_stream_remove(struct loop *loop, struct stream *stream)
     if (!loop->is_over) /* else its client asks the next daemon */
         loop_request_refuse(loop, stream, SSMD__CODE__NO_STREAM, "the stream has ended: its linger_ms have passed");
     loop_stream_detach(loop, stream);
+    states_stream_drop(loop, stream);
     if (conn)
         conn_handle_release(conn, handle, true);
     batcher_remove(&loop->batcher, stream);
@@ -184,6 +185,7 @@ void loop_stream_remove(struct loop *loop, struct stream *stream)
         stream->head = chunk->next;
         input_release(&loop->input, chunk);
     }
+    rollback_drop(loop, stream);
     ssm_slot_release(stream->model->program, stream->slot);
     stream->model->streams--;
     stream->model->used_ns = loop->now_ns;
@@ -219,6 +221,8 @@ static void stream_reset(struct loop *loop, struct stream *stream)
     stream->refused = 0;
     stream->is_failed = false;
     ring_reset(&stream->ring);
+    if (stream->history)
+        history_reset(stream->history, stream->slot);
     if (outlet)
         outlet->next = 0;
     loop->counters.streams_reset++;
@@ -233,11 +237,11 @@ static void stream_reset(struct loop *loop, struct stream *stream)
 static bool tail_push(struct loop *loop, struct stream *stream)
 {
     const struct ssm_model_info *info = &stream->model->info;
-    uint32_t frames = info->lookahead + info->hop;
+    uint32_t frames = info->lookahead;
     struct chunk *chunk;
     size_t n;
 
-    if (stream->is_failed || stream->ring.hi >= out_frames_all(info, stream->next))
+    if (stream->is_failed || stream->ring.hi >= ssm_out_frames(stream->model->model, stream->next))
         return false;
     n = (size_t)frames * info->in_channels;
     chunk = input_acquire(&loop->input, n * sizeof(float));
@@ -247,6 +251,7 @@ static bool tail_push(struct loop *loop, struct stream *stream)
     chunk->frames = frames;
     chunk->first = stream->next;
     chunk->flush = true;
+    stream->has_flushed = true;
     stream_push(stream, chunk, 0);
     batcher_add(&loop->batcher, stream);
     return true;
@@ -278,10 +283,12 @@ void loop_closed_check(struct loop *loop, struct stream *stream)
 
 static void stream_settle(struct loop *loop, struct stream *stream)
 {
-    if (stream->place != PLACE_NONE || generate_is_ready(stream))
-        return; /* its batch comes back here */
+    if (state_turn(loop, stream) || stream->place != PLACE_NONE || generate_is_ready(stream))
+        return; /* its batch, or its task, comes back here */
     if (stream->request == REQUEST_RESET) {
         stream_reset(loop, stream);
+    } else if (stream->request == REQUEST_ROLLBACK) {
+        rollback_turn(loop, stream);
     } else if (stream->request == REQUEST_CLOSE) {
         if (tail_push(loop, stream)) {
             if (!stream->head)
@@ -320,6 +327,7 @@ void loop_conn_forget(struct loop *loop, struct conn *conn)
     loop->counters.connections_forgotten++;
     log_event(LOG_DEBUG, "connection_forgotten", "client=%s", conn->name);
     models_conn_drop(&loop->models, conn);
+    states_conn_drop(loop, conn);
     for (uint32_t i = 0; i < conn->handles_n; i++) {
         struct handle *handle = &conn->handles[i];
 

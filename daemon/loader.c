@@ -6,16 +6,10 @@
 
 #include <ctype.h>
 #include <dirent.h>
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#define LOADER_NICE 19
 
 bool loader_name_is_valid(const char *name)
 {
@@ -72,59 +66,23 @@ static void names_load(struct load *load)
     qsort(load->names, load->n, LOADER_NAME_MAX, name_compare);
 }
 
-static void *loader_run(void *context)
+static void load_run(struct work *work)
 {
-    struct loader *loader = context;
+    struct load *load = (struct load *)work;
 
-    (void)!setpriority(PRIO_PROCESS, (id_t)gettid(), LOADER_NICE);
-    for (;;) {
-        struct pollfd wait = {.fd = loader->todo.fd, .events = POLLIN, .revents = 0};
-        struct load *load = spsc_pop(&loader->todo);
-
-        if (!load) {
-            if (spsc_sleep(&loader->todo))
-                (void)!poll(&wait, 1, -1);
-            spsc_awake(&loader->todo, wait.revents != 0);
-            continue;
-        }
-        if (load->kind == LOAD_STOP)
-            break;
-        if (load->kind == LOAD_MODEL)
-            model_load(load);
-        else
-            names_load(load);
-        (void)spsc_push(&loader->done, load);
-    }
-    return NULL;
+    if (load->kind == LOAD_MODEL)
+        model_load(load);
+    else
+        names_load(load);
 }
 
-int loader_start(struct loader *loader)
+bool loader_submit(struct worker *loader, struct load *load)
 {
-    memset(loader, 0, sizeof(*loader));
-    loader->done.fd = -1;
-    if (spsc_init(&loader->todo) != 0 || spsc_init(&loader->done) != 0)
-        return -1;
-    errno = pthread_create(&loader->thread, NULL, loader_run, loader);
-    return errno ? -1 : 0;
+    load->work.run = load_run;
+    return worker_submit(loader, &load->work);
 }
 
-void loader_stop(struct loader *loader)
+struct load *loader_take(struct worker *loader)
 {
-    struct load stop = {.kind = LOAD_STOP};
-
-    while (!spsc_push(&loader->todo, &stop))
-        (void)loader_take(loader);
-    pthread_join(loader->thread, NULL);
-    spsc_fini(&loader->todo);
-    spsc_fini(&loader->done);
-}
-
-bool loader_submit(struct loader *loader, struct load *load)
-{
-    return spsc_push(&loader->todo, load);
-}
-
-struct load *loader_take(struct loader *loader)
-{
-    return spsc_pop(&loader->done);
+    return (struct load *)worker_take(loader);
 }

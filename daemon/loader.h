@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The thread that loads models (reading files, discretising) and looks through the model directory, so that the loop
- * never waits for a disk. Threads: start, submit, take and stop from the loop thread.
+ * never waits for a disk. Threads: submit and take from the loop thread.
  */
 #ifndef DAEMON_LOADER_H
 #define DAEMON_LOADER_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "daemon/conf.h"
-#include "daemon/spsc.h"
+#include "daemon/worker.h"
 #include "ssm/ssm.h"
 
 #define LOADER_NAME_MAX 128  /* of a model directory, its NUL included */
 #define LOADER_NAMES    1024 /* of the model directory that are listed */
 
-enum load_kind { LOAD_MODEL, LOAD_NAMES, LOAD_STOP };
+enum load_kind { LOAD_MODEL, LOAD_NAMES };
 
 struct load {
+    struct work work;
     enum load_kind kind;
     char spec[2 * CONF_TEXT_SIZE]; /* MODEL: a template spec or a path; NAMES: the directory */
     struct ssm_model_hint hint;    /* MODEL: of a template */
@@ -33,15 +33,8 @@ struct load {
     void *owner;
 };
 
-struct loader {
-    pthread_t thread;
-    struct spsc todo, done;
-};
-
-int loader_start(struct loader *loader); /* 0, or -1 and errno */
-void loader_stop(struct loader *loader); /* waits for what it is loading */
-bool loader_submit(struct loader *loader, struct load *load);
-struct load *loader_take(struct loader *loader);
+bool loader_submit(struct worker *loader, struct load *load);
+struct load *loader_take(struct worker *loader);
 
 /* A name of a model directory: no '/', no leading '.', printable, not too long; so it never leaves the directory. */
 bool loader_name_is_valid(const char *name);

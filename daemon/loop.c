@@ -14,7 +14,9 @@
 #include "daemon/log.h"
 #include "daemon/notify.h"
 #include "daemon/reader.h"
+#include "daemon/lock.h"
 #include "daemon/sockets.h"
+#include "daemon/store.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -33,7 +35,7 @@
 #define BLOCKED_MS    1    /* between tries to send to a full queue */
 #define SWEEP_STREAMS 2000 /* looked at in one period of the timer */
 
-enum { ITEM_ROUTER, ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_TAP, ITEMS };
+enum { ITEM_ROUTER, ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_KEEPER, ITEM_TAP, ITEMS };
 
 /* ---- batches ----------------------------------------------------------------------------------------------------- */
 
@@ -48,8 +50,13 @@ static uint32_t batch_form(struct loop *loop, struct batch *batch, struct model 
     if (model->in_batch)
         TAILQ_INSERT_TAIL(&b->models, model, of_batcher);
     if (n > 0) {
-        batch->job = (struct job){
-            .kind = JOB_ADVANCE, .program = model->program, .rows = batch->rows, .n = batch->n, .owner = batch};
+        batch->job = (struct job){.kind = JOB_ADVANCE,
+                                  .program = model->program,
+                                  .rows = batch->rows,
+                                  .n = batch->n,
+                                  .copies = batch->copies,
+                                  .copies_n = batch->copies_n,
+                                  .owner = batch};
         batch->job.after = batch->keeps_pairs ? generate_after : NULL;
         batch->in_flight = true;
         b->in_flight++;
@@ -97,7 +104,7 @@ static void batches_form(struct loop *loop)
     }
 }
 
-static void jobs_take(struct loop *loop)
+void loop_jobs_take(struct loop *loop)
 {
     struct job *job;
     struct load *load;
@@ -110,6 +117,7 @@ static void jobs_take(struct loop *loop)
     }
     while ((load = loader_take(&loop->loader)) != NULL)
         models_loaded(loop, load);
+    states_take(loop);
 }
 
 /* ---- time -------------------------------------------------------------------------------------------------------- */
@@ -165,8 +173,8 @@ static void conns_sweep(struct loop *loop)
 /* Whether everything accepted is applied, and everything computed was sent to writers that are there. */
 static bool is_drained(const struct loop *loop)
 {
-    if (loop->batcher.in_flight > 0 || !TAILQ_EMPTY(&loop->batcher.models) || !TAILQ_EMPTY(&loop->settling) ||
-        !deliver_is_idle(loop))
+    if (loop->batcher.in_flight > 0 || states_are_busy(&loop->states) || !TAILQ_EMPTY(&loop->batcher.models) ||
+        !TAILQ_EMPTY(&loop->settling) || !deliver_is_idle(loop))
         return false;
     for (uint32_t i = 0; i < loop->streams.n; i++) {
         const struct stream *s = loop->streams.sorted[i];
@@ -246,6 +254,7 @@ static long timeout_find(struct loop *loop)
     bool asleep = spsc_sleep(&loop->engine.done);
 
     asleep = spsc_sleep(&loop->loader.done) && asleep;
+    asleep = spsc_sleep(&loop->states.keeper.done) && asleep;
     if (!asleep || loop->has_more)
         return 0;
     return loop->has_blocked || !TAILQ_EMPTY(&loop->settling) ? BLOCKED_MS : -1;
@@ -257,6 +266,7 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
         return -1;
     spsc_awake(&loop->engine.done, items[ITEM_ENGINE].revents != 0);
     spsc_awake(&loop->loader.done, items[ITEM_LOADER].revents != 0);
+    spsc_awake(&loop->states.keeper.done, items[ITEM_KEEPER].revents != 0);
     loop->now_ns = loop->rings.now_ns = clock_now_ns();
     loop->has_more = false;
     if (items[ITEM_SIGNAL].revents)
@@ -267,7 +277,7 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
         loop->has_more |= ingest_drain(loop);
     if (items[ITEM_TIMER].revents)
         timer_take(loop);
-    jobs_take(loop);
+    loop_jobs_take(loop);
     batches_form(loop);
     deliver_flush(loop);
     if (!TAILQ_EMPTY(&loop->settling)) {
@@ -286,6 +296,7 @@ static int loop_run(struct loop *loop)
         [ITEM_TIMER] = {NULL, loop->timer_fd, ZMQ_POLLIN, 0},
         [ITEM_ENGINE] = {NULL, loop->engine.done.fd, ZMQ_POLLIN, 0},
         [ITEM_LOADER] = {NULL, loop->loader.done.fd, ZMQ_POLLIN, 0},
+        [ITEM_KEEPER] = {NULL, loop->states.keeper.done.fd, ZMQ_POLLIN, 0},
         [ITEM_TAP] = {loop->tap.socket, 0, ZMQ_POLLIN, 0},
     };
     int n = loop->tap.socket ? ITEMS : ITEMS - 1;
@@ -334,7 +345,7 @@ static int loop_init(struct loop *loop)
 {
     const struct conf *conf = &loop->conf;
 
-    loop->signal_fd = loop->timer_fd = -1;
+    loop->signal_fd = loop->timer_fd = loop->store_fd = loop->store_lock = -1;
     loop->now_ns = clock_now_ns();
     loop->tap.counters = &loop->counters;
     loop->rings.limit = conf->ring_memory;
@@ -363,7 +374,7 @@ static int threads_start(struct loop *loop)
         log_event(LOG_ERR, "engine_failed", "error=%s", loop->engine.error.text);
         return EX_CONFIG;
     }
-    if (loader_start(&loop->loader) != 0) {
+    if (worker_start(&loop->loader) != 0 || states_start(&loop->states) != 0) {
         log_event(LOG_ERR, "start_failed", "error=%s", strerror(errno));
         engine_stop(&loop->engine);
         return EX_OSERR;
@@ -403,10 +414,14 @@ static void loop_fini(struct loop *loop)
     input_fini(&loop->input);
     proto_arena_fini(&loop->arena);
     deliver_free(loop->deliver);
+    states_fini(&loop->states);
     if (loop->signal_fd >= 0)
         close(loop->signal_fd);
     if (loop->timer_fd >= 0)
         close(loop->timer_fd);
+    if (loop->store_fd >= 0)
+        close(loop->store_fd);
+    lock_release(loop->store_lock);
 }
 
 static bool engine_is_busy(const struct loop *loop)
@@ -424,14 +439,17 @@ static void threads_stop(struct loop *loop)
 {
     struct model *model;
 
-    loader_stop(&loop->loader);
-    jobs_take(loop);
-    while (engine_is_busy(loop)) {
+    worker_stop(&loop->loader);
+    loop_jobs_take(loop);
+    while (engine_is_busy(loop) || loop->states.in_keeper > 0) {
         usleep(200);
-        jobs_take(loop);
+        loop_jobs_take(loop);
     }
+    states_stop(&loop->states);
+    store_save(loop);
     while (loop->streams.n > 0)
         loop_stream_remove(loop, loop->streams.sorted[loop->streams.n - 1]);
+    states_drop(loop);
     TAILQ_FOREACH(model, &loop->models.all, of_all) {
         if (!model->program)
             continue;
@@ -453,12 +471,15 @@ int daemon_run(const struct conf *conf, const char *config_path)
     loop->config_path = config_path;
     status = loop_init(loop);
     if (status == EX_OK)
+        status = store_open(loop);
+    if (status == EX_OK)
         status = sockets_open(loop);
     if (status == EX_OK)
         status = threads_start(loop);
     if (status == EX_OK) {
         loop->started_ns = loop->now_ns = clock_now_ns();
         models_list(loop);
+        store_load(loop);
         notify_send("READY=1\nSTATUS=serving");
         log_event(LOG_NOTICE, "ready", "version=%s endpoint=%s tap=%s", SSMD_VERSION, conf->endpoint.item[0],
                   conf->tap);

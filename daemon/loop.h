@@ -23,6 +23,7 @@
 #include "daemon/input.h"
 #include "daemon/loader.h"
 #include "daemon/models.h"
+#include "daemon/state.h"
 #include "daemon/stream.h"
 #include "daemon/tap.h"
 #include "proto/codec.h"
@@ -32,6 +33,7 @@ struct loop {
     const char *config_path;
     void *context, *router;
     int signal_fd, timer_fd;
+    int store_fd, store_lock; /* the state directory, or -1 */
     int locks[CONF_LIST_MAX + 1];
     const char *locked[CONF_LIST_MAX + 1]; /* the sockets' paths, within conf */
     uint32_t locks_n;
@@ -53,13 +55,16 @@ struct loop {
     struct models models;
     struct batcher batcher;
     struct engine engine;
-    struct loader loader;
+    struct worker loader;
+    struct states states;
     struct tap tap;
     TAILQ_HEAD(stream_list, stream) settling; /* close or reset, waiting for their queue and results */
     uint32_t swept;                           /* position of the sweep over streams */
     struct deliver *deliver;
 };
 
+/* What engine, loader and keeper have done since. */
+void loop_jobs_take(struct loop *loop);
 /* Something changed for a stream that waits to be reset, closed or removed: look at it when the tick's results have
  * left. */
 void loop_stream_settle(struct loop *loop, struct stream *stream);

@@ -114,6 +114,8 @@ static int check(const struct options *options, const struct conf *conf)
            conf_memory_bytes(conf) >> 20);
     if (conf->models[0] && access(conf->models, R_OK | X_OK) != 0)
         fprintf(stderr, "%s: warning: models = %s: %s\n", name, conf->models, strerror(errno));
+    if (conf->state_dir[0] && access(conf->state_dir, R_OK | W_OK | X_OK) != 0)
+        fprintf(stderr, "%s: warning: state_dir = %s: %s\n", name, conf->state_dir, strerror(errno));
     return EX_OK;
 }
 

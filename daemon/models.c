@@ -3,6 +3,8 @@
  * One list of at most MODELS_MAX entries, searched in order: only opens do.
  */
 #include "daemon/models.h"
+
+#include "daemon/batch.h"
 #include "daemon/control.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
@@ -190,7 +192,7 @@ static void waits_answer(struct loop *loop, struct model *model, struct model *f
     while ((request = TAILQ_FIRST(&model->waits)) != NULL) {
         TAILQ_REMOVE(&model->waits, request, link);
         model->waits_n--;
-        control_open_finish(loop, request, found, code, text);
+        request->finish(loop, request, found, code, text);
         free(request);
     }
 }
@@ -271,6 +273,7 @@ void models_loaded(struct loop *loop, struct load *load)
         }
         return;
     }
+    model->grid = batch_grid(&model->info);
     model->is_one_to_one = model->info.ratio_num == model->info.ratio_den && model->info.lookahead == 0;
     model->state = MODEL_COMPILING;
     model->job = (struct job){.kind = JOB_COMPILE, .model = model->model, .owner = model};

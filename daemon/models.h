@@ -27,11 +27,16 @@
 
 struct loop;
 
-/* An `open`, decoded; it may have to wait for its model. */
+/* What may have to wait for its model: an `open`, decoded, or a restore. */
 struct open_request {
     TAILQ_ENTRY(open_request) link;
     struct conn *conn;
     uint64_t request_id;
+    /* When its model is there, or NULL and why not. Does not free the request. */
+    void (*finish)(struct loop *loop, struct open_request *request, struct model *model, Ssmd__Code code,
+                   const char *text);
+    struct task *task;                        /* of a restore, which needs a model as well */
+    uint32_t history_interval, history_depth; /* 0: none */
     uint8_t id[PROTO_ID_MAX];
     uint8_t id_size;
     bool take_over, wants_results, has_results_from;
@@ -48,6 +53,7 @@ enum model_state { MODEL_LOADING, MODEL_COMPILING, MODEL_LOADED, MODEL_ALIAS, MO
 struct model {
     enum model_state state;
     bool is_template;
+    uint32_t grid;                 /* input frames on whose multiples scan rows are cut (daemon/batch.h) */
     bool is_one_to_one;            /* each input frame completes the output frame of its index */
     bool in_batch;                 /* the batcher has it on its list */
     char name[CONF_TEXT_SIZE];     /* of the directory, or the template's as filled in */

@@ -47,6 +47,26 @@ void ring_reset(struct ring *ring)
     ring->mark_lo = ring->mark_n = 0;
 }
 
+int ring_copy(struct ring *to, const struct ring *from)
+{
+    size_t frames = ring_bytes(from), marks = from->mark_capacity * sizeof(*from->marks);
+
+    *to = *from;
+    to->frames = frames ? malloc(frames) : NULL;
+    to->marks = marks ? malloc(marks) : NULL;
+    if ((frames && !to->frames) || (marks && !to->marks)) {
+        free(to->frames);
+        free(to->marks);
+        ring_init(to, from->channels);
+        return -1;
+    }
+    if (frames)
+        memcpy(to->frames, from->frames, frames);
+    if (marks)
+        memcpy(to->marks, from->marks, marks);
+    return 0;
+}
+
 static struct ring_mark *mark_at(const struct ring *ring, uint32_t i)
 {
     return &ring->marks[(ring->mark_lo + i) & (ring->mark_capacity - 1)];
@@ -176,6 +196,22 @@ static void mark_append(struct ring *ring, bool has_time, int64_t time)
     if (ring->mark_capacity == 0)
         return;
     *mark_at(ring, ring->mark_n++) = (struct ring_mark){ring->hi, time, has_time};
+}
+
+void ring_truncate(struct ring *ring, uint64_t hi)
+{
+    ring->hi = hi;
+    if (ring->lo > hi)
+        ring->lo = hi;
+    while (ring->mark_n > 0 && mark_at(ring, ring->mark_n - 1)->end > hi) {
+        bool begins_before = ring->mark_n > 1 ? mark_at(ring, ring->mark_n - 2)->end < hi : ring->lo < hi;
+
+        if (begins_before) {
+            mark_at(ring, ring->mark_n - 1)->end = hi;
+            break;
+        }
+        ring->mark_n--;
+    }
 }
 
 void ring_append(struct ring *ring, const float *samples, uint32_t frames, bool has_time, int64_t time)

@@ -72,6 +72,10 @@ int ring_reserve(struct ring *ring, struct ring_budget *budget, uint64_t keep, u
 void ring_append(struct ring *ring, const float *samples, uint32_t frames, bool has_time, int64_t time);
 /* Frames from `index` on (lo <= index < hi) that lie together and share their time; at most `max`. */
 void ring_peek(const struct ring *ring, uint64_t index, uint32_t max, struct ring_piece *out);
+/* `to`, an empty one of any memory that is not in a budget, becomes a copy of `from`. -1 without memory. */
+int ring_copy(struct ring *to, const struct ring *from);
+/* Frames from index `hi` on never were; hi <= ring->hi. What lies before stays, as far as it is kept. */
+void ring_truncate(struct ring *ring, uint64_t hi);
 /* Forget every frame and restart at index 0. */
 void ring_reset(struct ring *ring);
 /* Give the memory back; frames are forgotten, the index goes on. */

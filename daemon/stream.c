@@ -4,6 +4,8 @@
  * prefix need no second structure. The sample path never looks an id up; it has handles.
  */
 #include "daemon/stream.h"
+#include "daemon/history.h"
+#include "daemon/state.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +90,7 @@ struct stream *streams_insert(struct streams *streams, const uint8_t *id, size_t
     s->epoch = streams_epoch_new(streams);
     ring_init(&s->ring, out_channels);
     TAILQ_INIT(&s->outlets);
+    TAILQ_INIT(&s->tasks);
     s->id_size = (uint8_t)size;
     memcpy(s->id, id, size);
     at = streams_seek(streams, id, size, false);
@@ -149,6 +152,9 @@ void stream_admit(const struct stream *stream, const struct proto_chunk *chunk, 
         refuse(out, SSMD__CODE__INTERNAL, "the engine refused frames of this stream: reset it and report this");
     else if (stream->is_closing)
         refuse(out, SSMD__CODE__CLOSED, "the stream is closed and takes no more input");
+    else if (stream->request == REQUEST_ROLLBACK)
+        refuse(out, SSMD__CODE__BUSY,
+               "the stream waits to go back: send from the index and in the epoch of the answer");
     else if (stream->request == REQUEST_RESET)
         refuse(out, SSMD__CODE__BUSY, "the stream waits to be reset: send from index 0 in the epoch of the answer");
     else if (limits->is_generating)
@@ -185,6 +191,11 @@ bool stream_refusal_is_new(struct stream *stream, Ssmd__Code code)
     return true;
 }
 
+uint32_t stream_result_channels(const struct ssm_model_info *info, uint32_t top_k, bool generates)
+{
+    return top_k + generates > 0 ? 2 * (top_k + generates) : info->out_channels;
+}
+
 bool stream_keeps_pairs(const struct stream *stream)
 {
     return stream->generates || stream->top_k > 0;
@@ -203,6 +214,19 @@ void stream_push(struct stream *stream, struct chunk *chunk, uint64_t bytes)
         stream->queued_bytes += bytes;
         stream->refused = 0;
     }
+}
+
+uint64_t stream_frames_to_stop(const struct stream *stream)
+{
+    const struct task *task = TAILQ_FIRST(&stream->tasks);
+    const struct chunk *head = stream->head; /* NULL: what comes next is drawn */
+    uint64_t begin = head ? head->first + head->used : stream->applied, stop = task ? task->at : UINT64_MAX, due;
+
+    if (head && head->flush) /* behind every task, and no part of a history */
+        return UINT64_MAX;
+    if (stream->history && (due = history_stop(stream->history, begin)) < stop)
+        stop = due;
+    return stop - begin;
 }
 
 uint64_t stream_keep(const struct stream *stream)

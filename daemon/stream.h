@@ -26,8 +26,10 @@
 
 struct conn;
 struct generation;
+struct history;
 struct model;
 struct stream;
+struct task;
 
 /* Where results of a stream go: its writer, or a reader; under a credit of its own. */
 struct outlet {
@@ -46,10 +48,10 @@ struct outlet {
     TAILQ_ENTRY(outlet) of_ready;
 };
 
-enum stream_request { REQUEST_NONE, REQUEST_CLOSE, REQUEST_RESET };
+enum stream_request { REQUEST_NONE, REQUEST_CLOSE, REQUEST_RESET, REQUEST_ROLLBACK };
 
-/* Which list of the batcher the stream is on. */
-enum stream_place { PLACE_NONE, PLACE_READY, PLACE_STALLED, PLACE_IN_BATCH };
+/* Which list of the batcher the stream is on; HELD: its state is being copied, so it joins no batch. */
+enum stream_place { PLACE_NONE, PLACE_READY, PLACE_STALLED, PLACE_IN_BATCH, PLACE_HELD };
 
 struct stream {
     struct model *model;
@@ -70,17 +72,23 @@ struct stream {
     bool wants_results;           /* the ring waits for `received` */
     bool is_closing;              /* no more input */
     bool is_closed;               /* flushed and answered; waits to be received */
+    bool has_flushed;             /* zeros have pushed its tail out: its state is no longer that of its frames */
     bool is_failed;               /* the engine refused its frames: our bug */
     bool has_ack;                 /* on conn->acks */
     bool is_settling;
     bool generates;                /* each result begins with a drawn token */
     uint32_t top_k;                /* ... and has so many most probable ones; with neither: all outputs */
     struct generation *generation; /* that runs or was the last (daemon/generate.h); NULL since data came */
+    bool is_replaying;             /* goes back: kept input runs again, results are thrown away */
     enum stream_place place;
     enum stream_request request; /* waits for the queue to be empty */
     uint64_t request_id;
     struct conn *request_conn; /* NULL when it went away */
+    uint64_t rollback_to;      /* of REQUEST_ROLLBACK */
+    uint64_t replayed_out;     /* results that the state had given at `applied`, while replaying */
     uint64_t active_ns;        /* last input, or when it was closed */
+    struct history *history;   /* NULL: it cannot go back */
+    TAILQ_HEAD(, task) tasks;  /* that wait for their turn, in the order of their barriers */
     TAILQ_ENTRY(stream) of_place;
     TAILQ_ENTRY(stream) of_acks;
     TAILQ_ENTRY(stream) of_settling;
@@ -149,8 +157,12 @@ bool stream_refusal_is_new(struct stream *stream, Ssmd__Code code);
  * those of one frame may have. */
 #define STREAM_PAIRS_FLOATS (2 * (SSM_TOP_MAX + 1))
 bool stream_keeps_pairs(const struct stream *stream);
+/* 4-byte values that a frame of results has, of a stream that was opened so. */
+uint32_t stream_result_channels(const struct ssm_model_info *info, uint32_t top_k, bool generates);
 /* Queue an admitted chunk: the frames from `next` on. */
 void stream_push(struct stream *stream, struct chunk *chunk, uint64_t bytes);
+/* Frames that the next row may have at most: a task's barrier, or a checkpoint, is there. 0: a task is due first. */
+uint64_t stream_frames_to_stop(const struct stream *stream);
 /* Results from here on may not be overwritten. */
 uint64_t stream_keep(const struct stream *stream);
 

@@ -252,6 +252,21 @@ int proto_event_decode(struct proto_arena *arena, const void *bytes, size_t size
     return status;
 }
 
+int proto_stream_image_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__StreamImage **out)
+{
+    ProtobufCMessage *message;
+    int status = decode(arena, &ssmd__stream_image__descriptor, bytes, size, &message);
+    const Ssmd__StreamImage *i = (const Ssmd__StreamImage *)message;
+
+    *out = NULL;
+    if (status < 0)
+        return status;
+    if (i->n_flags != i->n_frames || i->n_time != i->n_frames)
+        return PROTO_COLUMNS;
+    *out = (Ssmd__StreamImage *)message;
+    return PROTO_OK;
+}
+
 size_t proto_size(const ProtobufCMessage *message)
 {
     return protobuf_c_message_get_packed_size(message);

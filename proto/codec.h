@@ -66,13 +66,14 @@ struct proto_arena {
 void proto_arena_init(struct proto_arena *arena);
 void proto_arena_fini(struct proto_arena *arena);
 
-/* Decode one part. On failure *out is NULL. The columns of Credit, Ack, DataHeader and ResultHeader have been
- * compared. */
+/* Decode one part. On failure *out is NULL. The columns of Credit, Ack, DataHeader, ResultHeader and
+ * StreamImage have been compared. */
 int proto_from_client_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__FromClient **out);
 int proto_from_daemon_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__FromDaemon **out);
 int proto_data_header_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__DataHeader **out);
 int proto_result_header_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__ResultHeader **out);
 int proto_tap_header_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__TapHeader **out);
+int proto_stream_image_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__StreamImage **out);
 int proto_event_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__Event **out);
 
 /* ---- chunks of a data message ------------------------------------------------------------------------------------ */

@@ -2,8 +2,8 @@
  *
  * From the list of layers in a configuration to a graph: the recursion, and the tensors. Keys are read in keys.c.
  *
- * A layer is built in this order: type, name, known keys, the kind's init (which may come back here for its branches),
- * then its place in the slot. So the state of a branch's layers comes before that of the layer that holds them.
+ * A layer is built in this order: type, name, known keys, the kind's init (which may come back here for its branches).
+ * When all are there, ssm/build_time.c settles their clocks and gives them their places in the slot.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -235,19 +235,9 @@ static int check_embedding(struct ssm_build *b, const struct ssm_layer *l, const
     return SSM_OK;
 }
 
-static int place_state(struct ssm_build *b, struct ssm_layer *l)
-{
-    if (l->state_bytes > SSM_STATE_BYTES_MAX - b->state_bytes)
-        return ssm_fail(b, l, SSM_LIMIT, "a stream's state would pass %zu bytes", SSM_STATE_BYTES_MAX);
-    l->state_offset = (uint32_t)b->state_bytes;
-    b->state_bytes = (b->state_bytes + l->state_bytes + 63) & ~(size_t)63;
-    return SSM_OK;
-}
-
 static int build_layer(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
 {
     const char *type = json_string_value(json_object_get(keys, "type"));
-    size_t state_before = b->state_bytes;
     set_where(b, l, type ? type : "no type");
     if (++b->layers > SSM_LAYERS_MAX)
         return ssm_fail(b, l, SSM_LIMIT, "the model has more than %u layers", SSM_LAYERS_MAX);
@@ -258,21 +248,18 @@ static int build_layer(struct ssm_build *b, struct ssm_layer *l, const json_t *k
         rc = ssm_key_check_known(b, l, keys, l->kind->keys);
     if (!rc)
         rc = check_embedding(b, l, keys);
-    if (!rc)
-        rc = l->kind->init(b, l, keys);
-    if (!rc)
-        rc = place_state(b, l);
-    l->keeps_state = b->state_bytes > state_before;
-    return rc;
+    return rc ? rc : l->kind->init(b, l, keys);
 }
 
-static int build_sequence(struct ssm_build *b, const json_t *array, uint32_t in, struct ssm_sequence *out)
+static int build_sequence(struct ssm_build *b, const json_t *array, uint32_t in, uint32_t clock,
+                          struct ssm_sequence *out)
 {
     size_t count = json_array_size(array);
     if (count > SSM_LAYERS_MAX)
         return ssm_fail(b, NULL, SSM_LIMIT, "a list of %zu layers; at most %u are read", count, SSM_LAYERS_MAX);
     out->in = out->out = in;
-    out->layers = calloc(count ? count : 1, sizeof(*out->layers));
+    out->clock = out->out_clock = clock;
+    out->layers = calloc(count + 1, sizeof(*out->layers)); /* one more, for ssm_build_settle */
     if (!out->layers)
         return ssm_fail(b, NULL, SSM_NOMEM, "out of memory");
     out->count = (uint32_t)count;
@@ -281,11 +268,13 @@ static int build_sequence(struct ssm_build *b, const json_t *array, uint32_t in,
     for (uint32_t i = 0; i < out->count; i++) {
         struct ssm_layer *l = &out->layers[i];
         l->in = l->out = out->out;
+        l->clock = l->out_clock = out->out_clock;
         b->trail[b->depth].layer = i;
         int rc = build_layer(b, l, json_array_get(array, i));
         if (rc)
             return rc;
         out->out = l->out;
+        out->out_clock = l->out_clock;
     }
     return SSM_OK;
 }
@@ -303,7 +292,7 @@ int ssm_key_sequence(struct ssm_build *b, struct ssm_layer *l, const json_t *arr
             step->branch = (int32_t)i;
     }
     b->depth++;
-    int rc = build_sequence(b, array, l->in, out);
+    int rc = build_sequence(b, array, l->in, l->clock, out);
     b->depth--;
     return rc;
 }
@@ -312,7 +301,7 @@ int ssm_build_graph(struct ssm_build *b, const json_t *layers, struct ssm_sequen
 {
     if (!json_is_array(layers))
         return ssm_fail(b, NULL, SSM_CONFIG, "key 'layers' must be a list of layers");
-    int rc = build_sequence(b, layers, b->in_channels, out);
+    int rc = build_sequence(b, layers, b->in_channels, 0, out);
     if (!rc && !b->signal && out->count == 0)
         rc = ssm_fail(b, NULL, SSM_CONFIG, "a model whose input is tokens begins with an embedding");
     return rc ? rc : check_surplus(b);
@@ -325,10 +314,13 @@ void ssm_sequence_fini(struct ssm_sequence *sequence)
         for (uint32_t k = 0; k < l->branches; k++)
             ssm_sequence_fini(&l->branch[k]);
         free(l->branch);
+        free(l->join);
         l->branch = NULL;
+        l->join = NULL;
         l->branches = 0;
         if (l->kind && l->kind->fini)
             l->kind->fini(l);
+        free(l->part);
         free(l->params);
         l->params = NULL;
     }

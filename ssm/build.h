@@ -26,6 +26,7 @@ struct ssm_build {
     struct ssm_error *err;       /* may be NULL */
     struct ssm_tensors *tensors; /* NULL for templates */
     json_t *names;               /* the layers' names, as the keys of an object */
+    struct ssm_clocks *clocks;   /* the model's */
     bool signal;
     uint32_t in_channels;
     uint32_t vocab; /* 0 for signals */
@@ -38,8 +39,11 @@ struct ssm_build {
     size_t weight_bytes;           /* so far, as float32 */
 };
 
-/* The whole graph from the array `layers`; err says what is wrong. On failure *out still needs ssm_sequence_fini. */
+/* The whole graph from the array `layers`, its clocks settled; err says what is wrong. On failure *out still needs
+ * ssm_sequence_fini. */
 int ssm_build_graph(struct ssm_build *b, const json_t *layers, struct ssm_sequence *out);
+/* Settles the graph's clocks, what joins keep and where every layer's state lies; *cell is struct ssm_model's. */
+int ssm_build_settle(struct ssm_build *b, struct ssm_sequence *graph, uint32_t *cell);
 /* Frees what the sequence owns, of all depths; a zeroed or half-built one is legal. */
 void ssm_sequence_fini(struct ssm_sequence *sequence);
 

@@ -40,27 +40,34 @@ const struct ssm_cpu *ssm_cpu_select(const char *isa)
     return NULL;
 }
 
-/* What ssm/cpu/graph.c takes: two buffers of the widest inner layer, and below them the most that any layer needs. */
-size_t ssm_cpu_scratch_floats(const struct ssm_sequence *graph, uint32_t frames)
+/* Of a layer: its own scratch, and below it a branch and the buffer that the branch ends in. */
+static size_t layer_floats(const struct ssm_layer *layer, const uint32_t *room)
 {
-    size_t widest = 0, most = 0;
+    size_t most = 0;
+
+    for (uint32_t b = 0; b < layer->branches; b++) {
+        const struct ssm_sequence *branch = &layer->branch[b];
+        size_t floats = (size_t)room[branch->out_clock] * branch->out + ssm_cpu_scratch_floats(branch, room);
+
+        most = floats > most ? floats : most;
+    }
+    return layer->scratch_floats + most;
+}
+
+/* What ssm/cpu/graph.c takes: two buffers of the largest inner output, and below them the most that any layer needs. */
+size_t ssm_cpu_scratch_floats(const struct ssm_sequence *graph, const uint32_t *room)
+{
+    size_t largest = 0, most = 0;
 
     for (uint32_t i = 0; i < graph->count; i++) {
         const struct ssm_layer *layer = &graph->layers[i];
-        size_t need = layer->scratch_floats, branch = 0;
+        size_t floats = (size_t)room[layer->out_clock] * layer->out, need = layer_floats(layer, room);
 
-        if (i + 1 < graph->count && layer->out > widest)
-            widest = layer->out;
-        for (uint32_t b = 0; b < layer->branches; b++) {
-            size_t floats = ssm_cpu_scratch_floats(&layer->branch[b], frames);
-
-            branch = floats > branch ? floats : branch;
-        }
-        if (layer->branches > 0)
-            need += branch + (size_t)frames * layer->out;
+        if (i + 1 < graph->count && floats > largest)
+            largest = floats;
         most = need > most ? need : most;
     }
-    return 2 * widest * frames + most;
+    return 2 * largest + most;
 }
 
 /* Decaying states would crawl through denormals. MXCSR: bit 15 flush to zero, bit 6 denormals are zero. */

@@ -16,24 +16,14 @@ struct ssm_engine {
     uint32_t threads;
 };
 
-#define SSM_TILE_ROWS SSM_TILE_FRAMES
-
-/* What one thread needs to run tiles. */
-struct ssm_workspace {
-    float *input;   /* (SSM_TILE_FRAMES, in_channels) */
-    int32_t *token; /* (SSM_TILE_FRAMES) */
-    float *output;  /* (SSM_TILE_FRAMES, out_channels) */
-    float *scratch;
-    float *wide; /* scratch of wide tiles; NULL unless the program is prepared for the conv view */
-    struct ssm_tile_row row[SSM_TILE_ROWS];
-    float *target[SSM_TILE_ROWS]; /* where the row's output goes */
-};
+struct ssm_workspace; /* ssm/tile.h */
 
 struct ssm_program {
     struct ssm_engine *engine;
     struct ssm_model *model;
     struct ssm_pool pool;
-    struct ssm_conv *conv;           /* NULL until prepared */
+    bool prepared;                   /* for the conv view */
+    struct ssm_conv *conv;           /* NULL until then, and of a graph that is not aligned */
     atomic_uint *passed;             /* (graph.count) of the row that the team shares */
     struct ssm_workspace *workspace; /* one per thread, and the last one for ssm_advance_beside */
     uint64_t mark, mark_beside;      /* of the running advance: of one kind odd, of the other even, from 2 on */

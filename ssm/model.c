@@ -12,7 +12,9 @@
 
 #include "ssm/build.h"
 #include "ssm/config.h"
+#include "ssm/fingerprint.h"
 #include "ssm/huggingface.h"
+#include "ssm/image.h"
 #include "ssm/model.h"
 
 #define FORMAT_VERSION 1u
@@ -136,13 +138,16 @@ static int check_output(struct ssm_build *b, const json_t *config, struct ssm_mo
     return SSM_OK;
 }
 
-/* Time of the whole graph: every kind of this version works frame by frame, causally, at its input's rate. A kind that
- * does not must say so here, in hop, lookahead and ratio. */
-static void set_time(struct ssm_model_info *info)
+/* What the clocks say of the whole graph. */
+static void set_time(const struct ssm_model *model, struct ssm_model_info *info)
 {
-    info->ratio_num = info->ratio_den = 1;
-    info->hop = 1;
-    info->lookahead = 0;
+    const struct ssm_clock *end = &model->clocks.clock[model->graph.out_clock];
+
+    info->ratio_num = (uint32_t)end->num;
+    info->ratio_den = (uint32_t)end->den;
+    info->hop = model->clocks.hop;
+    info->lookahead = model->clocks.lookahead;
+    info->grid = ssm_clocks_aligned(&model->clocks) ? SSM_SCAN_BLOCK : model->cell;
 }
 
 static int build_model(struct ssm_build *b, struct ssm_model *model, const json_t *config)
@@ -159,13 +164,16 @@ static int build_model(struct ssm_build *b, struct ssm_model *model, const json_
     b->in_channels = info->in_channels;
     b->vocab = info->vocab;
     rc = ssm_build_graph(b, json_object_get(config, "layers"), &model->graph);
+    if (!rc)
+        rc = ssm_build_settle(b, &model->graph, &model->cell);
     if (rc)
         return rc;
     info->out_channels = model->graph.out;
     info->state_bytes = b->state_bytes;
     info->weight_bytes = b->weight_bytes;
     info->layers = b->layers;
-    set_time(info);
+    model->image_bytes = ssm_image_size(&model->graph);
+    set_time(model, info);
     return check_output(b, config, info);
 }
 
@@ -181,10 +189,16 @@ int ssm_model_build(struct ssm_model **out, const json_t *config, const char *di
         rc = ssm_error_set(err, SSM_NOMEM, "%s: out of memory", file);
     if (model)
         atomic_init(&model->references, 1);
+    if (!rc && (rc = ssm_clocks_init(&model->clocks)))
+        rc = ssm_error_set(err, rc, "%s: out of memory", file);
     if (!rc && dir)
         rc = ssm_tensors_open(&b.tensors, dir, err);
+    if (!rc)
+        rc = ssm_fingerprint(model->info.fingerprint, config, b.tensors, file, err);
     if (!rc && ssm_is_huggingface(config))
         rc = ssm_huggingface_translate(&b, config, &translated);
+    if (!rc)
+        b.clocks = &model->clocks;
     if (!rc)
         rc = build_model(&b, model, translated ? translated : config);
     ssm_tensors_close(b.tensors);
@@ -264,6 +278,7 @@ void ssm_model_free(struct ssm_model *model)
     if (!model || atomic_fetch_sub_explicit(&model->references, 1, memory_order_acq_rel) != 1)
         return;
     ssm_sequence_fini(&model->graph);
+    ssm_clocks_fini(&model->clocks);
     free(model);
 }
 
@@ -274,10 +289,24 @@ const struct ssm_model_info *ssm_model_info(const struct ssm_model *model)
 
 /* ---- input and output -------------------------------------------------------------------------------------------- */
 
+/* frames * num / den, rounded up; UINT64_MAX when it is more. */
+static uint64_t frames_scaled(uint64_t frames, uint64_t num, uint64_t den)
+{
+    __extension__ unsigned __int128 scaled = ((unsigned __int128)frames * num + den - 1) / den;
+
+    return scaled < UINT64_MAX ? (uint64_t)scaled : UINT64_MAX;
+}
+
+uint64_t ssm_out_frames(const struct ssm_model *model, uint64_t frames)
+{
+    return frames_scaled(frames, model->info.ratio_num, model->info.ratio_den);
+}
+
 uint64_t ssm_out_frames_max(const struct ssm_model *model, uint64_t frames)
 {
-    uint64_t num = model->info.ratio_num, den = model->info.ratio_den;
-    return frames / den * num + (frames % den * num + den - 1) / den;
+    uint64_t hop = model->info.hop, hops = frames / hop + (frames % hop > 0);
+
+    return frames_scaled(hops, hop * model->info.ratio_num, model->info.ratio_den);
 }
 
 static int check_signal(const unsigned char *in, uint64_t samples, uint64_t *where)

@@ -12,7 +12,11 @@
 struct ssm_model {
     atomic_uint references;
     struct ssm_model_info info;
+    struct ssm_clocks clocks;
     struct ssm_sequence graph;
+    uint32_t cell;      /* input frames of a tile, a multiple of the hop: what is scanned together when the graph is not
+                      aligned, and at most what is stepped */
+    size_t image_bytes; /* of one state (ssm/image.h) */
 };
 
 /* Build a model from a parsed configuration; `dir` names the directory of its tensors, NULL when it has none

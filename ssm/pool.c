@@ -59,7 +59,7 @@ static int pool_grow(struct ssm_pool *pool)
     return SSM_OK;
 }
 
-static void state_clear(const struct ssm_pool *pool, struct ssm_slot_head *head)
+void ssm_pool_clear(const struct ssm_pool *pool, struct ssm_slot_head *head)
 {
     head->frames = 0;
     memset(ssm_slot_states(head), 0, pool->slot_bytes - 64);
@@ -78,7 +78,7 @@ int ssm_pool_acquire(struct ssm_pool *pool, struct ssm_slot *out)
     pool->free = head->next_free;
     head->taken = 1;
     out->generation = ++head->generation;
-    state_clear(pool, head);
+    ssm_pool_clear(pool, head);
     return SSM_OK;
 }
 
@@ -99,7 +99,7 @@ int ssm_pool_reset(struct ssm_pool *pool, struct ssm_slot slot)
 
     if (!head)
         return SSM_STALE;
-    state_clear(pool, head);
+    ssm_pool_clear(pool, head);
     return SSM_OK;
 }
 

@@ -37,6 +37,8 @@ SSM_MUST_CHECK int ssm_pool_reset(struct ssm_pool *pool, struct ssm_slot slot);
 void ssm_pool_release(struct ssm_pool *pool, struct ssm_slot slot);
 /* NULL when the name is stale or no slot. */
 struct ssm_slot_head *ssm_pool_find(const struct ssm_pool *pool, struct ssm_slot slot);
+/* Makes the slot's state a fresh one. */
+void ssm_pool_clear(const struct ssm_pool *pool, struct ssm_slot_head *head);
 /* The layers' states of a slot. */
 static inline unsigned char *ssm_slot_states(struct ssm_slot_head *head)
 {

@@ -123,6 +123,7 @@ static int parse_entry(struct ssm_tensor *t, const json_t *entry, const unsigned
         return ssm_error_set(err, SSM_FORMAT, "%s: tensor '%s' has %llu bytes, its shape and dtype need %llu", t->file,
                              t->name, (unsigned long long)(end - begin), (unsigned long long)bytes);
     t->data = data + begin;
+    t->bytes = bytes;
     return SSM_OK;
 }
 
@@ -132,15 +133,6 @@ static int compare_places(const void *a, const void *b)
     if (x->data != y->data)
         return x->data < y->data ? -1 : 1;
     return x->elements < y->elements ? -1 : x->elements > y->elements; /* empty tensors first */
-}
-
-static uint32_t dtype_bytes(const struct ssm_tensor *t)
-{
-    for (size_t i = 0; i < sizeof(DTYPES) / sizeof(DTYPES[0]); i++) {
-        if (t->dtype_word == DTYPES[i].word)
-            return DTYPES[i].bytes;
-    }
-    return 0;
 }
 
 /* Every byte of the data belongs to exactly one tensor. Leaves `tensors` sorted by place. */
@@ -156,7 +148,7 @@ static int check_cover(struct ssm_tensor *tensors, size_t count, const unsigned 
             return ssm_error_set(
                 err, SSM_FORMAT, "%s: tensor '%s' begins at byte %llu, but the one before it ends at %llu (%s)", file,
                 t->name, (unsigned long long)begin, (unsigned long long)end, begin < end ? "overlap" : "a hole");
-        end = begin + t->elements * dtype_bytes(t);
+        end = begin + t->bytes;
     }
     if (end != size)
         return ssm_error_set(err, SSM_FORMAT, "%s: %llu bytes after the last tensor belong to none", file,

@@ -25,6 +25,7 @@ struct ssm_tensor {
     uint32_t rank;
     uint64_t dims[SSM_TENSOR_RANK_MAX];
     uint64_t elements;
+    uint64_t bytes;            /* of data */
     const unsigned char *data; /* little-endian, unaligned */
     const char *file;
     int taken;

@@ -20,13 +20,13 @@
  * Words: a frame is one sample of every channel; hop and lookahead are counted in input frames (docs/MODELS.md).
  *
  * Threads: a model is safe everywhere. An engine, and everything of its programs, belongs to one thread at a time, with
- * one exception: while ssm_advance runs, a second thread may acquire, reset and release other slots, and advance them
- * with ssm_advance_beside.
+ * two exceptions: while ssm_advance runs, a second thread may acquire, reset and release other slots, and advance them
+ * with ssm_advance_beside; and images of slots that nobody touches may be taken and put back on any thread.
  * Errors: functions return 0 or a negative status (ssm_status_text). The library never logs, exits or aborts on bad
  * input, and never reads the environment but once, in ssm_engine_new (SSMD_ISA).
  * Memory: every _free and _release accepts what its _new or _acquire gave, and NULL.
  *
- * A complete program is in ssm/example.c.
+ * Complete programs are in ssm/examples.
  */
 #ifndef SSM_SSM_H
 #define SSM_SSM_H
@@ -62,7 +62,8 @@ extern "C" {
     X(NONFINITE, -9, "a value is not finite")                                                                          \
     X(UNSUPPORTED, -10, "this build does not do that")                                                                 \
     X(LIMIT, -11, "a limit was reached")                                                                               \
-    X(STALE, -12, "the slot was released or given to another stream")
+    X(STALE, -12, "the slot was released or given to another stream")                                                  \
+    X(FOREIGN, -13, "the image is of another model")
 
 enum ssm_status {
 #define X(name, value, text) SSM_##name = (value),
@@ -80,6 +81,10 @@ struct ssm_error {
 
 /* ---- models ------------------------------------------------------------------------------------------------------ */
 
+/* A hash of all that makes the model what it is: its configuration (of a template, with every parameter filled in), and
+ * every tensor's name, type, shape and bytes. Equal fingerprints: the same function, at the same rate. */
+#define SSM_FINGERPRINT_BYTES 16
+
 enum ssm_input_kind { SSM_SIGNAL, SSM_TOKENS };
 
 struct ssm_model_info {
@@ -92,10 +97,13 @@ struct ssm_model_info {
     double out_rate;
     uint32_t ratio_num, ratio_den; /* output frames per input frame */
     uint32_t hop;                  /* input frames after which the graph is back in phase */
-    uint32_t lookahead;            /* input frames */
+    uint32_t lookahead;            /* input frames that an output may have to wait for */
+    uint32_t grid;                 /* input frames: scans that begin and end on multiples of it (but for the last) give
+                                      the same bits at any chunking */
     size_t state_bytes;            /* of one stream */
     size_t weight_bytes;
     uint32_t layers; /* of all depths */
+    unsigned char fingerprint[SSM_FINGERPRINT_BYTES];
 };
 
 /* What the caller knows about the stream that the model will be used for; a template takes what its spec leaves open
@@ -164,6 +172,32 @@ SSM_API void ssm_slot_release(struct ssm_program *program, struct ssm_slot slot)
 /* Input frames the state has consumed since it was fresh. */
 SSM_API SSM_MUST_CHECK int ssm_slot_frames(const struct ssm_program *program, struct ssm_slot slot, uint64_t *out);
 
+/* ---- images ------------------------------------------------------------------------------------------------------ *
+ *
+ * An image is one state as bytes: what a stream has become, to be kept, sent elsewhere and gone on from. It is canonical
+ * (the same bytes for every instruction set that computed the same numbers), little-endian, versioned, checksummed, and
+ * good for every program of a model with the same fingerprint, in any process. What follows an import is, on one
+ * instruction set, the same bits as if the stream had never been away. docs/MODELS.md has the bytes.
+ *
+ * Threads: any, also beside ssm_advance and others of these, as long as nobody advances, resets, imports into or releases
+ * the slots that a call is about. So a large state need not be copied on a thread that samples wait for. */
+
+/* The bytes of an image of any state of the model. */
+SSM_API size_t ssm_image_bytes(const struct ssm_model *model);
+/* The state into `image` (ssm_image_bytes). SSM_STALE, or SSM_NONFINITE: a number of the state has overflowed, and
+ * nothing could go on from it; `image` is then of no use. */
+SSM_API SSM_MUST_CHECK int ssm_slot_export(const struct ssm_program *program, struct ssm_slot slot, void *image);
+/* The state becomes what `image` holds. On failure it stays what it is, and err (may be NULL) says why: SSM_FORMAT (not
+ * an image, damaged, another length), SSM_UNSUPPORTED (a later version), SSM_FOREIGN (another model), SSM_NONFINITE,
+ * SSM_STALE. */
+SSM_API SSM_MUST_CHECK int ssm_slot_import(struct ssm_program *program, struct ssm_slot slot, const void *image,
+                                           size_t size, struct ssm_error *err);
+/* What ssm_slot_import would say of the image, without a slot. */
+SSM_API SSM_MUST_CHECK int ssm_image_check(const struct ssm_model *model, const void *image, size_t size,
+                                           struct ssm_error *err);
+/* The state of `to` becomes that of `from`. */
+SSM_API SSM_MUST_CHECK int ssm_slot_copy(struct ssm_program *program, struct ssm_slot from, struct ssm_slot to);
+
 /* ---- advance ----------------------------------------------------------------------------------------------------- */
 
 enum ssm_view {
@@ -207,8 +241,12 @@ SSM_API SSM_MUST_CHECK int ssm_advance(struct ssm_program *program, struct ssm_r
  * work that shall not wait for much. A slot in both at once is the caller's error. */
 SSM_API SSM_MUST_CHECK int ssm_advance_beside(struct ssm_program *program, struct ssm_row *rows, size_t n);
 
-/* The most output frames that `frames` input frames can complete. */
+/* The most output frames that `frames` input frames can complete in one advance. */
 SSM_API uint64_t ssm_out_frames_max(const struct ssm_model *model, uint64_t frames);
+
+/* The output frames of a whole stream of `frames` input frames: ceil(frames * ratio). Up to `lookahead` zeros after
+ * the input bring them all; what leaves beyond them is not the stream's. */
+SSM_API uint64_t ssm_out_frames(const struct ssm_model *model, uint64_t frames);
 
 /* SSM_OK, or SSM_NONFINITE (signals) or SSM_INVAL (a token outside the vocabulary) with the offending frame in
  * *where. */

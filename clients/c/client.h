@@ -7,12 +7,13 @@
  *     request.c     request ids and the calls that wait for a reply
  *     dispatch.c    from a message to the stream that it is about
  *     stream.c      push, results, the end of a stream here
- *     control.c     drain, close, reset
+ *     control.c     drain, close, reset, rollback
  *     generate.c    generate, cancel, drawn tokens
  *     resume.c      open; after a reconnection every stream again, from where the daemon stands
  *     transmit.c    chunks of many streams into one message; credit
  *     reader.c      reliable views of other writers' streams
  *     query.c       list, info, models, stats, ping
+ *     state.c       snapshot, restore, fork
  *     handles.c     the daemon's handle of a stream to our stream
  *     kept.c, results.c, fifo.c   frames not durable yet; results not taken yet; the queue beneath
  *
@@ -100,8 +101,9 @@ struct ssmc_stream {
     bool is_new; /* ssmc_open waits for its first opening */
     bool wants_results, restart_lost;
     bool is_closing, close_sent, close_answered;
-    bool is_resetting;
-    int control_status;            /* what close or reset came to */
+    bool is_resetting, is_rolling;
+    uint64_t roll_to;
+    int control_status;            /* what close, reset or rollback came to */
     bool is_ended;                 /* reader: nothing more will come */
     bool is_reopening;             /* its open is on its way */
     bool must_create, from_oldest; /* how to open it: anew; with results from the oldest kept */
@@ -120,6 +122,7 @@ struct ssmc_stream {
     uint32_t top_k;
     bool generates;
     struct generation generation;
+    Ssmd__History history;        /* asked for; interval 0: none */
     struct ssmc_stream_info info; /* as the daemon said last; epoch, applied, durable are kept current */
 
     struct kept kept; /* writer */
@@ -160,7 +163,7 @@ struct ssmc {
 
     struct ssmc_daemon_info daemon;
     uint32_t chunk_frames, idle_ms;
-    bool has_tokens; /* the daemon granted the feature */
+    bool has_images, has_tokens; /* features that the daemon granted */
 
     char error[TEXT_MAX];
     int error_code;
@@ -204,6 +207,8 @@ void link_restart(struct ssmc *c, int delay_ms, const char *why);
 void link_close(struct ssmc *c);
 /* Waits for the socket, a timer of ours or until_ns. 0, or SSMC_INTERRUPTED. */
 int link_wait(struct ssmc *c, int64_t until_ns);
+/* Who we are and what we ask for. */
+void link_hello(struct ssmc *c, Ssmd__Hello *hello);
 /* Sends one control message now: 0, or -1 when the socket takes nothing. */
 int link_send(struct ssmc *c, const Ssmd__FromClient *message);
 
@@ -258,8 +263,8 @@ void resume_cancel(struct ssmc_stream *s);
 void resume_step(struct ssmc *c);
 /* The stream has its handle: results and credit begin. Nothing is sent that was not marked. */
 int resume_attach(struct ssmc_stream *s, const Ssmd__StreamInfo *info);
-/* In a new epoch everything begins where the daemon says; what was kept is forgotten. */
-void resume_new_epoch(struct ssmc_stream *s, const Ssmd__StreamInfo *info);
+/* In a new epoch everything begins where the daemon says, results at `result`; what was kept is forgotten. */
+void resume_new_epoch(struct ssmc_stream *s, const Ssmd__StreamInfo *info, uint64_t result);
 
 /* ---- generate.c */
 /* Applied frames beyond what was pushed: whether a generation accounts for them; the input's index follows then. */

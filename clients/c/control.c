@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drain, close and reset: calls that wait until the daemon has everything that was pushed.
+ * Drain, close, reset and rollback: calls that wait until the daemon has everything that was pushed.
  *
- * Close and Reset go out only when every frame is applied. So a broken connection never leaves the question whether the
+ * Close, Reset and Rollback go out only when every frame is applied. So a broken connection never leaves the question whether the
  * tail went in before them, and each may simply be asked again. A call that times out may be repeated: it goes on
  * waiting for what is on its way.
  */
@@ -82,27 +82,59 @@ static void answer_reset(struct ssmc *c, struct request *r, const Ssmd__Reply *r
         s->control_status = fail(c, SSMC_PROTOCOL, "the daemon answered reset with something else");
         return;
     }
-    resume_new_epoch(s, reply->stream);
+    resume_new_epoch(s, reply->stream, 0);
 }
 
-/* Sends close or reset as soon as everything is applied and nothing else is being asked. */
+static void answer_rollback(struct ssmc *c, struct request *r, const Ssmd__Reply *reply)
+{
+    struct ssmc_stream *s = r->context;
+    if (!reply)
+        return;
+    s->is_rolling = false;
+    if (reply->error) {
+        s->control_status = fail_refused(c, reply->error);
+        return;
+    }
+    const Ssmd__StreamInfo *info = reply->answer_case == SSMD__REPLY__ANSWER_STREAM ? reply->stream : NULL;
+    if (!info || info->epoch < s->info.epoch || info->next != s->roll_to) {
+        s->control_status = fail(c, SSMC_PROTOCOL, "the daemon answered rollback with something else");
+        return;
+    }
+    uint64_t next = s->result_next < info->result_next ? s->result_next : info->result_next;
+    uint64_t granted = s->granted_received < next ? s->granted_received : next;
+    resume_new_epoch(s, info, next);
+    s->granted_received = granted; /* what waits here counts as taken: the daemon's ring may be full of it */
+    transmit_credit_mark(s);
+    s->info.history_oldest = info->history ? info->history->oldest : 0;
+}
+
+/* Sends close, reset or rollback as soon as everything is applied and nothing else is being asked. */
 static void ask(struct ssmc_stream *s)
 {
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Close close_it = SSMD__CLOSE__INIT;
     Ssmd__Reset reset_it = SSMD__RESET__INIT;
+    Ssmd__Rollback rollback = SSMD__ROLLBACK__INIT;
+    request_answer_fn *answer = answer_close;
     if (s->state != STREAM_LIVE || s->request.id != 0 || s->info.applied < s->kept.next || s->close_answered)
         return;
     if (s->is_closing) {
         message.request_case = SSMD__FROM_CLIENT__REQUEST_CLOSE;
         message.close = &close_it;
         close_it.handle = s->handle;
-    } else {
+    } else if (s->is_resetting) {
         message.request_case = SSMD__FROM_CLIENT__REQUEST_RESET;
         message.reset = &reset_it;
         reset_it.handle = s->handle;
+        answer = answer_reset;
+    } else {
+        message.request_case = SSMD__FROM_CLIENT__REQUEST_ROLLBACK;
+        message.rollback = &rollback;
+        rollback.handle = s->handle;
+        rollback.index = s->roll_to;
+        answer = answer_rollback;
     }
-    if (request_send(s->c, &s->request, &message, s->is_closing ? answer_close : answer_reset, s) == 0)
+    if (request_send(s->c, &s->request, &message, answer, s) == 0)
         s->close_sent |= s->is_closing;
 }
 
@@ -111,12 +143,12 @@ static bool has_every_result(const struct ssmc_stream *s)
     return !s->wants_results || s->is_ended || s->result_next >= s->info.result_next;
 }
 
-/* Close or reset was refused, or the daemon lost the stream and it began again. */
+/* Close, reset or rollback was refused, or the daemon lost the stream and it began again. */
 static int take_status(struct ssmc_stream *s)
 {
     int status = s->control_status;
     s->control_status = 0;
-    s->is_closing = s->is_resetting = false;
+    s->is_closing = s->is_resetting = s->is_rolling = false;
     return status == SSMC_LOST ? fail(s->c, status, "stream %s: the daemon lost its state; it begins again", s->info.id)
                                : status;
 }
@@ -125,8 +157,8 @@ int ssmc_close(struct ssmc_stream *s, int timeout_ms)
 {
     int64_t until = deadline_ns(timeout_ms);
     int rc;
-    if (s->is_resetting)
-        return fail(s->c, SSMC_INVAL, "stream %s is being reset", s->info.id);
+    if (s->is_resetting || s->is_rolling)
+        return fail(s->c, SSMC_INVAL, "stream %s is being reset or goes back", s->info.id);
     s->is_closing = true;
     while ((rc = check_writer(s)) == 0) {
         if (s->control_status != 0)
@@ -144,8 +176,8 @@ int ssmc_reset(struct ssmc_stream *s, int timeout_ms)
 {
     int64_t until = deadline_ns(timeout_ms);
     int rc;
-    if (s->is_closing)
-        return fail(s->c, SSMC_INVAL, "stream %s is closing", s->info.id);
+    if (s->is_closing || s->is_rolling)
+        return fail(s->c, SSMC_INVAL, "stream %s is closing or goes back", s->info.id);
     s->is_resetting = true;
     while ((rc = check_writer(s)) == 0) {
         if (s->control_status != 0)
@@ -154,6 +186,30 @@ int ssmc_reset(struct ssmc_stream *s, int timeout_ms)
             return SSMC_OK;
         ask(s);
         if ((rc = wait_turn(s, until, "resetting")) != 0)
+            return rc;
+    }
+    return rc;
+}
+
+int ssmc_rollback(struct ssmc_stream *s, uint64_t index, int timeout_ms)
+{
+    int64_t until = deadline_ns(timeout_ms);
+    int rc;
+    if (s->is_closing || s->is_resetting)
+        return fail(s->c, SSMC_INVAL, "stream %s is closing or being reset", s->info.id);
+    if (!s->c->has_images && s->c->link == LINK_UP)
+        return fail(s->c, SSMC_INVAL, "the daemon is too old to take streams back");
+    if (s->is_rolling && index != s->roll_to)
+        return fail(s->c, SSMC_INVAL, "stream %s goes back to another index already", s->info.id);
+    s->is_rolling = true;
+    s->roll_to = index;
+    while ((rc = check_writer(s)) == 0) {
+        if (s->control_status != 0)
+            return take_status(s);
+        if (!s->is_rolling)
+            return SSMC_OK;
+        ask(s);
+        if ((rc = wait_turn(s, until, "going back")) != 0)
             return rc;
     }
     return rc;

@@ -177,24 +177,32 @@ static void answer_hello(struct ssmc *c, struct request *r, const Ssmd__Reply *r
     d->reconnects += c->was_up;
     d->is_connected = 1;
     c->chunk_frames = hello->limits->chunk_frames;
-    c->has_tokens = hello->n_features > 0; /* no other was asked for */
+    c->has_images = c->has_tokens = false;
+    for (size_t i = 0; i < hello->n_features; i++) {
+        c->has_images |= strcmp(hello->features[i], "images") == 0;
+        c->has_tokens |= strcmp(hello->features[i], "tokens") == 0;
+    }
     c->idle_ms = hello->limits->idle_ms;
     c->link = LINK_UP;
     c->was_up = true;
     c->backoff_ms = BACKOFF_MIN_MS;
 }
 
+void link_hello(struct ssmc *c, Ssmd__Hello *hello)
+{
+    static const char *const features[] = {"images", "tokens"};
+    hello->version_min = hello->version_max = PROTO_VERSION;
+    hello->writer = (ProtobufCBinaryData){sizeof c->writer, c->writer};
+    hello->client = c->name;
+    hello->n_features = sizeof features / sizeof *features;
+    hello->features = (char **)features;
+}
+
 static void say_hello(struct ssmc *c, int64_t now)
 {
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Hello hello = SSMD__HELLO__INIT;
-    char *tokens = (char *)"tokens";
-    hello.version_min = hello.version_max = PROTO_VERSION;
-    hello.writer.data = c->writer;
-    hello.writer.len = sizeof c->writer;
-    hello.client = c->name;
-    hello.n_features = 1;
-    hello.features = &tokens;
+    link_hello(c, &hello);
     message.request_case = SSMD__FROM_CLIENT__REQUEST_HELLO;
     message.hello = &hello;
     if (request_send(c, &c->ping, &message, answer_hello, NULL) != 0)

@@ -111,9 +111,7 @@ int ssmc_models(struct ssmc *c, ssmc_model_fn *each, void *context, int timeout_
     struct models m = {each, context};
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Hello hello = SSMD__HELLO__INIT;
-    hello.version_min = hello.version_max = PROTO_VERSION;
-    hello.writer = (ProtobufCBinaryData){sizeof c->writer, c->writer};
-    hello.client = c->name;
+    link_hello(c, &hello);
     message.request_case = SSMD__FROM_CLIENT__REQUEST_HELLO;
     message.hello = &hello;
     return request_call(c, &message, SSMD__REPLY__ANSWER_HELLO, take_models, &m, timeout_ms);

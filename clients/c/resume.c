@@ -69,16 +69,16 @@ int resume_attach(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
     return SSMC_OK;
 }
 
-void resume_new_epoch(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
+void resume_new_epoch(struct ssmc_stream *s, const Ssmd__StreamInfo *info, uint64_t result)
 {
     stream_restart_input(s, info->applied, info->next);
     s->info.epoch = info->epoch;
     s->info.result_first = info->result_first;
     s->info.result_next = info->result_next;
-    s->is_resetting = false;
+    s->is_resetting = s->is_rolling = false;
     s->generation = (struct generation){.state = GENERATION_NONE};
     if (s->result_epoch < info->epoch)
-        stream_restart_results(s, info->epoch, 0);
+        stream_restart_results(s, info->epoch, result);
 }
 
 static void build_open(const struct ssmc_stream *s, Ssmd__Open *open)
@@ -96,6 +96,7 @@ static void build_open(const struct ssmc_stream *s, Ssmd__Open *open)
     open->has_top_k = s->top_k > 0;
     open->top_k = s->top_k;
     open->has_generates = open->generates = s->generates;
+    open->history = s->history.interval ? (Ssmd__History *)&s->history : NULL;
 }
 
 /* Where results begin on this connection. */
@@ -125,7 +126,7 @@ static void restart_or_lose(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
     results_clear(&s->results);
     stream_restart_results(s, info->epoch, first_result(info));
     s->result_hand = 0;
-    s->is_resetting = false;
+    s->is_resetting = s->is_rolling = false;
     s->close_sent = false;
     if (s->is_closing) { /* what was to be closed is not there: the caller has to push it again */
         s->is_closing = false;
@@ -138,7 +139,9 @@ static void reopened(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
     if (!info->created && info->epoch == s->info.epoch)
         generate_resume(s, info);
     if (info->epoch != s->info.epoch && s->is_resetting) {
-        resume_new_epoch(s, info); /* the reset was done, its answer was lost */
+        resume_new_epoch(s, info, 0); /* the reset was done, its answer was lost */
+    } else if (info->epoch != s->info.epoch && s->is_rolling) {
+        resume_new_epoch(s, info, s->result_next < info->result_next ? s->result_next : info->result_next);
     } else if (info->created) {
         restart_or_lose(s, info);
     } else if (info->next > s->kept.next) {
@@ -222,7 +225,7 @@ void resume_step(struct ssmc *c)
         memcpy(s->incarnation, c->daemon.incarnation, sizeof s->incarnation);
         build_open(s, &open);
         open.mode = s->must_create ? SSMD__OPEN_MODE__CREATE : SSMD__OPEN_MODE__RESUME;
-        open.has_results_from = s->wants_results && !s->must_create && !s->from_oldest;
+        open.has_results_from = s->wants_results && !s->must_create && !s->from_oldest && !s->is_rolling;
         open.results_from = s->result_next;
         message.request_case = SSMD__FROM_CLIENT__REQUEST_OPEN;
         message.open = &open;
@@ -268,6 +271,9 @@ static struct ssmc_stream *new_stream(struct ssmc *c, const struct ssmc_open_opt
     s->top_k = options->top_k;
     s->generates = options->generates != 0;
     s->restart_lost = options->restart_lost;
+    ssmd__history__init(&s->history);
+    s->history.interval = options->history_interval;
+    s->history.depth = options->history_depth;
     s->from_oldest = options->results_from == SSMC_OLDEST;
     s->result_next = s->from_oldest ? 0 : options->results_from;
     s->buffer_bytes = options->buffer_bytes == 0           ? BUFFER_DEFAULT
@@ -290,6 +296,8 @@ int ssmc_open(struct ssmc *c, struct ssmc_stream **out, const struct ssmc_open_o
         return fail(c, SSMC_INVAL, "open needs the name of a model");
     if ((options->top_k > 0 || options->generates) && !c->has_tokens)
         return fail(c, SSMC_INVAL, "the daemon at %s knows no top_k and no generation: it is too old", c->endpoint);
+    if (options->history_interval && !c->has_images)
+        return fail(c, SSMC_INVAL, "the daemon at %s is too old for a history", c->endpoint);
     struct ssmc_stream *s = new_stream(c, options, id_size);
     if (!s)
         return fail(c, SSMC_NOMEM, "no memory for a stream");

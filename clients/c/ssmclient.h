@@ -114,11 +114,13 @@ struct ssmc_open_options {
     uint32_t channels; /* 0: the model's */
     enum ssmc_open_mode mode;
     int take_over;
-    int results;           /* deliver results */
-    uint64_t results_from; /* output index; SSMC_OLDEST: the oldest not received */
-    size_t buffer_bytes;   /* results held here before credit stops; 0: 1 MiB */
-    uint32_t top_k;        /* tokens: results are pairs of so many most probable tokens; 0: none */
-    int generates;         /* tokens: ... and before them the drawn one; ssmc_generate needs it */
+    int results;               /* deliver results */
+    uint64_t results_from;     /* output index; SSMC_OLDEST: the oldest not received */
+    size_t buffer_bytes;       /* results held here before credit stops; 0: 1 MiB */
+    uint32_t history_interval; /* frames between checkpoints, a multiple of 64; 0: the stream need not go back */
+    uint32_t history_depth;    /* the last so many frames can be taken back by ssmc_rollback */
+    uint32_t top_k;            /* tokens: results are pairs of so many most probable tokens; 0: none */
+    int generates;             /* tokens: ... and before them the drawn one; ssmc_generate needs it */
     int restart_lost; /* after a daemon crash begin again at 0 instead of failing with SSMC_LOST: the caller sees the
                               index drop in ssmc_stream_info and pushes from there */
 };
@@ -137,7 +139,9 @@ struct ssmc_stream_info {
     int created, attached, closing;
     uint32_t top_k; /* as opened */
     int generates;
-    int generating; /* now */
+    int generating;                           /* now */
+    uint32_t history_interval, history_depth; /* 0: it has none */
+    uint64_t history_bytes, history_oldest;   /* what it costs; the lowest index that rollback reaches */
 };
 
 SSMC_API SSMC_MUST_CHECK int ssmc_open(struct ssmc *c, struct ssmc_stream **out,
@@ -184,6 +188,10 @@ SSMC_API SSMC_MUST_CHECK int ssmc_drain(struct ssmc_stream *s, int timeout_ms);
 SSMC_API SSMC_MUST_CHECK int ssmc_close(struct ssmc_stream *s, int timeout_ms);
 /* Restart at index 0 in a new epoch, after what was pushed. SSMC_FULL and SSMC_TIMEOUT as for ssmc_close. */
 SSMC_API SSMC_MUST_CHECK int ssmc_reset(struct ssmc_stream *s, int timeout_ms);
+/* Takes back the frames from `index` on, after what was pushed: the stream goes on at `index` in a new epoch, and its
+ * results from the result_next of ssmc_stream_info on come anew. It needs a history. SSMC_FULL and SSMC_TIMEOUT as for
+ * ssmc_close; SSMC_REFUSED when the index is not within the history. */
+SSMC_API SSMC_MUST_CHECK int ssmc_rollback(struct ssmc_stream *s, uint64_t index, int timeout_ms);
 /* Free the client side; the daemon's stream goes on existing. */
 SSMC_API void ssmc_stream_free(struct ssmc_stream *s);
 
@@ -233,6 +241,25 @@ SSMC_API SSMC_MUST_CHECK int ssmc_cancel(struct ssmc_stream *s, int timeout_ms);
 /* Why the last generation ended; -1 when it has not. */
 enum ssmc_ending { SSMC_STOP_TOKEN, SSMC_MAXIMUM, SSMC_CANCELLED, SSMC_STREAM_CLOSED, SSMC_FAILED };
 SSMC_API int ssmc_ending(const struct ssmc_stream *s);
+/* ---- states as values -------------------------------------------------------------------------------------------- */
+
+struct ssmc_image {
+    void *bytes; /* free() */
+    size_t size;
+    uint64_t epoch, index; /* of the stream; frames below index are in it */
+};
+/* The image of any stream, whoever writes it: its state after every frame that the daemon has accepted, and the results
+ * that its writer has not received. On failure out->bytes is NULL. */
+SSMC_API SSMC_MUST_CHECK int ssmc_snapshot(struct ssmc *c, const char *id, size_t id_size, struct ssmc_image *out,
+                                           int timeout_ms);
+/* A new stream of an image, in this daemon or another one that has the model; `id` NULL: the image's. It is this
+ * connection's, to be opened with SSMC_RESUME; *out (may be NULL) describes it. After a broken connection a refusal
+ * because it exists may mean that it was made. The same of ssmc_fork. */
+SSMC_API SSMC_MUST_CHECK int ssmc_restore(struct ssmc *c, const void *image, size_t size, const char *id,
+                                          size_t id_size, struct ssmc_stream_info *out, int timeout_ms);
+/* A new stream `as` of the state of any stream `id`, at the same index. */
+SSMC_API SSMC_MUST_CHECK int ssmc_fork(struct ssmc *c, const char *id, size_t id_size, const char *as, size_t as_size,
+                                       struct ssmc_stream_info *out, int timeout_ms);
 
 /* ---- readers ----------------------------------------------------------------------------------------------------- */
 

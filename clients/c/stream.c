@@ -61,6 +61,10 @@ void stream_info_copy(struct ssmc_stream_info *out, const Ssmd__StreamInfo *info
     out->top_k = info->top_k;
     out->generates = info->generates;
     out->generating = info->generation && !info->generation->has_ending;
+    out->history_interval = info->history ? info->history->interval : 0;
+    out->history_depth = info->history ? info->history->depth : 0;
+    out->history_bytes = info->history ? info->history->bytes : 0;
+    out->history_oldest = info->history ? info->history->oldest : 0;
 }
 
 int stream_take_info(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
@@ -189,7 +193,7 @@ static bool is_generating(const struct ssmc_stream *s)
 
 uint64_t ssmc_room(const struct ssmc_stream *s)
 {
-    if (s->reader || s->state == STREAM_DEAD || s->is_closing || s->is_resetting || is_generating(s))
+    if (s->reader || s->state == STREAM_DEAD || s->is_closing || s->is_resetting || s->is_rolling || is_generating(s))
         return 0;
     return room(s, s->info.channels * 4);
 }
@@ -199,12 +203,13 @@ static int check_push(const struct ssmc_stream *s, enum ssmc_format format, uint
     int rc = stream_check(s);
     if (rc != 0)
         return rc;
-    if (s->reader || s->is_closing || s->is_resetting || is_generating(s))
+    if (s->reader || s->is_closing || s->is_resetting || s->is_rolling || is_generating(s))
         return fail(s->c, SSMC_INVAL, "stream %s takes no input: it is %s", s->info.id,
-                    s->reader          ? "only read"
-                    : s->is_closing    ? "closing"
-                    : is_generating(s) ? "generating"
-                                       : "being reset");
+                    s->reader         ? "only read"
+                    : s->is_closing   ? "closing"
+                    : s->is_resetting ? "being reset"
+                    : s->is_rolling   ? "going back"
+                                      : "generating");
     if (proto_sample_bytes((uint32_t)format) == 0 || s->info.tokens != (format == SSMC_I32))
         return fail(s->c, SSMC_INVAL, "stream %s takes %s", s->info.id,
                     s->info.tokens ? "tokens (SSMC_I32)" : "samples (SSMC_F32, S16, S32 or F64)");

@@ -157,6 +157,4 @@ void run_options_load(struct run_options *out, int argc, char **argv)
     argp_parse(&ARGP, argc, argv, 0, NULL, out);
     if (!out->chunk)
         out->chunk = out->view == SSM_STEP ? CHUNK_STEP : CHUNK_SCAN;
-    if (out->view != SSM_STEP) /* whole blocks of the grid, so that the chunk size does not show in the last bits */
-        out->chunk = (out->chunk + SSM_SCAN_BLOCK - 1) / SSM_SCAN_BLOCK * SSM_SCAN_BLOCK;
 }

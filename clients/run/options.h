@@ -11,7 +11,7 @@
 struct run_options {
     const char *model, *input, *output;
     enum ssm_view view;
-    uint32_t chunk;            /* frames per advance; of scan and conv, a multiple of SSM_SCAN_BLOCK */
+    uint32_t chunk;            /* frames per advance; of scan and conv, made a multiple of the model's grid */
     struct signal_spec raw_in; /* what is said about raw input */
     enum signal_format format_out;
     struct ssm_engine_options engine;

@@ -145,7 +145,7 @@ static int open_output(struct run *r)
 static int open_engine(struct run *r)
 {
     struct ssm_error err = {0};
-    uint64_t out = ssm_out_frames_max(r->model, r->options.chunk);
+    uint64_t out;
     int rc = ssm_engine_new(&r->engine, &r->options.engine, &err);
     if (!rc)
         rc = ssm_program_new(&r->program, r->engine, r->model, 1, &err);
@@ -155,6 +155,9 @@ static int open_engine(struct run *r)
         rc = ssm_slot_acquire(r->program, &r->slot);
     if (rc)
         return fail_ssm(rc, &err);
+    if (r->options.view != SSM_STEP) /* so that how the input is cut does not show */
+        r->options.chunk = (r->options.chunk + r->info->grid - 1) / r->info->grid * r->info->grid;
+    out = ssm_out_frames_max(r->model, r->options.chunk);
     r->in = calloc(r->options.chunk, r->info->in_channels * sizeof(float));
     r->out = calloc(out ? out : 1, r->info->out_channels * sizeof(float));
     if (r->in && r->out)
@@ -186,7 +189,6 @@ static int advance(struct run *r, size_t frames, size_t *out_frames)
     double start = now_s();
     rc = ssm_advance(r->program, &row, 1);
     r->seconds += now_s() - start;
-    r->frames += frames;
     *out_frames = row.out_frames;
     if (!rc)
         return EX_OK;
@@ -207,10 +209,34 @@ static int run_chunks(struct run *r)
         rc = advance(r, got, &out_frames);
         if (rc)
             return rc;
+        r->frames += got;
         rc = signal_writer_write(r->writer, r->out, out_frames, &err);
         if (rc)
             return fail_signal(rc, &err);
     }
+}
+
+/* The outputs that wait for what comes after the input, which is zeros. */
+static int run_tail(struct run *r)
+{
+    struct signal_error err = {{0}};
+    uint64_t wanted = ssm_out_frames(r->model, r->frames);
+    uint32_t zeros = r->info->lookahead;
+
+    memset(r->in, 0, r->options.chunk * r->info->in_channels * sizeof(float));
+    while (signal_writer_frames(r->writer) < wanted && zeros > 0) {
+        uint32_t frames = zeros < r->options.chunk ? zeros : r->options.chunk;
+        uint64_t left = wanted - signal_writer_frames(r->writer);
+        size_t out_frames;
+        int rc = advance(r, frames, &out_frames);
+        if (rc)
+            return rc;
+        rc = signal_writer_write(r->writer, r->out, out_frames < left ? out_frames : left, &err);
+        if (rc)
+            return fail_signal(rc, &err);
+        zeros -= frames;
+    }
+    return EX_OK;
 }
 
 static int close_output(struct run *r)
@@ -257,6 +283,8 @@ int main(int argc, char **argv)
         rc = open_output(&r);
     if (!rc)
         rc = run_chunks(&r);
+    if (!rc)
+        rc = run_tail(&r);
     uint64_t out_frames = r.writer ? signal_writer_frames(r.writer) : 0;
     if (!rc)
         rc = close_output(&r);

@@ -15,6 +15,10 @@
  * L1/L2 while the tile runs depth-first through the graph. Activations are (frames, channels), row major, the frames of
  * all rows one after another. x and y never overlap. Kernels allocate nothing; scratch comes from the tile.
  *
+ * In a graph that changes rates the same rows have other indices and numbers of frames at every clock (ssm/clock.h),
+ * and a tile is up to a cell of the model (ssm/model.h): graph.c gives it in pieces to kernels that do not take any
+ * rows.
+ *
  * In the conv view a tile may be wide: SSM_CONV_FRAMES frames of one row, from the grid on. Only ssm_cpu_conv, for
  * layers with a conv form, and joins of branches that hold one meet it; graph.c gives it to all others in tiles of
  * SSM_TILE_FRAMES. To kernels a row of the conv view is a scan.
@@ -33,18 +37,27 @@ struct ssm_tile_row {
     unsigned char *state; /* the stream's slot; a layer's part begins at state + layer->state_offset */
     uint64_t index;       /* absolute index of the row's first frame */
     uint32_t first;       /* that frame's place in the tile */
-    uint32_t frames;      /* at least 1 */
+    uint32_t frames;      /* at least 1, but see ssm_tile_clock */
     enum ssm_view
         view; /* SSM_STEP, or SSM_SCAN: frames from `index` on; whole blocks of the grid may take the chunk form */
 };
 
+/* The rows of a tile at one clock, all of them in the same order. */
+struct ssm_tile_clock {
+    struct ssm_tile_row *rows; /* of a clock but the input's, `frames` may be 0 */
+    uint32_t frames;           /* sum over rows */
+    bool sparse;               /* some row has none */
+};
+
 struct ssm_tile {
-    const struct ssm_tile_row *rows;
+    const struct ssm_tile_row *rows; /* at the clock of the layer's input */
     uint32_t count;
-    uint32_t frames;             /* sum over rows */
-    uint32_t inputs;             /* channels of the model's input */
-    const float *signal;         /* the model's input (frames, inputs), NULL for tokens */
-    const int32_t *tokens;       /* (frames), NULL for signals */
+    uint32_t frames;                     /* sum over rows */
+    const struct ssm_tile_clock *clocks; /* every clock of the model */
+    const uint32_t *room;                /* frames that buffers hold, at every clock */
+    uint32_t inputs;                     /* channels of the model's input */
+    const float *signal;                 /* the model's input (frames, inputs), NULL for tokens */
+    const int32_t *tokens;               /* (frames), NULL for signals */
     atomic_uint *passed;         /* of a row that threads share: per layer of the graph, its tiles that are through it;
                                     else NULL, and below the graph's own layers */
     unsigned turn;               /* which of that row's tiles this is */
@@ -93,6 +106,20 @@ static inline uint32_t ssm_row_stretch(const struct ssm_tile_row *row, uint32_t 
 }
 #endif
 
+/* How many of `left` frames from absolute index `from` on fit `space` frames: a row that must be cut and is not stepped
+ * is cut on the grid, which may leave nothing. */
+static inline uint32_t ssm_row_piece(enum ssm_view view, uint64_t from, uint32_t left, uint32_t space)
+{
+    if (left <= space)
+        return left;
+    if (view != SSM_STEP) {
+        uint64_t end = (from + space) / SSM_SCAN_BLOCK * SSM_SCAN_BLOCK;
+
+        return end > from ? (uint32_t)(end - from) : 0;
+    }
+    return space;
+}
+
 /* ---- what the engine sees ---------------------------------------------------------------------------------------- */
 
 struct ssm_cpu {
@@ -108,9 +135,9 @@ extern const struct ssm_cpu ssm_cpu_table_avx512;
 /* The table for that name ("ref", "avx2", "avx512"; NULL: the best here), or NULL when this processor or build lacks
  * it. */
 const struct ssm_cpu *ssm_cpu_select(const char *isa);
-/* Floats of scratch that a graph needs for one tile of `frames` frames. A wide tile needs those of its own, and then
- * those of ssm_cpu_conv or of a tile of SSM_TILE_FRAMES. */
-size_t ssm_cpu_scratch_floats(const struct ssm_sequence *graph, uint32_t frames);
+/* Floats of scratch that a graph needs for a tile whose buffers hold room[k] frames at clock k. A wide tile needs those
+ * of its own, and then those of ssm_cpu_conv or of a tile of SSM_TILE_FRAMES. */
+size_t ssm_cpu_scratch_floats(const struct ssm_sequence *graph, const uint32_t *room);
 /* Flush-to-zero for the calling thread: returns what to give to ssm_cpu_floats_restore. */
 unsigned ssm_cpu_floats_flush(void);
 void ssm_cpu_floats_restore(unsigned saved);

@@ -7,4 +7,5 @@ const struct ssm_kind ssm_kind_add = {
     .type = "add",
     .keys = (const char *const[]){"branches", NULL},
     .init = ssm_branches_init,
+    .any_rows = true,
 };

@@ -64,7 +64,8 @@ static int sizes_set(struct ssm_build *b, struct ssm_layer *l)
                         p->sinks);
     l->state_bytes = (uint32_t)bytes;
     l->scratch_floats = (uint32_t)scratch;
-    return SSM_OK;
+    return ssm_part_add(b, l,
+                        &(struct ssm_part){.blocks = 2 * p->key_heads, .rows = (uint32_t)kept, .columns = p->head_dim});
 }
 
 /* weight and, if the file has one, bias */

@@ -24,5 +24,5 @@ int ssm_branches_init(struct ssm_build *b, struct ssm_layer *l, const json_t *ke
                 ssm_fail(b, l, SSM_CONFIG, "branch 0 ends with %u channels and branch %u with %u: they must be equal",
                          l->branch[0].out, i, l->branch[i].out);
     l->out = l->branch[0].out;
-    return status;
+    return status ? status : ssm_layer_join(b, l, false);
 }

@@ -92,6 +92,8 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
     l->out = p->channels * p->order;
     l->state_bytes = (uint32_t)(l->out * sizeof(float));
     l->scratch_floats = l->out;
+    if ((status = ssm_part_add(b, l, &(struct ssm_part){.rows = p->channels, .columns = p->order})))
+        return status;
     return p->scaled ? SSM_OK : derive(b, l, dt);
 }
 

@@ -168,6 +168,8 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
     l->out = z.out;
     l->state_bytes = (uint32_t)(z.n * sizeof(float));
     l->scratch_floats = z.n + L * z.in + z.n; /* (x, u[0..L)), the change of x */
+    if ((status = ssm_part_add(b, l, &(struct ssm_part){.rows = 1, .columns = z.n})))
+        goto out;
     status = derive(b, l, z, &t, dt, (enum ssm_discretization)how);
 out:
     free(t.A);

@@ -76,6 +76,14 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
 
     if ((status = ssm_selective_size(b, l, past * L + L * p->state,
                                      SSM_TILE_FRAMES * (3 * L + mixed) + (past + SSM_TILE_FRAMES) * L)) ||
+        (status = ssm_part_add(
+             b, l, &(struct ssm_part){.rows = p->window.kernel - 1, .columns = inner, .row_stride = p->lanes})) ||
+        (status = ssm_part_add(b, l,
+                               &(struct ssm_part){.offset = (uint32_t)(past * L * sizeof(float)),
+                                                  .rows = p->state,
+                                                  .columns = inner,
+                                                  .row_stride = 16,
+                                                  .panel_stride = 16 * p->state})) ||
         (status = ssm_projection_spread(b, l, "in_proj", both, outside, SSM_BIAS_IF_PRESENT, &p->in_proj)) ||
         (status = ssm_window_take(b, l, inside, &p->window)) ||
         (status = ssm_projection_spread(b, l, "x_proj", selective, inside, SSM_BIAS_NONE, &p->x_proj)) ||

@@ -97,6 +97,34 @@ static int lay_out(struct ssm_build *b, struct ssm_layer *l)
     return status;
 }
 
+/* The window as x, B and C have it, and the state of each head. */
+static int parts_add(struct ssm_build *b, struct ssm_layer *l)
+{
+    const struct ssm_mamba2 *p = l->params;
+    uint32_t past = p->window.kernel - 1, window = p->inner_lanes + 2 * p->groups * p->state_lanes;
+    const struct ssm_part parts[] = {
+        {.blocks = past, .rows = p->heads, .columns = p->head_dim, .block_stride = window, .row_stride = p->head_lanes},
+        {.offset = p->inner_lanes * (uint32_t)sizeof(float),
+         .blocks = past,
+         .rows = 2 * p->groups,
+         .columns = p->state,
+         .block_stride = window,
+         .row_stride = p->state_lanes},
+        {.offset = past * window * (uint32_t)sizeof(float),
+         .blocks = p->heads,
+         .rows = p->state,
+         .columns = p->head_dim,
+         .block_stride = p->head_lanes * p->state_padded,
+         .row_stride = 16,
+         .panel_stride = 16 * p->state_padded},
+    };
+    int status = SSM_OK;
+
+    for (size_t i = past ? 0 : 2; status == SSM_OK && i < sizeof(parts) / sizeof(*parts); i++)
+        status = ssm_part_add(b, l, &parts[i]);
+    return status;
+}
+
 /* dt_bias joins the bias of the projection; A_log becomes a rate for each head. */
 static int heads_take(struct ssm_build *b, const struct ssm_layer *l, const struct ssm_spread *heads)
 {
@@ -132,7 +160,7 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
 
     if (!p)
         return ssm_fail(b, l, SSM_NOMEM, "no memory");
-    if ((status = keys_read(b, l, keys)) || (status = lay_out(b, l)))
+    if ((status = keys_read(b, l, keys)) || (status = lay_out(b, l)) || (status = parts_add(b, l)))
         return status;
     const struct ssm_spread outside[] = {{1, l->in, l->in}, {0}}, heads[] = {{1, p->heads, p->dt_lanes}, {0}};
     const struct ssm_spread inside[] = {{p->heads, p->head_dim, p->head_lanes}, {0}};

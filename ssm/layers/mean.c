@@ -5,11 +5,10 @@
 
 static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
 {
-    (void)b;
     (void)keys;
     l->out = l->in;
     l->state_bytes = (uint32_t)(2 * l->in * sizeof(float));
-    return SSM_OK;
+    return ssm_part_add(b, l, &(struct ssm_part){.rows = 2, .columns = l->in});
 }
 
 const struct ssm_kind ssm_kind_mean = {

@@ -44,15 +44,6 @@ struct ssm_slice {
     uint32_t from, to;
 };
 
-/* Causal convolution, stride 1. State: the last `past` input frames, oldest first, (past, in). */
-struct ssm_conv1d {
-    uint32_t kernel, groups, dilation;
-    uint32_t past;            /* (kernel - 1) * dilation */
-    struct ssm_matrix *group; /* one (out/groups, kernel * in/groups) each, taps oldest first; NULL when depthwise */
-    float *taps;              /* depthwise (groups = in = out): (kernel, in) */
-    float *bias;              /* (out+16) */
-};
-
 /* Dense system. State: x (n). Kept as differences: x += (Abar - I) x + Bbar u. */
 struct ssm_lti {
     uint32_t n;

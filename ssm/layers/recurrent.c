@@ -23,7 +23,8 @@ static int recurrent_init(struct ssm_build *b, struct ssm_layer *l, const json_t
     l->out = H;
     l->state_bytes = vectors * H * (uint32_t)sizeof(float);
     l->scratch_floats = SSM_TILE_FRAMES * (2 * gates + 1) * H; /* SSM_HIDDEN_MAX keeps it below 2^24 */
-    if ((status = ssm_projection_take(b, l, "weight_ih", "bias_ih", gates * H, in, &p->input)))
+    if ((status = ssm_part_add(b, l, &(struct ssm_part){.rows = vectors, .columns = H})) ||
+        (status = ssm_projection_take(b, l, "weight_ih", "bias_ih", gates * H, in, &p->input)))
         return status;
     return ssm_projection_take(b, l, "weight_hh", "bias_hh", gates * H, H, &p->hidden);
 }
@@ -55,6 +56,9 @@ static void fini(struct ssm_layer *l)
 
 static const char *const recurrent_keys[] = {"in", "hidden", NULL};
 
-const struct ssm_kind ssm_kind_rnn = {SSM_KIND_rnn, "rnn", recurrent_keys, rnn_init, fini};
-const struct ssm_kind ssm_kind_gru = {SSM_KIND_gru, "gru", recurrent_keys, gru_init, fini};
-const struct ssm_kind ssm_kind_lstm = {SSM_KIND_lstm, "lstm", recurrent_keys, lstm_init, fini};
+const struct ssm_kind ssm_kind_rnn = {
+    .id = SSM_KIND_rnn, .type = "rnn", .keys = recurrent_keys, .init = rnn_init, .fini = fini};
+const struct ssm_kind ssm_kind_gru = {
+    .id = SSM_KIND_gru, .type = "gru", .keys = recurrent_keys, .init = gru_init, .fini = fini};
+const struct ssm_kind ssm_kind_lstm = {
+    .id = SSM_KIND_lstm, .type = "lstm", .keys = recurrent_keys, .init = lstm_init, .fini = fini};

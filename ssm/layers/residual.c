@@ -18,7 +18,7 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
         return ssm_fail(b, l, SSM_CONFIG, "adds its input of %u channels to an output of %u: they must be equal", l->in,
                         l->branch[0].out);
     l->out = l->in;
-    return SSM_OK;
+    return ssm_layer_join(b, l, true);
 }
 
 const struct ssm_kind ssm_kind_residual = {
@@ -26,4 +26,5 @@ const struct ssm_kind ssm_kind_residual = {
     .type = "residual",
     .keys = (const char *const[]){"layers", NULL},
     .init = init,
+    .any_rows = true,
 };

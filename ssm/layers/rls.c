@@ -49,6 +49,24 @@ static uint64_t lay_out(struct ssm_rls *rls)
     return issued + (uint64_t)rls->horizon * rls->targets * sizeof(float);
 }
 
+static int parts_add(struct ssm_build *build, struct ssm_layer *layer)
+{
+    const struct ssm_rls *rls = layer->params;
+    const struct ssm_part parts[] = {
+        {SSM_ELEMENT_F64, .rows = rls->n, .columns = rls->n, .row_stride = rls->ld},
+        {SSM_ELEMENT_F64, (uint32_t)rls->weights_at, .rows = rls->targets, .columns = rls->n, .row_stride = rls->ld},
+        {SSM_ELEMENT_F64, (uint32_t)rls->means_at, .rows = rls->targets, .columns = 2},
+        {SSM_ELEMENT_F32, (uint32_t)rls->features_at, .rows = rls->horizon, .columns = rls->features},
+        {SSM_ELEMENT_F32, (uint32_t)rls->issued_at, .rows = rls->horizon, .columns = rls->targets},
+    };
+    int status = SSM_OK;
+
+    for (size_t i = 0; status == SSM_OK && i < sizeof(parts) / sizeof(*parts); i++) {
+        status = ssm_part_add(build, layer, &parts[i]);
+    }
+    return status;
+}
+
 static int rls_init(struct ssm_build *build, struct ssm_layer *layer, const json_t *keys)
 {
     struct ssm_rls *rls;
@@ -58,6 +76,11 @@ static int rls_init(struct ssm_build *build, struct ssm_layer *layer, const json
     if (!ssm_build_is_signal(build)) {
         return ssm_fail(build, layer, SSM_CONFIG,
                         "rls forecasts the model's input, which must be a signal, not tokens");
+    }
+    if (layer->clock != 0) {
+        return ssm_fail(build, layer, SSM_UNSUPPORTED,
+                        "rls stands at the model's input: no layer before it may change the rate or wait for later "
+                        "input");
     }
     if (layer->in > SSM_RLS_FEATURES_MAX) {
         return ssm_fail(build, layer, SSM_LIMIT,
@@ -86,7 +109,7 @@ static int rls_init(struct ssm_build *build, struct ssm_layer *layer, const json
     }
     layer->state_bytes = (uint32_t)bytes;
     layer->out = 3 * rls->targets;
-    return SSM_OK;
+    return parts_add(build, layer);
 }
 
 static void rls_fini(struct ssm_layer *layer)
@@ -95,4 +118,5 @@ static void rls_fini(struct ssm_layer *layer)
     layer->params = NULL;
 }
 
-const struct ssm_kind ssm_kind_rls = {SSM_KIND_rls, "rls", rls_keys, rls_init, rls_fini};
+const struct ssm_kind ssm_kind_rls = {
+    .id = SSM_KIND_rls, .type = "rls", .keys = rls_keys, .init = rls_init, .fini = rls_fini};

@@ -134,7 +134,9 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
     if ((uint64_t)H * p->padded * 2 * sizeof(float) > UINT32_MAX / 4)
         return ssm_fail(b, l, SSM_LIMIT, "has a state of %u x %u modes: too large", H, p->modes);
     l->state_bytes = (uint32_t)(H * p->padded * 2 * sizeof(float));
-    if ((status = ssm_tensor_take(b, l, "log_dt", &t.log_dt, 1, (uint64_t[]){H})) ||
+    if ((status = ssm_part_add(
+             b, l, &(struct ssm_part){.blocks = H, .rows = 2, .columns = p->modes, .row_stride = p->padded})) ||
+        (status = ssm_tensor_take(b, l, "log_dt", &t.log_dt, 1, (uint64_t[]){H})) ||
         (status = ssm_tensor_take(b, l, "log_A_real", &t.log_A_real, 2, (uint64_t[]){H, p->modes})) ||
         (status = ssm_tensor_take(b, l, "A_imag", &t.A_imag, 2, (uint64_t[]){H, p->modes})) ||
         (status = ssm_tensor_take(b, l, "C", &t.C, 3, (uint64_t[]){H, p->modes, 2})) ||

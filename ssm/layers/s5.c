@@ -96,7 +96,8 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
     s->padded = SSM_PAD16(P);
     l->state_bytes = (uint32_t)(2 * s->padded * sizeof(float));
     l->scratch_floats = 2 * s->padded * SSM_TILE_FRAMES;
-    if ((status = ssm_tensor_take(b, l, "Lambda", &t.Lambda, 2, (uint64_t[]){P, 2})) ||
+    if ((status = ssm_part_add(b, l, &(struct ssm_part){.rows = 2, .columns = P, .row_stride = s->padded})) ||
+        (status = ssm_tensor_take(b, l, "Lambda", &t.Lambda, 2, (uint64_t[]){P, 2})) ||
         (status = ssm_tensor_take(b, l, "B", &t.B, 3, (uint64_t[]){P, H, 2})) ||
         (status = ssm_tensor_take(b, l, "C", &t.C, 3, (uint64_t[]){H, P, 2})) ||
         (status = ssm_tensor_take(b, l, "log_step", &t.log_step, 1, (uint64_t[]){P})) ||

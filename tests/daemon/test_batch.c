@@ -34,6 +34,7 @@ static int batch_setup(void **state)
     assert_int_equal(ssm_model_load(&model->model, "memory:rate=100,channels=2,order=2,window=0.5", NULL, NULL),
                      SSM_OK);
     model->info = *ssm_model_info(model->model);
+    model->grid = BATCH_GRID;
     model->is_one_to_one = true;
     model->frame_ns = 1; /* cheap: time cuts no batch here */
     TAILQ_INIT(&model->ready);

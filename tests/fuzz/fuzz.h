@@ -12,6 +12,7 @@
 
 int fuzz_safetensors(const uint8_t *bytes, size_t size);
 int fuzz_codec(const uint8_t *bytes, size_t size);
+int fuzz_image(const uint8_t *bytes, size_t size);
 int fuzz_config(const uint8_t *bytes, size_t size);
 
 #endif

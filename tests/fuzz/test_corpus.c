@@ -73,12 +73,19 @@ static void corpus__codec__never_crashes(void **state)
     replay(fuzz_codec, "tests/fuzz/corpus/codec");
 }
 
+static void corpus__image__never_crashes(void **state)
+{
+    (void)state;
+    replay(fuzz_image, "tests/fuzz/corpus/image");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(corpus__safetensors__never_crashes),
         cmocka_unit_test(corpus__config__never_crashes),
         cmocka_unit_test(corpus__codec__never_crashes),
+        cmocka_unit_test(corpus__image__never_crashes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

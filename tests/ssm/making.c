@@ -97,7 +97,7 @@ void making_layers(struct making *m, const char *format, ...)
 
 static void config_write(const struct making *m, const char *path, uint32_t in_channels, uint32_t out_channels)
 {
-    char input[64], *text = NULL;
+    char input[64], rate[64], *text = NULL;
     FILE *file = fopen(path, "w");
     int n;
 
@@ -106,10 +106,11 @@ static void config_write(const struct making *m, const char *path, uint32_t in_c
         snprintf(input, sizeof(input), "'kind':'tokens','vocab':%u", m->vocab);
     else
         snprintf(input, sizeof(input), "'kind':'signal','channels':%u,'sample_rate':100", in_channels);
+    snprintf(rate, sizeof(rate), ",'sample_rate':%.17g", 100 * (m->rate_ratio > 0 ? m->rate_ratio : 1));
     n = asprintf(&text,
                  "{'model_type':'ssmd','format_version':1,'name':'made','input':{%s},"
                  "'output':{'kind':'signal','channels':%u%s},'layers':[%s]}",
-                 input, out_channels, m->vocab ? "" : ",'sample_rate':100", m->layers);
+                 input, out_channels, m->vocab ? "" : rate, m->layers);
     assert_true(n > 0);
     quotes_turn(text);
     assert_int_equal(fwrite(text, 1, (size_t)n, file), n);

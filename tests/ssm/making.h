@@ -17,7 +17,7 @@
 
 #include "ssm/ssm.h"
 
-enum { MAKING_TENSORS_MAX = 128, MAKING_LAYERS_MAX = 16384 };
+enum { MAKING_TENSORS_MAX = 512, MAKING_LAYERS_MAX = 65536 };
 
 struct making_tensor {
     char name[64];
@@ -28,7 +28,8 @@ struct making_tensor {
 
 struct making {
     uint32_t seed;
-    uint32_t vocab; /* set after init: a model of tokens */
+    uint32_t vocab;    /* set after init: a model of tokens */
+    double rate_ratio; /* of the output's rate over the input's; 0 is 1 */
     struct making_tensor tensor[MAKING_TENSORS_MAX];
     uint32_t tensors;
     char layers[MAKING_LAYERS_MAX]; /* JSON, what stands between [ and ] */

@@ -4,6 +4,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -55,21 +57,45 @@ void running_advance(struct running *r, struct ssm_slot slot, enum ssm_view view
     assert_int_equal(row.out_frames, frames);
 }
 
+/* One row, whose outputs from `made` on go to `out` as far as there are `all`. Returns how many are made. */
+static uint64_t pass_row(struct running *r, struct ssm_row row, uint64_t made, uint64_t all, float *out)
+{
+    const struct ssm_model_info *info = ssm_model_info(r->model);
+    uint64_t most = ssm_out_frames_max(r->model, row.frames), left = all - made;
+    float *zeros = calloc((size_t)row.frames * info->in_channels + 1, sizeof(*zeros));
+
+    row.out = calloc(most * info->out_channels + 1, sizeof(*row.out));
+    assert_true(zeros && row.out);
+    row.in = row.in ? row.in : zeros;
+    assert_int_equal(ssm_advance(r->program, &row, 1), SSM_OK);
+    assert_true(row.out_frames <= most);
+    left = row.out_frames < left ? row.out_frames : left;
+    memcpy(out + made * info->out_channels, row.out, left * info->out_channels * sizeof(*out));
+    free(zeros);
+    free(row.out);
+    return made + left;
+}
+
 void running_pass(struct running *r, enum ssm_view view, const void *in, uint32_t frames, float *out, uint32_t *seed,
                   uint32_t most, uint32_t grid)
 {
     const struct ssm_model_info *info = ssm_model_info(r->model);
-    struct ssm_slot slot = running_acquire(r);
+    uint64_t all = ssm_out_frames(r->model, frames), made = 0;
+    struct ssm_row row = {.slot = running_acquire(r), .view = view};
 
     for (uint32_t t = 0, taken; t < frames; t += taken) {
         taken = seed ? 1 + making_number(seed, most) : most;
         taken = (taken + grid - 1) / grid * grid;
         taken = taken < frames - t ? taken : frames - t;
-        /* one sample of every channel is 4 bytes each, tokens and floats alike */
-        running_advance(r, slot, view, (const char *)in + (size_t)t * info->in_channels * 4, taken,
-                        out + (size_t)t * info->out_channels);
+        row.frames = taken;
+        row.in = (const char *)in + (size_t)t * info->in_channels * 4; /* tokens and floats are 4 bytes */
+        made = pass_row(r, row, made, all, out);
     }
-    ssm_slot_release(r->program, slot);
+    row = (struct ssm_row){.slot = row.slot, .view = SSM_STEP, .frames = info->lookahead};
+    if (info->lookahead > 0)
+        made = pass_row(r, row, made, all, out);
+    assert_int_equal(made, all);
+    ssm_slot_release(r->program, row.slot);
 }
 
 double running_error(const float *got, const double *want, size_t n)

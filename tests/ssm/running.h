@@ -29,8 +29,9 @@ struct ssm_slot running_acquire(struct running *r);
 void running_advance(struct running *r, struct ssm_slot slot, enum ssm_view view, const void *in, uint32_t frames,
                      float *out);
 
-/* A fresh stream over all frames, cut at random: pieces of 1 to most frames, each but the last a multiple of `grid`.
- * seed NULL: pieces of exactly `most`. */
+/* A fresh stream over all frames, and then, in steps, over the zeros that bring its last outputs: `out` has room for
+ * ssm_out_frames of them. Cut at random: pieces of 1 to most frames, each but the last a multiple of `grid`. seed NULL:
+ * pieces of exactly `most`. */
 void running_pass(struct running *r, enum ssm_view view, const void *in, uint32_t frames, float *out, uint32_t *seed,
                   uint32_t most, uint32_t grid);
 

@@ -152,6 +152,43 @@ static void company_check(struct trial *t, struct running *r, const float *want)
     free(got);
 }
 
+/* The state at a random frame, as an image into a used slot of another program and as a copy beside it: both go on with
+ * the bits `want` of a stream that never stopped. */
+static void image_check(struct trial *t, struct running *r, const float *want)
+{
+    uint32_t at = making_number(&t->seed, t->frames), rest = t->frames - at;
+    struct ssm_slot slot = running_acquire(r), copy = running_acquire(r), guest;
+    size_t bytes = ssm_image_bytes(r->model), from = (size_t)at * t->out, n = (size_t)rest * t->out;
+    unsigned char *image = trial_memory(2, bytes);
+    float *got = trial_memory((size_t)t->frames * t->out, sizeof(*got));
+    struct ssm_error err = {""};
+    struct running away;
+    bool same;
+
+    running_open(&away, r->model, t->isa, 1, 1);
+    guest = running_acquire(&away);
+    running_advance(&away, guest, SSM_STEP, input_at(t, 0), t->frames, got);
+    if (at > 0)
+        running_advance(r, slot, SSM_STEP, input_at(t, 0), at, got);
+    assert_int_equal(ssm_slot_copy(r->program, slot, copy), SSM_OK);
+    if (ssm_slot_export(r->program, slot, image) || ssm_slot_import(away.program, guest, image, bytes, &err))
+        fail_msg("%s %s, trial %u: no image at frame %u: %s\n  %.400s", t->kind, t->isa, t->number, at, err.text,
+                 t->model.layers);
+    assert_int_equal(ssm_slot_export(away.program, guest, image + bytes), SSM_OK);
+    same = memcmp(image, image + bytes, bytes) == 0;
+    running_advance(&away, guest, SSM_STEP, input_at(t, at), rest, got);
+    same = same && memcmp(got, want + from, n * sizeof(*got)) == 0;
+    running_advance(r, copy, SSM_STEP, input_at(t, at), rest, got);
+    if (!same || memcmp(got, want + from, n * sizeof(*got)) != 0)
+        fail_msg("%s %s, trial %u: other bits after an image or a copy at frame %u of %u\n  %.400s", t->kind, t->isa,
+                 t->number, at, t->frames, t->model.layers);
+    running_close(&away);
+    ssm_slot_release(r->program, slot);
+    ssm_slot_release(r->program, copy);
+    free(image);
+    free(got);
+}
+
 static void trial_check(struct trial *t)
 {
     static const enum ssm_view views[] = {SSM_STEP, SSM_SCAN, SSM_CONV};
@@ -173,6 +210,7 @@ static void trial_check(struct trial *t)
         fail_msg("%s %s, trial %u: steps in chunks have other bits\n  %.400s", t->kind, t->isa, t->number,
                  t->model.layers);
     company_check(t, &r, got);
+    image_check(t, &r, got);
     views_check(t, &r, &views[1], 1, 0, got);
     views_check(t, &r, &views[1], 1, 40, got);
     views_check(t, &r, &views[2], 1, 0, got);

@@ -3,7 +3,7 @@
  * Random trials of layer kinds: for each a function that makes a model of random shape and weights, an input, and what
  * should come out by the float64 reference; the trial runs it on every instruction set, in every view and in changing
  * views, at random chunkings, and judges max|got - want| / max|want| against the kind's bound. Steps must be the same
- * bits at any chunking and in any company.
+ * bits at any chunking, in any company, and when they go on from an image or a copy of the state.
  *
  *     static void linear(struct trial *t)
  *     {

@@ -54,6 +54,7 @@ static void case_read(struct reference *r, const char *directory)
     r->frames = (uint32_t)json_integer_value(json_object_get(json, "steps"));
     r->tolerance = json_number_value(json_object_get(json, "tolerance"));
     json_decref(json);
+    r->out_frames = (uint32_t)ssm_out_frames(r->model, r->frames);
     r->in = numbers_read(directory, "input.f32", &count);
     if (!r->in)
         r->in = numbers_read(directory, "input.i32", &count);
@@ -61,7 +62,7 @@ static void case_read(struct reference *r, const char *directory)
     assert_int_equal(count, (size_t)r->frames * r->in_channels);
     expected = numbers_read(directory, "expected.f32", &count);
     assert_non_null(expected);
-    assert_int_equal(count, (size_t)r->frames * r->out_channels);
+    assert_int_equal(count, (size_t)r->out_frames * r->out_channels);
     r->expected = malloc(count * sizeof(double) + 1);
     assert_non_null(r->expected);
     for (size_t i = 0; i < count; i++)
@@ -86,7 +87,7 @@ void reference_load(struct reference *r, const char *name)
     r->vocab = info->input == SSM_TOKENS ? info->vocab : 0;
     case_read(r, directory);
     running_open(&r->running, r->model, NULL, 1, 4);
-    r->step = malloc((size_t)r->frames * r->out_channels * sizeof(float) + 1);
+    r->step = malloc((size_t)r->out_frames * r->out_channels * sizeof(float) + 1);
     assert_non_null(r->step);
     reference_step(r, r->in, r->frames, r->step);
 }

@@ -19,10 +19,11 @@
 struct reference {
     char name[64]; /* of the model below a models_dir: "case-" and the directory's name */
     uint32_t in_channels, out_channels, frames;
-    uint32_t vocab; /* 0: signals */
+    uint32_t out_frames; /* of the whole case, closed */
+    uint32_t vocab;      /* 0: signals */
     double tolerance;
     void *in;         /* (frames, in_channels) float32, or tokens */
-    float *step;      /* (frames, out_channels): libssm, frame by frame */
+    float *step;      /* (out_frames, out_channels): libssm, frame by frame */
     double *expected; /* the case's own answer */
     struct ssm_model *model;
     struct running running;
@@ -31,7 +32,7 @@ struct reference {
 /* One case of GOLDEN_DIRECTORY. */
 void reference_load(struct reference *r, const char *name);
 void reference_free(struct reference *r);
-/* A fresh stream of the model over the frames, in steps. */
+/* A fresh stream of the model over the frames, in steps, and its tail: ssm_out_frames of them. */
 void reference_step(struct reference *r, const void *in, uint32_t frames, float *out);
 /* Every case there is; returns how many (at most `most`). */
 size_t reference_load_all(struct reference *out, size_t most);

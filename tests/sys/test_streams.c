@@ -71,7 +71,7 @@ static void bits_check(const struct wire_stream *s, const float *want, uint64_t 
 
 static void error_check(const struct wire_stream *s, const struct reference *r)
 {
-    double error = running_error(s->out, r->expected, (size_t)r->frames * r->out_channels);
+    double error = running_error(s->out, r->expected, (size_t)r->out_frames * r->out_channels);
 
     if (!(error <= r->tolerance))
         fail_msg("%s: off by %.3g, tolerance %.3g", r->name, error, r->tolerance);
@@ -91,8 +91,8 @@ static void golden__live_in_random_chunks__is_the_librarys_step_bit_for_bit(void
 
             push_cut(w, s, r, r->frames, &seed, most, 1, 0);
             assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
-            WIRE_UNTIL(w, s->results == r->frames);
-            bits_check(s, r->step, r->frames, r->name);
+            WIRE_UNTIL(w, s->results == r->out_frames);
+            bits_check(s, r->step, r->out_frames, r->name);
             error_check(s, r);
             WIRE_UNTIL(w, wire_counter(w, "streams") == 0);
         }
@@ -114,7 +114,7 @@ static void golden__backfill_in_random_chunks__is_within_tolerance(void **state)
 
         push_cut(w, s, r, r->frames, &seed, 333, 1, PROTO_FLAG_BACKFILL);
         assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
-        WIRE_UNTIL(w, s->results == r->frames);
+        WIRE_UNTIL(w, s->results == r->out_frames);
         error_check(s, r);
         WIRE_UNTIL(w, wire_counter(w, "streams") == 0);
     }
@@ -130,15 +130,15 @@ static void golden__backfill_on_the_grid__is_the_librarys_scan_bit_for_bit(void 
     (void)state;
     for (size_t i = 0; i < golden_n; i++) {
         struct reference *r = &golden[i];
-        float *scan = malloc((size_t)r->frames * r->out_channels * sizeof(float));
+        float *scan = malloc((size_t)r->out_frames * r->out_channels * sizeof(float));
         struct wire_stream *s = wire_open(w, "grid", r->name, WIRE_RESULTS | WIRE_CREATE);
 
         assert_non_null(scan);
         running_pass(&r->running, SSM_SCAN, r->in, r->frames, scan, NULL, r->frames, 1);
-        push_cut(w, s, r, r->frames, &seed, 200, SSM_SCAN_BLOCK, PROTO_FLAG_BACKFILL);
-        WIRE_UNTIL(w, s->results == r->frames);
-        bits_check(s, scan, r->frames, r->name);
+        push_cut(w, s, r, r->frames, &seed, 200, ssm_model_info(r->model)->grid, PROTO_FLAG_BACKFILL);
         assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
+        WIRE_UNTIL(w, s->results == r->out_frames);
+        bits_check(s, scan, r->out_frames, r->name);
         WIRE_UNTIL(w, wire_counter(w, "streams") == 0);
         free(scan);
     }
@@ -161,7 +161,7 @@ static void golden__backfill_then_live_by_turns__is_within_tolerance(void **stat
             push_cut(w, s, r, end, &seed, 40, 1, turn % 2 ? 0 : PROTO_FLAG_BACKFILL);
         }
         assert_int_equal(wire_close(w, s), SSMD__CODE__OK);
-        WIRE_UNTIL(w, s->results == r->frames);
+        WIRE_UNTIL(w, s->results == r->out_frames);
         error_check(s, r);
         WIRE_UNTIL(w, wire_counter(w, "streams") == 0);
     }
@@ -307,13 +307,14 @@ static void interleave(struct wire **conns, uint32_t round, uint32_t *seed)
     }
     for (uint32_t i = 0; i < n; i++) {
         struct part *p = &parts[i];
-        float *want = malloc((size_t)p->frames * p->of->out_channels * sizeof(float));
+        uint64_t frames = ssm_out_frames(p->of->model, p->frames);
+        float *want = malloc(frames * p->of->out_channels * sizeof(float));
 
         assert_non_null(want);
         reference_step(p->of, p->in, p->frames, want);
         assert_int_equal(wire_close(p->w, p->s), SSMD__CODE__OK);
-        WIRE_UNTIL(p->w, p->s->results >= p->frames);
-        bits_check(p->s, want, p->frames, p->of->name);
+        WIRE_UNTIL(p->w, p->s->results >= frames);
+        bits_check(p->s, want, frames, p->of->name);
         free(want);
     }
     for (uint32_t i = 0; i < conns_n; i++)

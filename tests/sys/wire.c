@@ -370,15 +370,14 @@ int wire_hello(struct wire *w)
 {
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Hello hello = SSMD__HELLO__INIT;
-    char *tokens = (char *)"tokens";
     int code;
 
     hello.version_min = hello.version_max = PROTO_VERSION;
     hello.writer.data = w->writer;
     hello.writer.len = sizeof(w->writer);
     hello.client = (char *)"test";
-    hello.n_features = w->wants_tokens;
-    hello.features = &tokens;
+    hello.n_features = w->feature != NULL;
+    hello.features = &w->feature;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_HELLO;
     message.hello = &hello;
     code = wire_request(w, &message);
@@ -467,6 +466,7 @@ int wire_try_open(struct wire *w, struct wire_stream **out, const char *id, cons
     open.has_results_from = (flags & WIRE_FROM) != 0;
     open.results_from = results_from;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_OPEN;
+    open.history = w->history.interval ? &w->history : NULL;
     message.open = &open;
     code = wire_request(w, &message);
     if (code != SSMD__CODE__OK)

@@ -78,9 +78,10 @@ struct wire {
     size_t errors_n;
     size_t acks_n, messages_n;
     bool is_going_away;
-    uint64_t read_limit; /* of the last wire_read */
-    bool wants_tokens;   /* the feature, at the next wire_hello */
-    uint32_t top_k;      /* of streams opened from here on */
+    uint64_t read_limit;   /* of the last wire_read */
+    char *feature;         /* asked for in wire_hello; NULL: none */
+    Ssmd__History history; /* of wire_try_open; interval 0: none */
+    uint32_t top_k;        /* of streams opened from here on */
     bool generates;
 };
 

@@ -63,6 +63,7 @@ static int refusal_exit_code(int code)
     case SSMD__CODE__RATE:
     case SSMD__CODE__BAD_SAMPLE:
     case SSMD__CODE__BAD_FORMAT:
+    case SSMD__CODE__BAD_IMAGE:
         return EX_DATAERR;
     case SSMD__CODE__BAD_ID:
         return EX_USAGE;
@@ -143,15 +144,19 @@ json_t *ctl_json_bytes(const char *bytes, size_t size)
 json_t *ctl_json_stream(const struct ssmc_stream_info *info)
 {
     return json_pack(
-        "{s:o,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:i,s:i,s:b,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:b,s:b,s:i,s:b,s:b}", "id",
-        ctl_json_bytes(info->id, info->id_size), "model", info->model, "epoch", (json_int_t)info->epoch, "next",
+        "{s:o,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:i,s:i,s:b,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:b,s:b,s:i,s:b,s:b,s:I,s:I,"
+        "s:I,"
+        "s:I}",
+        "id", ctl_json_bytes(info->id, info->id_size), "model", info->model, "epoch", (json_int_t)info->epoch, "next",
         (json_int_t)info->next, "applied", (json_int_t)info->applied, "durable", (json_int_t)info->durable,
         "result_first", (json_int_t)info->result_first, "result_next", (json_int_t)info->result_next, "rate",
         info->rate, "out_rate", info->out_rate, "channels", (int)info->channels, "out_channels",
         (int)info->out_channels, "tokens", info->tokens, "vocab", (int)info->vocab, "ratio_num", (int)info->ratio_num,
         "ratio_den", (int)info->ratio_den, "hop", (int)info->hop, "lookahead", (int)info->lookahead, "state_bytes",
         (json_int_t)info->state_bytes, "queued", (json_int_t)info->queued, "attached", info->attached, "closing",
-        info->closing, "top_k", (int)info->top_k, "generates", info->generates, "generating", info->generating);
+        info->closing, "top_k", (int)info->top_k, "generates", info->generates, "generating", info->generating,
+        "history_interval", (json_int_t)info->history_interval, "history_depth", (json_int_t)info->history_depth,
+        "history_bytes", (json_int_t)info->history_bytes, "history_oldest", (json_int_t)info->history_oldest);
 }
 
 bool ctl_parse_u64(const char *word, uint64_t min, uint64_t max, uint64_t *out)

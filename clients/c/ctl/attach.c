@@ -26,3 +26,18 @@ int attach_open(struct ctl *ctl, struct ssmc_stream **out, struct ssmc_open_opti
     options->take_over = 0;
     return rc;
 }
+
+int attach_named(struct ctl *ctl, struct ssmc_stream **out, struct ssmc_open_options *options)
+{
+    struct ssmc_stream_info info;
+    int rc = ctl_connect(ctl);
+    if (rc != 0)
+        return rc;
+    rc = ssmc_info(ctl->c, options->id, 0, &info, ctl->timeout_ms);
+    if (rc != 0)
+        return ctl_fail(ctl, rc, options->id);
+    options->model = info.model;
+    rc = attach_open(ctl, out, options);
+    options->model = NULL;
+    return rc == 0 ? 0 : ctl_fail(ctl, rc, options->id);
+}

@@ -11,4 +11,7 @@
 /* ssmc_open, and again with take-over where that is harmless; a status of libssmclient. */
 int attach_open(struct ctl *ctl, struct ssmc_stream **out, struct ssmc_open_options *options);
 
+/* Connects and resumes options->id, of whatever model it is: 0, or an exit code after saying why not. */
+int attach_named(struct ctl *ctl, struct ssmc_stream **out, struct ssmc_open_options *options);
+
 #endif

@@ -21,14 +21,28 @@ static int print_result(const struct ctl *ctl, const char *done, const struct ss
 }
 
 static const struct option open_options[] = {
-    {"model", required_argument, NULL, 'm'},
-    {"rate", required_argument, NULL, 'r'},
-    {"channels", required_argument, NULL, 'c'},
-    {"create", no_argument, NULL, 'C'},
-    {"resume", no_argument, NULL, 'R'},
-    {"take-over", no_argument, NULL, 'T'},
-    {NULL, 0, NULL, 0},
+    {"model", required_argument, NULL, 'm'},    {"rate", required_argument, NULL, 'r'},
+    {"channels", required_argument, NULL, 'c'}, {"create", no_argument, NULL, 'C'},
+    {"resume", no_argument, NULL, 'R'},         {"take-over", no_argument, NULL, 'T'},
+    {"history", required_argument, NULL, 'H'},  {NULL, 0, NULL, 0},
 };
+
+/* "INTERVAL:DEPTH" */
+static bool parse_history(const char *text, struct ssmc_open_options *out)
+{
+    char word[24];
+    uint64_t interval, depth;
+    const char *colon = strchr(text, ':');
+    if (!colon || (size_t)(colon - text) >= sizeof word)
+        return false;
+    memcpy(word, text, (size_t)(colon - text));
+    word[colon - text] = '\0';
+    if (!ctl_parse_u64(word, 64, UINT32_MAX, &interval) || !ctl_parse_u64(colon + 1, 1, UINT32_MAX, &depth))
+        return false;
+    out->history_interval = (uint32_t)interval;
+    out->history_depth = (uint32_t)depth;
+    return interval % 64 == 0;
+}
 
 static int parse_open(const struct ctl *ctl, int argc, char **argv, struct ssmc_open_options *out)
 {
@@ -55,6 +69,10 @@ static int parse_open(const struct ctl *ctl, int argc, char **argv, struct ssmc_
             break;
         case 'T':
             out->take_over = 1;
+            break;
+        case 'H':
+            if (!parse_history(optarg, out))
+                return ctl_usage(ctl, "--history is INTERVAL:DEPTH in frames, the interval a multiple of 64");
             break;
         default:
             return ctl_usage(ctl, "unknown option, or a value is missing: %s", argv[optind - 1]);
@@ -88,7 +106,6 @@ static int resume_named(struct ctl *ctl, int argc, char **argv, struct ssmc_stre
 {
     static const struct option options[] = {{"take-over", no_argument, NULL, 'T'}, {NULL, 0, NULL, 0}};
     struct ssmc_open_options open = {.mode = SSMC_RESUME};
-    struct ssmc_stream_info info;
     int o;
     while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (o != 'T')
@@ -98,15 +115,7 @@ static int resume_named(struct ctl *ctl, int argc, char **argv, struct ssmc_stre
     if (optind != argc - 1)
         return ctl_usage(ctl, "the id of one stream is needed");
     open.id = argv[optind];
-    int rc = ctl_connect(ctl);
-    if (rc != 0)
-        return rc;
-    rc = ssmc_info(ctl->c, open.id, 0, &info, ctl->timeout_ms);
-    if (rc != 0)
-        return ctl_fail(ctl, rc, open.id);
-    open.model = info.model;
-    rc = attach_open(ctl, out, &open);
-    return rc == 0 ? 0 : ctl_fail(ctl, rc, open.id);
+    return attach_named(ctl, out, &open);
 }
 
 int ctl_close(struct ctl *ctl, int argc, char **argv)

@@ -65,8 +65,9 @@ static const struct command {
      "was restarted and lost the state (durability none), a file is sent again from its beginning\n"
      "and the output rewritten; standard input cannot be, so the command fails.\n"
      "Ctrl-C leaves the stream open for --resume.\n"
-     "At the end: samples, latency of a chunk from sending it to its result (p50, p99), and the\n"
-     "real-time factor (seconds of signal for a second of time).\n"},
+     "At the end: samples; latency, the algorithm's own (how far the model looks ahead) and that of\n"
+     "processing (a chunk, from sending it to its result: p50, p99); and the real-time factor\n"
+     "(seconds of signal for a second of time).\n"},
     {"generate", "--model M --prompt-tokens LIST|FILE", "let a language model go on, token by token", ctl_generate,
      "Gives the prompt to a model of tokens, and prints the tokens that the daemon draws, as they come.\n"
      "The same seed draws the same tokens.\n"
@@ -120,7 +121,8 @@ static const struct command {
      "      --channels=N   channels (default: the model's)\n"
      "      --create       fail when the id exists\n"
      "      --resume       fail when it does not\n"
-     "      --take-over    take it from the client that holds it\n"},
+     "      --take-over    take it from the client that holds it\n"
+     "      --history=I:D  keep a checkpoint every I frames, so that the last D can be taken back\n"},
     {"close", "ID", "end a stream", ctl_close,
      "Ends a stream: its tail is computed, and it is gone when its results were received.\n"
      "Results that nobody received are thrown away.\n"
@@ -134,6 +136,20 @@ static const struct command {
      "\n"
      "Resetting needs the stream's handle, so the stream is opened first. One that a connected client\n"
      "writes is left alone unless --take-over is given.\n"
+     "\n"
+     "      --take-over    take it from the client that holds it\n"},
+    {"snapshot", "ID FILE", "a stream's state into a file", ctl_snapshot,
+     "Writes the image of a stream: its state after every frame that the daemon has accepted, and the\n"
+     "results that its writer has not received. The stream goes on, whoever writes it.\n"},
+    {"restore", "FILE [ID]", "a file's state into a new stream", ctl_restore,
+     "Makes a stream of an image, in this daemon or another one that has the same model, under the id\n"
+     "given or the image's own. Go on with: ssmctl stream --resume.\n"},
+    {"fork", "ID NEW", "a new stream from the state of another", ctl_fork,
+     "Makes the stream NEW, which begins where ID is now: same model, same state, same index. One\n"
+     "prompt can be forked as often as it has continuations.\n"},
+    {"rollback", "ID INDEX", "take frames of a stream back", ctl_rollback,
+     "Takes a stream back: frames from INDEX on never were. The stream must have been opened with a\n"
+     "history (ssmctl open --history) that reaches so far; ssmctl info says how far that is.\n"
      "\n"
      "      --take-over    take it from the client that holds it\n"},
     {"list", "[PREFIX]", "the streams there are", ctl_list,

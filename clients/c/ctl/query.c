@@ -92,6 +92,10 @@ static void print_info(const struct ssmc_stream_info *i)
            i->attached ? "yes" : "no", i->closing ? "yes" : "no");
     if (i->generates)
         printf("generating    %s\n", i->generating ? "yes" : "no");
+    if (i->history_interval)
+        printf("history       back to frame %" PRIu64 " (at least %" PRIu32 " frames, a checkpoint every %" PRIu32
+               "), %" PRIu64 " bytes\n",
+               i->history_oldest, i->history_depth, i->history_interval, i->history_bytes);
 }
 
 int ctl_info(struct ctl *ctl, int argc, char **argv)

@@ -176,14 +176,19 @@ static int report(const struct job *j)
     double seconds = j->info.rate > 0 ? (double)frames / j->info.rate : 0;
     double elapsed = (double)(job_now_ns() - j->start_ns) / 1e9;
     double p50 = latency_quantile_ms(&j->latency, 0.5), p99 = latency_quantile_ms(&j->latency, 0.99);
+    double ahead_ms = j->info.rate > 0 ? 1000 * (double)j->info.lookahead / j->info.rate : 0;
     double factor = elapsed > 0 ? seconds / elapsed : 0;
     FILE *to = strcmp(j->options.out, "-") == 0 ? stderr : stdout;
     if (!j->ctl->is_json) {
         fprintf(to,
                 "samples        %" PRIu64 " in, %" PRIu64 " results out (%" PRIu32 " channels in, %" PRIu32 " out)\n",
                 frames, j->results, j->info.channels, j->info.out_channels);
-        fprintf(to, "latency        p50 %.3f ms, p99 %.3f ms (of a chunk of %g ms, from sending to its result)\n", p50,
-                p99, j->info.rate > 0 ? 1000 * (double)j->chunk_max / j->info.rate : j->options.chunk_ms);
+        if (j->info.rate > 0)
+            fprintf(to, "algorithmic    %.3f ms of latency (the model looks %" PRIu32 " samples ahead)\n", ahead_ms,
+                    j->info.lookahead);
+        fprintf(to,
+                "processing     p50 %.3f ms, p99 %.3f ms of latency (a chunk of %g ms, from sending to its result)\n",
+                p50, p99, j->info.rate > 0 ? 1000 * (double)j->chunk_max / j->info.rate : j->options.chunk_ms);
         if (j->info.rate > 0)
             fprintf(to,
                     factor < 100 ? "real-time      %.3g x (%.3f s of signal in %.3f s)\n"
@@ -191,12 +196,13 @@ static int report(const struct job *j)
                     factor, seconds, elapsed);
         return to == stdout ? ctl_finish() : 0;
     }
-    json_t *o = json_pack("{s:s,s:s,s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:i,s:i,s:b,s:s}", "stream", j->options.id,
-                          "model", j->info.model, "first", (json_int_t)j->first, "samples", (json_int_t)frames,
-                          "results", (json_int_t)j->results, "rate", j->info.rate, "seconds", seconds, "elapsed_s",
-                          elapsed, "real_time_factor", factor, "latency_p50_ms", p50, "latency_p99_ms", p99,
-                          "latency_chunks", (json_int_t)j->latency.count, "reconnects", (int)daemon.reconnects,
-                          "restarts", (int)j->restarts, "closed", j->is_closed, "out", j->options.out);
+    json_t *o = json_pack("{s:s,s:s,s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:i,s:i,s:b,s:s,s:i,s:f}", "stream",
+                          j->options.id, "model", j->info.model, "first", (json_int_t)j->first, "samples",
+                          (json_int_t)frames, "results", (json_int_t)j->results, "rate", j->info.rate, "seconds",
+                          seconds, "elapsed_s", elapsed, "real_time_factor", factor, "latency_p50_ms", p50,
+                          "latency_p99_ms", p99, "latency_chunks", (json_int_t)j->latency.count, "reconnects",
+                          (int)daemon.reconnects, "restarts", (int)j->restarts, "closed", j->is_closed, "out",
+                          j->options.out, "lookahead", (int)j->info.lookahead, "latency_algorithmic_ms", ahead_ms);
     if (to == stdout)
         return ctl_print_json(o);
     json_dumpf(o, to, JSON_COMPACT | JSON_REAL_PRECISION(9));

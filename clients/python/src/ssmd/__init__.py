@@ -34,7 +34,7 @@ from .errors import (
     Timeout,
     Unreachable,
 )
-from .values import Counter, DaemonInfo, Ending, ModelInfo, Result, StreamInfo, Token
+from .values import Counter, DaemonInfo, Ending, History, Image, ModelInfo, Result, StreamInfo, Token
 
 __all__ = [
     "Client",
@@ -44,6 +44,8 @@ __all__ = [
     "DaemonInfo",
     "Ending",
     "Error",
+    "History",
+    "Image",
     "Lost",
     "ModelInfo",
     "ProtocolError",

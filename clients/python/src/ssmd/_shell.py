@@ -13,7 +13,7 @@ from ._core.link import Core
 from ._core.samples import Samples, encode
 from ._core.writer import Writer
 from ._endpoint import default_endpoint
-from .values import Ending, id_bytes
+from .values import Ending, Image, StreamInfo, id_bytes
 
 BUFFER = 1 << 20  # bytes of results kept here for each stream before the daemon has to wait
 TIMEOUT = 30.0  # seconds for a question's answer
@@ -36,8 +36,9 @@ def open_message(
     take_over: bool,
     results: bool,
     results_from: int | None,
-    top_k: int | None,
-    generates: bool,
+    top_k: int | None = None,
+    generates: bool = False,
+    history: tuple[int, int] | None = None,
 ) -> pb.Open:
     """The request of `open`."""
     mode = pb.ANY if resume is None else pb.RESUME if resume else pb.CREATE
@@ -52,6 +53,8 @@ def open_message(
         message.top_k = top_k
     if generates:
         message.generates = True
+    if history is not None:
+        message.history.interval, message.history.depth = history
     return message
 
 
@@ -80,6 +83,17 @@ def generate_message(
         repetition_window=repetition_window,
         seed=seed,
     )
+
+
+def resume_message(info: StreamInfo, results: bool) -> pb.Open:
+    """The request that opens a stream which was just made of a state."""
+    form = (info.top_k or None, info.generates)
+    return open_message(info.id, info.model, None, None, True, False, results, None, *form)
+
+
+def image_bytes(image: Image | bytes) -> bytes:
+    """Of an image, however it is given."""
+    return image.data if isinstance(image, Image) else bytes(image)
 
 
 def read_message(id: str | bytes | None, prefix: str | bytes | None, from_: int | None) -> pb.Read:
@@ -129,7 +143,7 @@ class StreamFacts:
 
     @property
     def epoch(self) -> int:
-        """Rises at reset and take-over."""
+        """Rises at reset, rollback and take-over."""
         return self._writer.epoch
 
     @property

@@ -20,19 +20,30 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import zmq
 from numpy.typing import ArrayLike
 
-from ._core import generation, query
+from ._core import generation, query, state
 from ._core.link import Core
 from ._core.reader import Reader as CoreReader
 from ._core.reader import open_reader
 from ._core.signal import Operation
 from ._core.writer import Writer, open_writer
 from ._endpoint import explain_silence
-from ._shell import BUFFER, TIMEOUT, StreamFacts, generate_message, new_core, one_of, open_message, read_message
+from ._shell import (
+    BUFFER,
+    TIMEOUT,
+    StreamFacts,
+    generate_message,
+    image_bytes,
+    new_core,
+    one_of,
+    open_message,
+    read_message,
+    resume_message,
+)
 from ._socket import Pump
 from ._tap import TapSocket
 from ._text import TokenizerLike, Writing, encode, encode_stop, load
 from .errors import ProtocolError, Timeout, Unreachable
-from .values import Counter, DaemonInfo, ModelInfo, Result, StreamInfo, Token, id_bytes
+from .values import Counter, DaemonInfo, Image, ModelInfo, Result, StreamInfo, Token, id_bytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -172,6 +183,7 @@ class Client:
         take_over: bool = False,
         results: bool = True,
         results_from: int | None = None,
+        history: tuple[int, int] | None = None,
         buffer: int = BUFFER,
         top_k: int | None = None,
         generates: bool = False,
@@ -182,12 +194,15 @@ class Client:
         `rate` (Hz) and `channels` are the model's when not given. `resume`: True takes only a stream that exists,
         False makes only a new one, None either; `stream.next` says from which frame to push. `take_over` takes it from
         another writer. Without `results` none are sent here. `results_from` is the first one wanted, else the oldest
-        that was not received. `buffer` bounds the bytes of results that wait here.
+        that was not received. `history` (interval, depth) in frames, the interval a multiple of 64, keeps what rollback
+        needs. `buffer` bounds the bytes of results that wait here.
 
         Of models of tokens: `top_k` asks for so many most probable tokens instead of all logits, `generates` for what
         `Stream.generate` needs (see `Result.pairs`). `tokenizer`, a tokenizer.json, is for text.
         """
-        message = open_message(id, model, rate, channels, resume, take_over, results, results_from, top_k, generates)
+        message = open_message(
+            id, model, rate, channels, resume, take_over, results, results_from, top_k, generates, history
+        )
         text = load(tokenizer)
         return Stream(self, self._ask(open_writer(self._driver.core, message, buffer)), text)
 
@@ -210,6 +225,41 @@ class Client:
         """Watch results as they are computed: lossy, and no burden to the daemon. prefix="" watches everything."""
         one_of(id, prefix)
         return Watch(TapSocket(self.daemon, id_bytes(id) if id is not None else None, id_bytes(prefix or b"")))
+
+    def snapshot(self, id: str | bytes) -> Image:
+        """The state of any stream, whoever writes it: after every frame that the daemon has accepted."""
+        return self._ask(state.snapshot(self._driver.core, id_bytes(id)))
+
+    def restore(
+        self,
+        image: Image | bytes,
+        id: str | bytes | None = None,
+        *,
+        results: bool = True,
+        buffer: int = BUFFER,
+        tokenizer: TokenizerLike | None = None,
+    ) -> Stream:
+        """A new stream of an image, in any daemon that has its model, to go on with; `id`: if not the image's."""
+        name = None if id is None else id_bytes(id)
+        info = self._ask(state.restore(self._driver.core, image_bytes(image), name))
+        return self._resume(info, results, buffer, tokenizer)
+
+    def fork(
+        self,
+        id: str | bytes,
+        new_id: str | bytes,
+        *,
+        results: bool = True,
+        buffer: int = BUFFER,
+        tokenizer: TokenizerLike | None = None,
+    ) -> Stream:
+        """A new stream of the state of any stream, at the same index."""
+        info = self._ask(state.fork(self._driver.core, id_bytes(id), id_bytes(new_id)))
+        return self._resume(info, results, buffer, tokenizer)
+
+    def _resume(self, info: StreamInfo, results: bool, buffer: int, tokenizer: TokenizerLike | None) -> Stream:
+        text = load(tokenizer)
+        return Stream(self, self._ask(open_writer(self._driver.core, resume_message(info, results), buffer)), text)
 
     def models(self) -> builtins.list[ModelInfo]:
         """What the daemon offers."""
@@ -265,8 +315,9 @@ class Client:
 class Stream(StreamFacts):
     """A stream that is written here. Iterate it for its results; a `with` block closes it at its end.
 
-    A connection that breaks is resumed inside, without loss. When the daemon itself was started anew, every call raises
-    Lost, whose `index` says from which frame to send again after opening the stream anew.
+    A connection that breaks is resumed inside, without loss; so is a daemon that was stopped in order and keeps its
+    streams in a state directory. When the daemon has lost the stream's state, every call raises Lost, whose
+    `index` says from which frame to send again after opening the stream anew.
     """
 
     def __init__(self, client: Client, writer: Writer, tokenizer: Tokenizer | None) -> None:
@@ -354,6 +405,26 @@ class Stream(StreamFacts):
         Returns when all results are here; or earlier, when there are so many that this thread has to take some first.
         """
         self._driver.drive(self._writer.close(threading.get_ident()), timeout)
+
+    def snapshot(self, timeout: float | None = None) -> Image:
+        """The stream's state as a value, when everything pushed is applied; and results not received."""
+        self._driver.drive(self._writer.settle(threading.get_ident()), timeout)
+        return self._client.snapshot(self.id)
+
+    def fork(
+        self, new_id: str | bytes, *, results: bool = True, buffer: int = BUFFER, timeout: float | None = None
+    ) -> Stream:
+        """A new stream that begins where this one is, when everything pushed is applied."""
+        self._driver.drive(self._writer.settle(threading.get_ident()), timeout)
+        return self._client.fork(self.id, new_id, results=results, buffer=buffer)
+
+    def rollback(self, index: int, timeout: float | None = None) -> None:
+        """Take back the frames from `index` on, when everything pushed is applied: `next` is `index` then.
+
+        The stream must have been opened with a history that reaches so far. Results from there on come anew, in a new
+        epoch.
+        """
+        self._driver.drive(self._writer.rollback(index, threading.get_ident()), timeout)
 
     def detach(self) -> None:
         """Give the stream up here; the daemon keeps it, to be resumed."""

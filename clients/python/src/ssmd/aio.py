@@ -20,19 +20,30 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 import zmq
 from numpy.typing import ArrayLike
 
-from ._core import generation, query
+from ._core import generation, query, state
 from ._core.link import Core
 from ._core.reader import Reader as CoreReader
 from ._core.reader import open_reader
 from ._core.signal import Operation
 from ._core.writer import Writer, open_writer
 from ._endpoint import explain_silence
-from ._shell import BUFFER, TIMEOUT, StreamFacts, generate_message, new_core, one_of, open_message, read_message
+from ._shell import (
+    BUFFER,
+    TIMEOUT,
+    StreamFacts,
+    generate_message,
+    image_bytes,
+    new_core,
+    one_of,
+    open_message,
+    read_message,
+    resume_message,
+)
 from ._socket import Pump
 from ._tap import TapSocket
 from ._text import TokenizerLike, Writing, encode, encode_stop, load
 from .errors import Timeout, Unreachable
-from .values import Counter, DaemonInfo, ModelInfo, Result, StreamInfo, Token, id_bytes
+from .values import Counter, DaemonInfo, Image, ModelInfo, Result, StreamInfo, Token, id_bytes
 
 __all__ = ["Client", "Reader", "Stream", "Watch", "connect"]
 
@@ -184,13 +195,16 @@ class Client:
         take_over: bool = False,
         results: bool = True,
         results_from: int | None = None,
+        history: tuple[int, int] | None = None,
         buffer: int = BUFFER,
         top_k: int | None = None,
         generates: bool = False,
         tokenizer: TokenizerLike | None = None,
     ) -> Pending[Stream]:
         """As `ssmd.Client.open`: await it, or enter it with `async with`."""
-        message = open_message(id, model, rate, channels, resume, take_over, results, results_from, top_k, generates)
+        message = open_message(
+            id, model, rate, channels, resume, take_over, results, results_from, top_k, generates, history
+        )
         text = load(tokenizer)
 
         async def opened() -> Stream:
@@ -218,6 +232,43 @@ class Client:
         """As `ssmd.Client.watch`."""
         one_of(id, prefix)
         return Watch(TapSocket(self.daemon, id_bytes(id) if id is not None else None, id_bytes(prefix or b"")))
+
+    async def snapshot(self, id: str | bytes) -> Image:
+        """The state of any stream, whoever writes it: after every frame that the daemon has accepted."""
+        return await self._ask(state.snapshot(self._driver.core, id_bytes(id)))
+
+    async def restore(
+        self,
+        image: Image | bytes,
+        id: str | bytes | None = None,
+        *,
+        results: bool = True,
+        buffer: int = BUFFER,
+        tokenizer: TokenizerLike | None = None,
+    ) -> Stream:
+        """A new stream of an image, in any daemon that has its model, to go on with; `id`: if not the image's."""
+        name = None if id is None else id_bytes(id)
+        info = await self._ask(state.restore(self._driver.core, image_bytes(image), name))
+        return await self._resume(info, results, buffer, tokenizer)
+
+    async def fork(
+        self,
+        id: str | bytes,
+        new_id: str | bytes,
+        *,
+        results: bool = True,
+        buffer: int = BUFFER,
+        tokenizer: TokenizerLike | None = None,
+    ) -> Stream:
+        """A new stream of the state of any stream, at the same index."""
+        info = await self._ask(state.fork(self._driver.core, id_bytes(id), id_bytes(new_id)))
+        return await self._resume(info, results, buffer, tokenizer)
+
+    async def _resume(self, info: StreamInfo, results: bool, buffer: int, tokenizer: TokenizerLike | None) -> Stream:
+        text = load(tokenizer)
+        return Stream(
+            self, await self._ask(open_writer(self._driver.core, resume_message(info, results), buffer)), text
+        )
 
     async def models(self) -> builtins.list[ModelInfo]:
         """What the daemon offers."""
@@ -343,6 +394,26 @@ class Stream(StreamFacts):
     async def close(self, timeout: float | None = None) -> None:
         """As `ssmd.Stream.close`; returns early when this task has to take results first."""
         await self._driver.drive(self._writer.close(asyncio.current_task()), timeout)
+
+    async def snapshot(self, timeout: float | None = None) -> Image:
+        """The stream's state as a value, when everything pushed is applied; and results not received."""
+        await self._driver.drive(self._writer.settle(asyncio.current_task()), timeout)
+        return await self._client.snapshot(self.id)
+
+    async def fork(
+        self, new_id: str | bytes, *, results: bool = True, buffer: int = BUFFER, timeout: float | None = None
+    ) -> Stream:
+        """A new stream that begins where this one is, when everything pushed is applied."""
+        await self._driver.drive(self._writer.settle(asyncio.current_task()), timeout)
+        return await self._client.fork(self.id, new_id, results=results, buffer=buffer)
+
+    async def rollback(self, index: int, timeout: float | None = None) -> None:
+        """Take back the frames from `index` on, when everything pushed is applied: `next` is `index` then.
+
+        The stream must have been opened with a history that reaches so far. Results from there on come anew, in a new
+        epoch.
+        """
+        await self._driver.drive(self._writer.rollback(index, asyncio.current_task()), timeout)
 
     def detach(self) -> None:
         """Give the stream up here; the daemon keeps it, to be resumed."""

@@ -32,6 +32,8 @@ class Code(IntEnum):
     CLOSED = 22
     BUSY = 23
     INTERNAL = 24
+    BAD_IMAGE = 40
+    NO_IMAGE = 41
     BAD_OPTION = 60
 
 
@@ -62,7 +64,7 @@ class ProtocolError(Error):
 
 
 class Lost(Error):
-    """The daemon no longer has the stream's state, as after a crash.
+    """The daemon no longer has the stream's state, as after a crash, or a stop without a state directory.
 
     `index` is the frame to send again from: open the stream anew and push from there.
     """

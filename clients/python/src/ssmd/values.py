@@ -67,6 +67,33 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """The state of a stream as a value: `Client.restore` makes a stream of it."""
+
+    data: bytes = field(repr=False)
+    epoch: int
+    index: int
+    """Frames below are in it."""
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a stream keeps so that it can go back."""
+
+    interval: int
+    """Frames between checkpoints."""
+    depth: int
+    """The last so many frames can be taken back."""
+    bytes: int
+    """What it costs the daemon."""
+    oldest: int
+    """The lowest index that rollback reaches now."""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamInfo:
     """A stream as the daemon describes it (proto/ssmd.proto, StreamInfo)."""
 
@@ -101,6 +128,7 @@ class StreamInfo:
     top_k: int
     generates: bool
     generating: bool
+    history: History | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +176,8 @@ class DaemonInfo:
     result_ring: int
     streams: int
     idle_ms: int
+    features: tuple[str, ...]
+    """That it granted."""
     models: tuple[ModelInfo, ...] = field(repr=False)
 
 
@@ -161,6 +191,11 @@ def id_text(id: bytes) -> str:
     return id.decode("utf-8", "surrogateescape")
 
 
+def history(m: pb.History) -> History:
+    """From the wire."""
+    return History(m.interval, m.depth, m.bytes, m.oldest)
+
+
 def stream_info(m: pb.StreamInfo) -> StreamInfo:
     """From the wire."""
     return StreamInfo(
@@ -168,6 +203,7 @@ def stream_info(m: pb.StreamInfo) -> StreamInfo:
         m.channels, m.out_rate, m.out_channels, m.ratio_num, m.ratio_den, m.hop, m.lookahead, m.state_bytes,
         m.created, m.tokens, m.vocab, m.attached, m.closing, m.queued, m.top_k, m.generates,
         m.HasField("generation") and not m.generation.HasField("ending"),
+        history(m.history) if m.HasField("history") else None,
     )  # fmt: skip
 
 
@@ -185,5 +221,5 @@ def daemon_info(m: pb.HelloReply) -> DaemonInfo:
     return DaemonInfo(
         m.daemon, m.incarnation, m.durability, m.tap, limits.message_bytes, limits.chunk_frames, limits.stream_window,
         limits.connection_window, limits.result_ring, limits.streams, limits.idle_ms,
-        tuple(model_info(model) for model in m.models),
+        tuple(m.features), tuple(model_info(model) for model in m.models),
     )  # fmt: skip

@@ -111,7 +111,8 @@ class Inbox:
         """Results begin at `index` in `epoch`."""
         self.epoch = epoch
         self.next = self.taken = index
-        self._granted = (index, self._granted[1])
+        self._granted = (min(index, self._granted[0]), self._granted[1])
+        self.core.owe(self)  # what is here counts as taken: the daemon's ring may be full of it
 
     def skip(self, index: int) -> None:
         """Results up to `index` are lost."""

@@ -39,9 +39,10 @@ CHUNKS_MAX = 4096  # of one message
 CHUNK_BYTES = 48  # of one chunk in a header at most
 HEADER_BYTES = 256  # of the rest
 
+
 FLAG_BACKFILL, FLAG_TIME = 1, 2  # DataHeader.flags
 FLAG_RESULT_TIME = 1  # ResultHeader.flags
-FEATURES = ("tokens",)  # wished for in hello
+IMAGES, TOKENS = FEATURES = "images", "tokens"  # wished for in hello
 # Of a reply to no request: what we sent was not understood, as a whole.
 ABOUT_A_MESSAGE = (Code.MALFORMED, Code.FEATURE, Code.TOO_LARGE, Code.BAD_HANDLE, Code.BAD_FORMAT)
 
@@ -55,11 +56,6 @@ def parse(message: M, data: bytes) -> M:
     except DecodeError:
         raise Surprise("a message that cannot be decoded") from None
     return message
-
-
-def hello_message(core: Core) -> pb.Hello:
-    """Who we are and what we would like."""
-    return pb.Hello(version_min=1, version_max=1, writer=core.writer, client=core.name, features=FEATURES)
 
 
 def refusal(error: pb.Error) -> Refused:
@@ -242,8 +238,17 @@ class Core:
             self.check()
             yield self.changed
 
+    def hello(self) -> pb.Hello:
+        """Who we are and what we ask for."""
+        return pb.Hello(version_min=1, version_max=1, writer=self.writer, client=self.name, features=FEATURES)
+
+    def check_images(self) -> None:
+        """Raise when the daemon cannot give or take states."""
+        if IMAGES not in self.daemon.features:
+            raise Error(f"the daemon at {self.endpoint} is too old to give or take states", Code.FEATURE)
+
     def _hello(self) -> bytes:
-        hello = hello_message(self)
+        hello = self.hello()
         self._last_request += 1
         self._calls[self._last_request] = Call(pb.FromClient(), self._answer_hello)
         return pb.FromClient(request_id=self._last_request, hello=hello).SerializeToString()

@@ -4,7 +4,7 @@
 from ..errors import ProtocolError
 from ..values import Counter, DaemonInfo, StreamInfo, daemon_info, id_bytes, stream_info
 from . import ssmd_pb2 as pb
-from .link import Core, hello_message
+from .link import Core
 from .signal import Operation
 
 
@@ -31,7 +31,7 @@ def list_streams(core: Core, prefix: bytes) -> Operation[list[StreamInfo]]:
 
 def daemon(core: Core) -> Operation[DaemonInfo]:
     """The daemon and its models, which it tells in hello; saying that again changes nothing."""
-    return core.ask(pb.FromClient(hello=hello_message(core)), "hello", lambda reply: daemon_info(reply.hello))
+    return core.ask(pb.FromClient(hello=core.hello()), "hello", lambda reply: daemon_info(reply.hello))
 
 
 def stats(core: Core) -> Operation[list[Counter]]:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stream that is written here: push, results, reset, close, and what becomes of it when the link breaks.
+"""A stream that is written here: push, results, reset, rollback, close, and what becomes of it when the link breaks.
 
 What the daemon answers to the second opening decides what happens to the frames kept here:
     next within what is kept    they are sent again from there, as they were
     next below it, or the stream is not there    the daemon lost state: Lost, which says where to begin again
     next beyond what was pushed, or the stream is another writer's    TakenOver
 
-Close and Reset go out only when every frame is applied. So a broken connection never leaves the question whether the
-tail went in before them, and each may simply be asked again.
+Close, Reset and Rollback go out only when every frame is applied. So a broken connection never leaves the question
+whether the tail went in before them, and each may simply be asked again.
 
 A push is cut into pieces on a grid of indices that depends on nothing but the daemon's limits, so that what is marked
 as backfill takes the same bits however full the windows were.
@@ -65,6 +65,7 @@ class Writer(Owner):
         self._close_sent = self._close_answered = False
         self._results_end: int | None = None  # of a closed stream
         self._is_resetting = False
+        self._back_to: int | None = None  # of a rollback
         self._control_error: Error | None = None
         self._control_call: Call | None = None
         self._held_index = 0
@@ -120,8 +121,9 @@ class Writer(Owner):
     def push_room(self, samples: Samples) -> None:
         """Push what there is room for. What finds none is woken by an acknowledgement, its own or another stream's."""
         self.check()
-        if self.is_closing or self._is_resetting:
-            raise Closed(f"{self.name} takes no input: it is {'closing' if self.is_closing else 'being reset'}")
+        if self.is_closing or self._is_changing:
+            doing = "closing" if self.is_closing else "being reset or goes back"
+            raise Closed(f"{self.name} takes no input: it is {doing}")
         if self.generation and self.generation.runs:
             raise Closed(f"{self.name} takes no input: it is generating")
         while samples.left > 0:
@@ -254,13 +256,39 @@ class Writer(Owner):
             raise Closed(f"{self.name} is closing")
         self._is_resetting = True
         self.pursue()
-        while self._is_resetting:
+        yield from self._change(caller)
+
+    def rollback(self, index: int, caller: object) -> Operation[None]:
+        """Until the daemon has taken back the frames from `index` on."""
+        self.check()
+        self.core.check_images()
+        if self.is_closing or self._is_resetting:
+            raise Closed(f"{self.name} is closing or being reset")
+        self._back_to = index
+        self.pursue()
+        yield from self._change(caller)
+
+    @property
+    def _is_changing(self) -> bool:
+        return self._is_resetting or self._back_to is not None
+
+    def _change(self, caller: object) -> Operation[None]:
+        while self._is_changing:
             self.check()
             if self.applied < self.kept.next and self._waits_for(caller):
-                self._is_resetting = False
-                raise ResultsWaiting(f"{self.name}: take results first, they hold up what was pushed before the reset")
+                self._is_resetting, self._back_to = False, None
+                raise ResultsWaiting(f"{self.name}: take results first, they hold up what was pushed before")
             yield self.signal
         self._raise_control_error()
+
+    def settle(self, caller: object) -> Operation[None]:
+        """Until everything pushed is applied."""
+        while self.applied < self.kept.next:
+            self.check()
+            if self._waits_for(caller):
+                raise ResultsWaiting(f"{self.name}: take results first, they hold up what was pushed")
+            yield self.signal
+        self.check()
 
     def close(self, caller: object) -> Operation[None]:
         """Until every result is here, or until results must be taken so that it may go on."""
@@ -281,7 +309,7 @@ class Writer(Owner):
 
     def pursue(self) -> None:
         """Ask what is to be asked as soon as everything is applied."""
-        is_wanted = (self.is_closing and not self._close_answered) or self._is_resetting
+        is_wanted = (self.is_closing and not self._close_answered) or self._is_changing
         if self.inbox.handle is None or self.applied < self.kept.next:
             return
         if self.generation and self.generation.runs and not self.generation.is_taken and not self.generation.call:
@@ -292,8 +320,11 @@ class Writer(Owner):
         if self.is_closing:
             message, answer = pb.FromClient(close=pb.Close(handle=handle)), self._answer_close
             self._close_sent = True
+        elif self._back_to is not None:
+            rollback = pb.Rollback(handle=handle, index=self._back_to)
+            message, answer = pb.FromClient(rollback=rollback), self._answer_change
         else:
-            message, answer = pb.FromClient(reset=pb.Reset(handle=handle)), self._answer_reset
+            message, answer = pb.FromClient(reset=pb.Reset(handle=handle)), self._answer_change
         self._control_call = Call(message, answer)
         self.core.send(self._control_call)
 
@@ -309,7 +340,7 @@ class Writer(Owner):
             self._settle()
         self.signal.fire()
 
-    def _answer_reset(self, reply: pb.Reply | None) -> None:
+    def _answer_change(self, reply: pb.Reply | None) -> None:
         self._control_call = None
         if reply is None:
             return
@@ -317,16 +348,17 @@ class Writer(Owner):
             self._control_error = refusal(reply.error)
         else:
             self._begin_epoch(reply.stream)
-        self._is_resetting = False
+        self._is_resetting, self._back_to = False, None
         self.signal.fire()
 
     def _begin_epoch(self, m: pb.StreamInfo) -> None:
-        self._is_resetting = False
+        index = 0 if self._back_to is None else min(self.inbox.next, m.result_next)
+        self._is_resetting, self._back_to = False, None
         self.generation = None
         self.epoch = m.epoch
         self.restart_input(m.applied, m.next)
         if self.inbox.epoch < m.epoch:
-            self.inbox.begin(m.epoch, 0)
+            self.inbox.begin(m.epoch, index)
 
     def results_came(self, inbox: Inbox) -> None:
         """There is something to take, and perhaps it was the last."""
@@ -370,7 +402,7 @@ class Writer(Owner):
         open.CopyFrom(self.open)
         open.mode = pb.RESUME
         open.ClearField("take_over")
-        if open.results:
+        if open.results and self._back_to is None:
             open.results_from = self.inbox.next
         self.core.send(Call(pb.FromClient(open=open), self._answer_again))
 
@@ -390,9 +422,9 @@ class Writer(Owner):
             self.generation.reopened(self, m)
         if m.out_channels != self.inbox.channels or not m.HasField("handle"):
             self.die(ProtocolError(f"{self.name} is not what it was"))
-        elif m.epoch != self.epoch and self._is_resetting:
-            self._begin_epoch(m)  # the reset was done, its answer was lost
-        elif not self._is_same:
+        elif m.epoch != self.epoch and self._is_changing:
+            self._begin_epoch(m)  # the reset or rollback was done, its answer was lost
+        elif not self._is_same and self.core.daemon.durability == pb.HelloReply.NONE:
             self._lose(m.next)
         elif m.next > self.kept.next:
             self.die(TakenOver(f"{self.name} was written by somebody else, up to frame {m.next}"))

@@ -2,7 +2,7 @@
  *
  * libssm by itself: one stream through the built-in forecaster. Not a part of the library.
  *
- *     cc example.c $(pkg-config --cflags --libs ssm) -lm && ./a.out
+ *     cc forecast.c $(pkg-config --cflags --libs ssm) -lm && ./a.out
  */
 #include <math.h>
 #include <stdio.h>

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Files of the state directory; see store.h. */
+#include "daemon/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "daemon/lock.h"
+#include "daemon/log.h"
+
+#define SUFFIX      ".ssmd"
+#define HALF        ".half"    /* being written */
+#define REFUSED     ".refused" /* set aside */
+#define LOADS_AHEAD 16         /* images in memory at a time */
+
+static bool has_suffix(const char *name, const char *suffix)
+{
+    size_t n = strlen(name), k = strlen(suffix);
+
+    return n > k && strcmp(name + n - k, suffix) == 0;
+}
+
+int store_open(struct loop *loop)
+{
+    const char *directory = loop->conf.state_dir;
+    char path[CONF_TEXT_SIZE + 8];
+    struct stat found;
+    int status;
+
+    if (!directory[0])
+        return EX_OK;
+    loop->store_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (loop->store_fd < 0 || fstat(loop->store_fd, &found) != 0 || access(directory, W_OK) != 0) {
+        log_event(LOG_ERR, "state_dir_failed", "state_dir=%s error=%s", directory, strerror(errno));
+        return EX_CONFIG;
+    }
+    if (found.st_mode & S_IWOTH) {
+        log_event(LOG_ERR, "state_dir_failed", "state_dir=%s error=everybody may write to it", directory);
+        return EX_CONFIG;
+    }
+    snprintf(path, sizeof(path), "%s/states", directory);
+    status = lock_acquire(&loop->store_lock, path);
+    if (status == LOCK_OK)
+        return EX_OK;
+    log_event(LOG_ERR, "state_dir_failed", "state_dir=%s error=%s", directory,
+              status == LOCK_HELD ? "another daemon keeps its streams there" : strerror(errno));
+    return status == LOCK_HELD ? EX_UNAVAILABLE : EX_CONFIG;
+}
+
+/* ---- taking up --------------------------------------------------------------------------------------------------- */
+
+static void set_aside(struct loop *loop, const char *file, const char *reason)
+{
+    char to[NAME_MAX + 1];
+
+    snprintf(to, sizeof(to), "%.200s" REFUSED, file);
+    loop->counters.states_refused++;
+    log_event(LOG_ERR, "state_refused", "file=%s/%s moved_to=%s reason=%s", loop->conf.state_dir, file, to, reason);
+    if (renameat(loop->store_fd, file, loop->store_fd, to) != 0)
+        log_event(LOG_ERR, "state_not_moved", "file=%s/%s error=%s", loop->conf.state_dir, file, strerror(errno));
+}
+
+static void outcome(struct loop *loop, const struct task *task, const char *reason)
+{
+    if (reason) {
+        set_aside(loop, task->file, reason);
+        return;
+    }
+    loop->counters.states_taken_up++;
+    if (unlinkat(loop->store_fd, task->file, 0) != 0)
+        log_event(LOG_ERR, "state_not_removed", "file=%s/%s error=%s", loop->conf.state_dir, task->file,
+                  strerror(errno));
+}
+
+/* The whole file into an image of the store's; NULL and *reason when that cannot be. */
+static struct image *file_read(struct loop *loop, const char *file, const char **reason)
+{
+    int fd = openat(loop->store_fd, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    struct image *image = NULL;
+    struct stat found;
+    size_t got = 0;
+    ssize_t n;
+
+    *reason = "it is not a file that can be read";
+    if (fd < 0 || fstat(fd, &found) != 0 || !S_ISREG(found.st_mode))
+        goto out;
+    *reason = "it has not the size of an image";
+    if (found.st_size < 1 || (uint64_t)found.st_size > IMAGE_BYTES_MAX)
+        goto out;
+    *reason = "there is no memory for it";
+    image = image_new(loop, NULL, (size_t)found.st_size);
+    if (!image || !(image->bytes = malloc(image->size)))
+        goto out;
+    while (got < image->size && (n = read(fd, image->bytes + got, image->size - got)) != 0) {
+        if (n < 0 && errno != EINTR)
+            break;
+        got += n > 0 ? (size_t)n : 0;
+    }
+    *reason = got < image->size ? "it could not be read to its end" : NULL;
+out:
+    if (*reason && image) {
+        image_free(loop, image);
+        image = NULL;
+    }
+    if (fd >= 0)
+        close(fd);
+    return image;
+}
+
+static void file_load(struct loop *loop, const char *file)
+{
+    const char *reason;
+    struct image *image = file_read(loop, file, &reason);
+    struct task *task = image ? task_new(loop, NULL, 0, TASK_RESTORE) : NULL;
+
+    if (!task) {
+        if (image)
+            image_free(loop, image);
+        set_aside(loop, file, image ? "there is no memory for it" : reason);
+        return;
+    }
+    task->image = image;
+    task->outcome = outcome;
+    memcpy(task->file, file, strlen(file) + 1); /* it fits: store_load */
+    restore_begin(loop, task, NULL);
+}
+
+static void tasks_wait(struct loop *loop, uint32_t most)
+{
+    while (loop->states.tasks_n > most) {
+        loop_jobs_take(loop);
+        usleep(100);
+    }
+}
+
+void store_load(struct loop *loop)
+{
+    DIR *directory;
+    struct dirent *entry;
+
+    if (loop->store_fd < 0)
+        return;
+    directory = opendir(loop->conf.state_dir);
+    while (directory && (entry = readdir(directory)) != NULL) {
+        if (has_suffix(entry->d_name, SUFFIX HALF))
+            set_aside(loop, entry->d_name, "it was not written to its end");
+        else if (has_suffix(entry->d_name, SUFFIX) && strlen(entry->d_name) < sizeof(((struct task *)0)->file))
+            file_load(loop, entry->d_name);
+        tasks_wait(loop, LOADS_AHEAD);
+    }
+    tasks_wait(loop, 0);
+    if (directory)
+        closedir(directory);
+    (void)!fsync(loop->store_fd);
+    if (loop->counters.states_taken_up + loop->counters.states_refused > 0)
+        log_event(LOG_NOTICE, "states_taken_up", "streams=%llu refused=%llu",
+                  (unsigned long long)loop->counters.states_taken_up,
+                  (unsigned long long)loop->counters.states_refused);
+}
+
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
+
+static void name_make(const struct stream *stream, char *name, size_t size, const char *suffix)
+{
+    size_t n = 0;
+
+    for (uint8_t i = 0; i < stream->id_size && n < size; i++)
+        n += (size_t)snprintf(name + n, size - n, "%02x", stream->id[i]);
+    if (n < size)
+        snprintf(name + n, size - n, "%s", suffix);
+}
+
+static bool bytes_write(int fd, const unsigned char *bytes, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = write(fd, bytes, size);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        bytes += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+/* NULL, or why the stream could not be written. */
+static const char *stream_save(struct loop *loop, const struct stream *stream)
+{
+    char name[2 * PROTO_ID_MAX + 16];
+    struct image_sections sections;
+    uint64_t keep = stream_keep(stream);
+    const char *reason = NULL;
+    unsigned char *bytes;
+    int fd, status;
+
+    if (stream->is_failed)
+        return "the engine refused its frames";
+    if (stream->is_replaying)
+        return "it was going back";
+    if (stream->has_flushed && !stream->is_closed)
+        return "it was closing, and its tail is not a state to go on from";
+    if (!image_describe(stream, keep, &bytes, &sections))
+        return "no memory for its image";
+    status = image_fill(bytes, &sections, &stream->ring, keep, stream->model->program, stream->slot);
+    if (status != SSM_OK) {
+        free(bytes);
+        return ssm_status_text(status);
+    }
+    name_make(stream, name, sizeof(name), SUFFIX HALF);
+    fd = openat(loop->store_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 || !bytes_write(fd, bytes, sections.size))
+        reason = strerror(errno);
+    if (fd >= 0)
+        close(fd);
+    if (reason)
+        (void)!unlinkat(loop->store_fd, name, 0);
+    free(bytes);
+    return reason;
+}
+
+void store_save(struct loop *loop)
+{
+    char half[2 * PROTO_ID_MAX + 16], name[2 * PROTO_ID_MAX + 16];
+    uint32_t saved = 0, lost = 0;
+
+    if (loop->store_fd < 0)
+        return;
+    for (uint32_t i = 0; i < loop->streams.n; i++) {
+        const struct stream *stream = loop->streams.sorted[i];
+        const char *reason = stream_save(loop, stream);
+
+        if (reason)
+            log_event(LOG_ERR, "stream_not_kept", "stream=%.*s reason=%s", stream->id_size, stream->id, reason);
+        lost += reason != NULL;
+    }
+    if (syncfs(loop->store_fd) != 0)
+        log_event(LOG_ERR, "state_dir_failed", "state_dir=%s error=%s", loop->conf.state_dir, strerror(errno));
+    for (uint32_t i = 0; i < loop->streams.n; i++) {
+        name_make(loop->streams.sorted[i], half, sizeof(half), SUFFIX HALF);
+        name_make(loop->streams.sorted[i], name, sizeof(name), SUFFIX);
+        saved += renameat(loop->store_fd, half, loop->store_fd, name) == 0;
+    }
+    (void)!fsync(loop->store_fd);
+    log_event(LOG_NOTICE, "states_kept", "streams=%u not_kept=%u", saved, lost);
+}
