@@ -161,9 +161,9 @@ Ssmd__Code rollback_prepare(struct loop *loop, struct stream *stream, uint32_t i
     uint64_t bytes = history_bytes(stream->model->model, interval, depth);
 
     if (bytes == UINT64_MAX) {
-        snprintf(text, size, "history: for this model the interval is a multiple of %u up to %u frames, the depth 1 to %u frames",
-                 stream->model->grid,
-                 HISTORY_INTERVAL_MAX, HISTORY_DEPTH_MAX);
+        snprintf(text, size,
+                 "history: for this model the interval is a multiple of %u up to %u frames, the depth 1 to %u frames",
+                 stream->model->grid, HISTORY_INTERVAL_MAX, HISTORY_DEPTH_MAX);
         return SSMD__CODE__TOO_LARGE;
     }
     if (states->history_bytes + bytes > loop->conf.history_memory) {

@@ -217,3 +217,31 @@ def aio_generations__many_at_once__are_each_their_own(daemon: Daemon) -> None:
         for seed in (0, 7, 19):
             with client.open("alone", MODEL, generates=True) as stream:
                 assert many[seed] == [t.token for t in stream.generate([1, 2], maximum=100, temperature=4, seed=seed)]
+
+
+def generate__of_forks_and_images_of_one_prompt__is_as_of_the_whole(client: ssmd.Client) -> None:
+    prompt, options = [7, 1, 4, 2], {"temperature": 4.0, "seed": 11, "maximum": 40}
+    with client.open("straight", MODEL, generates=True, top_k=2) as stream:
+        want = [(t.token, t.top.tobytes()) for t in stream.generate(prompt, **options)]  # type: ignore[arg-type]
+    with client.open("cache", MODEL, generates=True, top_k=2) as cache:
+        cache.push(prompt[:-1])
+        image = cache.snapshot()
+        forks = [cache.fork(f"fork{i}") for i in range(3)] + [client.restore(image, "restored")]
+    for stream in forks:
+        assert (stream.next, stream.out_channels) == (3, 6)
+        assert [(t.token, t.top.tobytes()) for t in stream.generate(prompt[-1:], **options)] == want  # type: ignore[arg-type]
+        stream.close()
+
+
+def snapshot__of_a_stream_that_generates__is_refused_until_it_has_ended(client: ssmd.Client) -> None:
+    with client.open("busy", MODEL, generates=True) as stream:
+        drawing = stream.generate([1], maximum=1 << 40)
+        next(drawing)
+        for ask in (lambda: client.snapshot("busy"), lambda: client.fork("busy", "other")):
+            with pytest.raises(ssmd.Refused, match="generates") as refused:
+                ask()
+            assert refused.value.code == ssmd.Code.BUSY
+        drawing.close()  # type: ignore[attr-defined]
+        assert client.snapshot("busy").index == stream.next
+    with pytest.raises(ssmd.Refused, match="keeps no history"):
+        client.open("both", MODEL, generates=True, history=(64, 64))
