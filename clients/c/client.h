@@ -198,6 +198,10 @@ int fail_refused(struct ssmc *c, const Ssmd__Error *error);
 int64_t now_ns(void);
 /* now + timeout; INT64_MAX for ever. */
 int64_t deadline_ns(int timeout_ms);
+/* The timeout that is left of it. */
+int left_ms(int64_t until);
+/* ssmc_poll until something happens or `until` comes; a second at most, so that a link that comes back is used. */
+int poll_until(struct ssmc *c, int64_t until);
 
 /* ---- link.c */
 /* Moves on whatever is due; never waits. */
@@ -239,6 +243,8 @@ struct ssmc_stream *handle_find(const struct ssmc *c, uint32_t handle);
 struct ssmc_stream *stream_new(struct ssmc *c);
 void stream_info_copy(struct ssmc_stream_info *out, const Ssmd__StreamInfo *info);
 /* Fills in what the daemon said; SSMC_PROTOCOL when it cannot be. */
+/* Whether it may be an id; *size 0 is that of a string. */
+int stream_id_check(struct ssmc *c, const char *id, size_t *size);
 int stream_take_info(struct ssmc_stream *s, const Ssmd__StreamInfo *info);
 void stream_acknowledge(struct ssmc_stream *s, uint64_t applied, uint64_t durable);
 /* Lets the input go on at index `next` with nothing kept; frames from `applied` on are queued at the daemon. */

@@ -25,12 +25,10 @@ static int check_results(const struct ssmc_stream *s)
 /* One turn of waiting; 0 to look again. */
 static int wait_turn(struct ssmc_stream *s, int64_t until, const char *what)
 {
-    enum { SLICE_MS = 1000 };
     int rc = check_results(s);
     if (rc != 0)
         return rc;
-    int64_t left_ms = (until - now_ns()) / MS_NS + 1;
-    rc = ssmc_poll(s->c, left_ms > SLICE_MS ? SLICE_MS : left_ms < 0 ? 0 : (int)left_ms);
+    rc = poll_until(s->c, until);
     if (rc == 0 && now_ns() >= until)
         return s->c->link == LINK_UP ? fail(s->c, SSMC_TIMEOUT, "stream %s: %s takes longer", s->info.id, what)
                                      : SSMC_TIMEOUT;

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROMPT_MAX = 1024, GRID = 64, SLICE_MS = 1000 };
+enum { PROMPT_MAX = 1024, GRID = 64 };
 
 void ssmc_sampling_init(struct ssmc_sampling *out)
 {
@@ -189,8 +189,7 @@ static int take_status(struct ssmc_stream *s)
 /* One turn of waiting; 0 to look again. */
 static int wait_slice(struct ssmc_stream *s, int64_t until, const char *what)
 {
-    int64_t left_ms = (until - now_ns()) / MS_NS + 1;
-    int rc = ssmc_poll(s->c, left_ms > SLICE_MS ? SLICE_MS : left_ms < 0 ? 0 : (int)left_ms);
+    int rc = poll_until(s->c, until);
     if (rc == 0 && now_ns() >= until)
         return fail(s->c, SSMC_TIMEOUT, "stream %s: %s takes longer", s->info.id, what);
     return rc < 0 ? rc : 0;

@@ -38,6 +38,19 @@ int64_t deadline_ns(int timeout_ms)
     return timeout_ms < 0 ? INT64_MAX : now_ns() + timeout_ms * MS_NS;
 }
 
+int left_ms(int64_t until)
+{
+    int64_t left = until == INT64_MAX ? -1 : (until - now_ns()) / MS_NS;
+    return left < 0 && until != INT64_MAX ? 0 : left > INT32_MAX ? INT32_MAX : (int)left;
+}
+
+int poll_until(struct ssmc *c, int64_t until)
+{
+    enum { SLICE_MS = 1000 };
+    int64_t left = (until - now_ns()) / MS_NS + 1;
+    return ssmc_poll(c, left > SLICE_MS ? SLICE_MS : left < 0 ? 0 : (int)left);
+}
+
 /* Every default that hurts, set on purpose: bounded queues and messages, no lingering, heartbeats that notice a dead
  * peer, and nothing queued for a connection that is not there. */
 static int set_options(void *socket)

@@ -7,8 +7,6 @@
  */
 #include "clients/c/client.h"
 
-enum { SLICE_MS = 1000 }; /* of one wait, so that a link that comes back is used */
-
 int request_send(struct ssmc *c, struct request *r, Ssmd__FromClient *message, request_answer_fn *answer, void *context)
 {
     message->request_id = ++c->last_request;
@@ -85,8 +83,7 @@ int request_call(struct ssmc *c, Ssmd__FromClient *message, Ssmd__Reply__AnswerC
     do {
         if (call.is_lost && c->link == LINK_UP)
             call.is_lost = request_send(c, &r, message, answer_call, &call) != 0;
-        int64_t left_ms = (until - now_ns()) / MS_NS + 1;
-        rc = ssmc_poll(c, left_ms > SLICE_MS ? SLICE_MS : left_ms < 0 ? 0 : (int)left_ms);
+        rc = poll_until(c, until);
         if (call.is_answered)
             return call.status;
     } while (rc >= 0 && now_ns() < until);

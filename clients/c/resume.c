@@ -289,9 +289,10 @@ static struct ssmc_stream *new_stream(struct ssmc *c, const struct ssmc_open_opt
 int ssmc_open(struct ssmc *c, struct ssmc_stream **out, const struct ssmc_open_options *options, int timeout_ms)
 {
     *out = NULL;
-    size_t id_size = !options->id ? 0 : options->id_size ? options->id_size : strlen(options->id);
-    if (id_size < 1 || id_size > PROTO_ID_MAX || memchr(options->id, 0, id_size))
-        return fail(c, SSMC_INVAL, "an id has 1 to 64 bytes, none of them 0");
+    size_t id_size = options->id_size;
+    int rc = stream_id_check(c, options->id, &id_size);
+    if (rc != 0)
+        return rc;
     if (!options->model || !*options->model)
         return fail(c, SSMC_INVAL, "open needs the name of a model");
     if ((options->top_k > 0 || options->generates) && !c->has_tokens)
@@ -313,15 +314,11 @@ int ssmc_open(struct ssmc *c, struct ssmc_stream **out, const struct ssmc_open_o
     message.open = &open;
     uint32_t reconnects = c->daemon.reconnects;
     int64_t until = deadline_ns(timeout_ms);
-    int rc = request_call(c, &message, SSMD__REPLY__ANSWER_STREAM, opened, s, timeout_ms);
+    rc = request_call(c, &message, SSMD__REPLY__ANSWER_STREAM, opened, s, timeout_ms);
     if (rc == SSMC_REFUSED && c->error_code == SSMD__CODE__EXISTS && c->daemon.reconnects != reconnects) {
         /* The first open may have created it before the link broke; RESUME without take-over finds only our own. */
         open.mode = SSMD__OPEN_MODE__RESUME;
-        int64_t left_ms = (until - now_ns()) / MS_NS;
-        rc = request_call(c, &message, SSMD__REPLY__ANSWER_STREAM, opened, s,
-                          timeout_ms < 0 ? -1
-                          : left_ms < 0  ? 0
-                                         : (int)left_ms);
+        rc = request_call(c, &message, SSMD__REPLY__ANSWER_STREAM, opened, s, left_ms(until));
     }
     if (rc != 0) {
         ssmc_stream_free(s);

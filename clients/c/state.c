@@ -29,20 +29,6 @@ static int check_images(struct ssmc *c)
     return fail(c, SSMC_INVAL, "the daemon at %s is too old to give or take states", c->endpoint);
 }
 
-static int check_id(struct ssmc *c, const char *id, size_t *size)
-{
-    *size = !id ? 0 : *size ? *size : strlen(id);
-    if (*size < 1 || *size > PROTO_ID_MAX || memchr(id, 0, *size))
-        return fail(c, SSMC_INVAL, "an id has 1 to 64 bytes, none of them 0");
-    return SSMC_OK;
-}
-
-static int left_ms(int64_t until)
-{
-    int64_t left = until == INT64_MAX ? -1 : (until - now_ns()) / MS_NS;
-    return left < 0 && until != INT64_MAX ? 0 : left > INT32_MAX ? INT32_MAX : (int)left;
-}
-
 static bool is_gone(const struct ssmc *c, int rc)
 {
     return rc == SSMC_REFUSED && c->error_code == SSMD__CODE__NO_IMAGE;
@@ -108,7 +94,7 @@ int ssmc_snapshot(struct ssmc *c, const char *id, size_t id_size, struct ssmc_im
     struct moving m = {.image = out};
     int64_t until = deadline_ns(timeout_ms);
     memset(out, 0, sizeof *out);
-    int rc = check_id(c, id, &id_size);
+    int rc = stream_id_check(c, id, &id_size);
     if (rc == 0)
         rc = check_images(c);
     if (rc != 0)
@@ -173,7 +159,7 @@ int ssmc_restore(struct ssmc *c, const void *image, size_t size, const char *id,
     Ssmd__Restore request = SSMD__RESTORE__INIT;
     struct moving m = {.bytes = (uint8_t *)image, .size = size};
     int64_t until = deadline_ns(timeout_ms);
-    int rc = id ? check_id(c, id, &id_size) : SSMC_OK;
+    int rc = id ? stream_id_check(c, id, &id_size) : SSMC_OK;
     if (rc == 0)
         rc = check_images(c);
     if (rc == 0 && size == 0)
@@ -200,9 +186,9 @@ int ssmc_fork(struct ssmc *c, const char *id, size_t id_size, const char *as, si
 {
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Fork request = SSMD__FORK__INIT;
-    int rc = check_id(c, id, &id_size);
+    int rc = stream_id_check(c, id, &id_size);
     if (rc == 0)
-        rc = check_id(c, as, &as_size);
+        rc = stream_id_check(c, as, &as_size);
     if (rc == 0)
         rc = check_images(c);
     if (rc != 0)

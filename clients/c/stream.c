@@ -67,6 +67,14 @@ void stream_info_copy(struct ssmc_stream_info *out, const Ssmd__StreamInfo *info
     out->history_oldest = info->history ? info->history->oldest : 0;
 }
 
+int stream_id_check(struct ssmc *c, const char *id, size_t *size)
+{
+    *size = !id ? 0 : *size ? *size : strlen(id);
+    if (*size < 1 || *size > PROTO_ID_MAX || memchr(id, 0, *size))
+        return fail(c, SSMC_INVAL, "an id has 1 to 64 bytes, none of them 0");
+    return SSMC_OK;
+}
+
 int stream_take_info(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
 {
     if (info->channels < 1 || info->out_channels < 1 || info->id.len < 1 || info->id.len > PROTO_ID_MAX)
