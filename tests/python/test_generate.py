@@ -185,6 +185,9 @@ def generate__of_text__gives_the_text_of_its_tokens(client: ssmd.Client, tmp_pat
     assert [t.token for t in drawn] == same
     text = "".join(t.text for t in drawn)
     assert tokenizer.decode(same).startswith(text) and len(text) > 50
+    with client.open("parent", MODEL, generates=True, tokenizer=path) as stream, stream.fork("child") as child:
+        forked = child.generate("once ", maximum=200, temperature=4, seed=2)  # text, by the parent's tokenizer
+        assert [t.token for t in forked] == same
     with client.open("word", MODEL, generates=True, tokenizer=tokenizer) as stream:
         with pytest.raises(ValueError, match="stop: 'never'"):
             list(stream.generate("once", stop=["never"]))

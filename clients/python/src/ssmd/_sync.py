@@ -416,7 +416,7 @@ class Stream(StreamFacts):
     ) -> Stream:
         """A new stream that begins where this one is, when everything pushed is applied."""
         self._driver.drive(self._writer.settle(threading.get_ident()), timeout)
-        return self._client.fork(self.id, new_id, results=results, buffer=buffer)
+        return self._client.fork(self.id, new_id, results=results, buffer=buffer, tokenizer=self._tokenizer)
 
     def rollback(self, index: int, timeout: float | None = None) -> None:
         """Take back the frames from `index` on, when everything pushed is applied: `next` is `index` then.

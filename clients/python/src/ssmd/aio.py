@@ -405,7 +405,7 @@ class Stream(StreamFacts):
     ) -> Stream:
         """A new stream that begins where this one is, when everything pushed is applied."""
         await self._driver.drive(self._writer.settle(asyncio.current_task()), timeout)
-        return await self._client.fork(self.id, new_id, results=results, buffer=buffer)
+        return await self._client.fork(self.id, new_id, results=results, buffer=buffer, tokenizer=self._tokenizer)
 
     async def rollback(self, index: int, timeout: float | None = None) -> None:
         """Take back the frames from `index` on, when everything pushed is applied: `next` is `index` then.
