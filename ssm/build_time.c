@@ -177,8 +177,10 @@ static int clocks_settle(struct ssm_build *b, struct ssm_sequence *graph)
                         *what == 'h' ? SSM_HOP_MAX : SSM_LOOKAHEAD_MAX);
     if (status)
         return ssm_fail(b, NULL, status, "no memory to settle its clocks");
-    if (b->clocks->lead[lead].most == 0)
+    if (b->clocks->lead[lead].most == 0) { /* no output is early: nobody looks at the pace */
+        ssm_clocks_pop(b->clocks);
         return SSM_OK;
+    }
     if ((status = hold_add(b, graph, pace)))
         return status;
     b->clocks->lead[graph->layers[graph->count - 1].join->side[0].lead].most = b->clocks->lead[lead].most;

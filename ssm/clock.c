@@ -118,6 +118,12 @@ int ssm_clock_lead(struct ssm_clocks *c, uint32_t clock, uint32_t later, uint32_
     return SSM_OK;
 }
 
+void ssm_clocks_pop(struct ssm_clocks *c)
+{
+    c->count--;
+    c->leads--;
+}
+
 void ssm_clocks_fini(struct ssm_clocks *c)
 {
     free(c->clock);
@@ -141,7 +147,7 @@ void ssm_clocks_count(const struct ssm_clocks *c, uint64_t n, uint64_t *counts)
         case SSM_CLOCK_INPUT:
             break;
         case SSM_CLOCK_SLOWER:
-            counts[k] = from < clock->span ? 0 : (from - clock->span) / clock->stride + 1;
+            counts[k] = ssm_clock_windows(from, clock->span, clock->stride);
             break;
         case SSM_CLOCK_FASTER:
             counts[k] = from * clock->factor;

@@ -58,6 +58,8 @@ int ssm_clock_join(struct ssm_clocks *c, uint32_t a, uint32_t b, uint32_t *out);
 int ssm_clock_pace(struct ssm_clocks *c, uint32_t from, uint32_t *out);
 /* Ask for how far `clock` runs ahead of `later`; *out is the place in c->lead. */
 int ssm_clock_lead(struct ssm_clocks *c, uint32_t clock, uint32_t later, uint32_t *out);
+/* Takes back the clock and the lead that were added last, which nothing uses. */
+void ssm_clocks_pop(struct ssm_clocks *c);
 void ssm_clocks_fini(struct ssm_clocks *c);
 
 /* Works out hop, leads, and lookahead, `end` being the clock of the output, by counting through the start and one hop.
@@ -66,6 +68,12 @@ int ssm_clocks_settle(struct ssm_clocks *c, uint32_t end, const char **what);
 
 /* counts[k] = frames that have passed clock k after n input frames. */
 void ssm_clocks_count(const struct ssm_clocks *c, uint64_t n, uint64_t *counts);
+
+/* Windows of `span` frames, `stride` apart, that are whole among the first `frames`. */
+static inline uint64_t ssm_clock_windows(uint64_t frames, uint32_t span, uint32_t stride)
+{
+    return frames < span ? 0 : (frames - span) / stride + 1;
+}
 
 /* Frames that `frames` input frames, a multiple of the hop, pass there. */
 static inline uint64_t ssm_clock_frames(const struct ssm_clock *clock, uint64_t frames)

@@ -65,12 +65,13 @@ void ssm_filling_init(struct ssm_filling *f, const struct ssm_program *program, 
 struct ssm_piece ssm_piece_next(const struct ssm_program *program, enum ssm_view view, uint64_t from, uint32_t left,
                                 uint32_t held)
 {
-    uint32_t cell = program->model->cell, to_grid = cell - (uint32_t)(from % cell);
+    uint32_t cell = program->model->cell, to_grid;
 
     if (view == SSM_CONV && program->conv && from % SSM_SCAN_BLOCK == 0 && left >= SSM_CONV_FRAMES)
         return (struct ssm_piece){SSM_CONV_FRAMES, SSM_CONV};
     if (ssm_clocks_aligned(&program->model->clocks))
         return (struct ssm_piece){ssm_row_piece(view, from, left, cell - held), view == SSM_STEP ? SSM_STEP : SSM_SCAN};
+    to_grid = cell - (uint32_t)(from % cell);
     if (view != SSM_STEP && to_grid == cell && left >= cell)
         return (struct ssm_piece){cell, SSM_SCAN};
     if (view == SSM_STEP || left < to_grid)

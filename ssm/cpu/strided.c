@@ -16,9 +16,7 @@
 /* Places whose last frame is among the first `frames`. */
 static uint64_t places(const struct ssm_strided *p, uint64_t frames)
 {
-    uint64_t span = p->past - p->before + 1;
-
-    return frames < span ? 0 : (frames - span) / p->stride + 1;
+    return ssm_clock_windows(frames, p->past - p->before + 1, p->stride);
 }
 
 /* y[j][c] = bias[c] + sum over k of taps[k][c] * line[j*stride + k*dilation][c] */

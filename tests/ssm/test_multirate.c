@@ -647,12 +647,43 @@ static void multirate__wrong_models__are_refused_with_the_reason(void **state)
            SSM_CONFIG, "padding", "same");
 }
 
+static void multirate__lookahead_over_its_bound__is_refused_and_below_it_loads(void **state)
+{
+    (void)state;
+    for (uint32_t layers = 15; layers <= 17; layers += 2) { /* each looks 65536 frames ahead; 2^20 are the most */
+        struct ssm_model *model = NULL;
+        struct ssm_error err = {""};
+        struct making m;
+
+        making_init(&m, 5);
+        for (uint32_t i = 0; i < layers; i++) {
+            char name[32];
+
+            snprintf(name, sizeof(name), "c%u.weight", i);
+            making_tensor(&m, 0.1f, name, 3, 1, 1, 2);
+            making_layers(&m,
+                          "{'type':'conv1d','name':'c%u','in':1,'out':1,'kernel':2,'dilation':65536,'padding':'valid',"
+                          "'bias':false}",
+                          i);
+        }
+        if (layers == 17) {
+            refusing_check(&m, 1, 1, SSM_LIMIT, "lookahead", "1048576", NULL);
+            continue;
+        }
+        assert_int_equal(making_load(&m, &model, 1, 1, &err), SSM_OK);
+        assert_int_equal(ssm_model_info(model)->lookahead, 15 * 65536);
+        ssm_model_free(model);
+        making_fini(&m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(multirate__random_graphs__match_the_whole_sequence_and_leave_in_time),
         cmocka_unit_test(multirate__shared_batches_teams_and_images__leave_the_bits_of_a_stream_alone),
         cmocka_unit_test(multirate__wrong_models__are_refused_with_the_reason),
+        cmocka_unit_test(multirate__lookahead_over_its_bound__is_refused_and_below_it_loads),
     };
 
     return cmocka_run_group_tests_name("multirate", tests, NULL, NULL);
