@@ -100,7 +100,6 @@ static void stream_request(struct loop *loop, struct conn *conn, uint64_t reques
 
 static void ping_answer(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Ping *ping)
 {
-    Ssmd__FromDaemon message = SSMD__FROM_DAEMON__INIT;
     Ssmd__Reply reply = SSMD__REPLY__INIT;
     Ssmd__Pong pong = SSMD__PONG__INIT;
 
@@ -112,9 +111,7 @@ static void ping_answer(struct loop *loop, struct conn *conn, uint64_t request_i
     reply.request_id = request_id;
     reply.answer_case = SSMD__REPLY__ANSWER_PONG;
     reply.pong = &pong;
-    message.message_case = SSMD__FROM_DAEMON__MESSAGE_REPLY;
-    message.reply = &reply;
-    deliver_message(loop, conn, &message.base);
+    deliver_reply(loop, conn, &reply);
 }
 
 static void request_run(struct loop *loop, struct conn *conn, const Ssmd__FromClient *message)

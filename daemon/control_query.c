@@ -17,15 +17,6 @@
 #define LIST_BYTES   (256u << 10) /* of one reply, about */
 #define HELLO_MODELS (LOADER_NAMES + MODELS_MAX + 16)
 
-static void reply_send(struct loop *loop, struct conn *conn, Ssmd__Reply *reply)
-{
-    Ssmd__FromDaemon message = SSMD__FROM_DAEMON__INIT;
-
-    message.message_case = SSMD__FROM_DAEMON__MESSAGE_REPLY;
-    message.reply = reply;
-    deliver_message(loop, conn, &message.base);
-}
-
 /* ---- hello ------------------------------------------------------------------------------------------------------- */
 
 static void model_fill(Ssmd__ModelInfo *out, const struct model *model)
@@ -125,7 +116,7 @@ static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_
     reply.request_id = request_id;
     reply.answer_case = SSMD__REPLY__ANSWER_HELLO;
     reply.hello = &hello;
-    reply_send(loop, conn, &reply);
+    deliver_reply(loop, conn, &reply);
     free(models);
     free(pointers);
 }
@@ -233,7 +224,7 @@ void control_info_send(struct loop *loop, struct conn *conn, uint64_t request_id
     reply.request_id = request_id;
     reply.answer_case = SSMD__REPLY__ANSWER_STREAM;
     reply.stream = (Ssmd__StreamInfo *)&info->message;
-    reply_send(loop, conn, &reply);
+    deliver_reply(loop, conn, &reply);
 }
 
 void control_info(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Info *info)
@@ -283,7 +274,7 @@ void control_list(struct loop *loop, struct conn *conn, uint64_t request_id, con
     reply.request_id = request_id;
     reply.answer_case = SSMD__REPLY__ANSWER_LIST;
     reply.list = &answer;
-    reply_send(loop, conn, &reply);
+    deliver_reply(loop, conn, &reply);
     free(infos);
     free(pointers);
 }
@@ -349,5 +340,5 @@ void control_stats(struct loop *loop, struct conn *conn, uint64_t request_id)
     reply.request_id = request_id;
     reply.answer_case = SSMD__REPLY__ANSWER_STATS;
     reply.stats = &stats;
-    reply_send(loop, conn, &reply);
+    deliver_reply(loop, conn, &reply);
 }

@@ -17,7 +17,6 @@
 static void image_answer(struct loop *loop, struct conn *conn, uint64_t request_id, const struct image *image,
                          const struct task *task)
 {
-    Ssmd__FromDaemon message = SSMD__FROM_DAEMON__INIT;
     Ssmd__Reply reply = SSMD__REPLY__INIT;
     Ssmd__ImageInfo info = SSMD__IMAGE_INFO__INIT;
 
@@ -30,9 +29,7 @@ static void image_answer(struct loop *loop, struct conn *conn, uint64_t request_
     reply.request_id = request_id;
     reply.answer_case = SSMD__REPLY__ANSWER_IMAGE;
     reply.image = &info;
-    message.message_case = SSMD__FROM_DAEMON__MESSAGE_REPLY;
-    message.reply = &reply;
-    deliver_message(loop, conn, &message.base);
+    deliver_reply(loop, conn, &reply);
 }
 
 /* ---- snapshot and fork ------------------------------------------------------------------------------------------- */
@@ -213,7 +210,6 @@ void control_fork(struct loop *loop, struct conn *conn, uint64_t request_id, con
 void control_fetch(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Fetch *fetch)
 {
     struct image *image = image_find(loop, conn, fetch->image);
-    Ssmd__FromDaemon message = SSMD__FROM_DAEMON__INIT;
     Ssmd__Reply reply = SSMD__REPLY__INIT;
     Ssmd__Piece piece = SSMD__PIECE__INIT;
     size_t n;
@@ -239,9 +235,7 @@ void control_fetch(struct loop *loop, struct conn *conn, uint64_t request_id, co
     reply.request_id = request_id;
     reply.answer_case = SSMD__REPLY__ANSWER_PIECE;
     reply.piece = &piece;
-    message.message_case = SSMD__FROM_DAEMON__MESSAGE_REPLY;
-    message.reply = &reply;
-    deliver_message(loop, conn, &message.base);
+    deliver_reply(loop, conn, &reply);
     image->moved += n;
     if (image->moved == image->size)
         image_free(loop, image);

@@ -146,6 +146,15 @@ static void error_fill(Ssmd__FromDaemon *message, Ssmd__Reply *reply, Ssmd__Erro
     message->reply = reply;
 }
 
+void deliver_reply(struct loop *loop, struct conn *conn, Ssmd__Reply *reply)
+{
+    Ssmd__FromDaemon message = SSMD__FROM_DAEMON__INIT;
+
+    message.message_case = SSMD__FROM_DAEMON__MESSAGE_REPLY;
+    message.reply = reply;
+    deliver_message(loop, conn, &message.base);
+}
+
 void deliver_done(struct loop *loop, struct conn *conn, uint64_t request_id)
 {
     Ssmd__FromDaemon message;

@@ -25,6 +25,7 @@ void deliver_free(struct deliver *deliver);
 /* Send a message of one part, now or (bounded) later. */
 void deliver_message(struct loop *loop, struct conn *conn, const ProtobufCMessage *message);
 /* A reply without an answer, or with an error when code is not OK. request_id 0 with no error sends nothing. */
+void deliver_reply(struct loop *loop, struct conn *conn, Ssmd__Reply *reply);
 void deliver_done(struct loop *loop, struct conn *conn, uint64_t request_id);
 void deliver_error(struct loop *loop, struct conn *conn, uint64_t request_id, Ssmd__Code code, const char *text);
 /* The same to a peer that is no connection: lost when its queue is full. */

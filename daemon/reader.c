@@ -55,7 +55,6 @@ static struct outlet *outlet_new(struct loop *loop, struct conn *conn, struct st
 
 static void reply_send(struct loop *loop, struct conn *conn, uint64_t request_id, uint32_t *handles, size_t n)
 {
-    Ssmd__FromDaemon message = SSMD__FROM_DAEMON__INIT;
     Ssmd__Reply reply = SSMD__REPLY__INIT;
     Ssmd__ReadReply read = SSMD__READ_REPLY__INIT;
 
@@ -64,9 +63,7 @@ static void reply_send(struct loop *loop, struct conn *conn, uint64_t request_id
     reply.request_id = request_id;
     reply.answer_case = SSMD__REPLY__ANSWER_READ;
     reply.read = &read;
-    message.message_case = SSMD__FROM_DAEMON__MESSAGE_REPLY;
-    message.reply = &reply;
-    deliver_message(loop, conn, &message.base);
+    deliver_reply(loop, conn, &reply);
 }
 
 static void open_one(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Read *read)
