@@ -44,7 +44,7 @@ static int keys_read(struct ssm_build *b, struct ssm_layer *l, const json_t *key
 static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
 {
     struct ssm_strided *p = l->params = calloc(1, sizeof(*p));
-    float *weight = NULL, *rows = NULL;
+    float *weight = NULL;
     bool causal = true, bias;
     int status;
 
@@ -54,10 +54,8 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
     if ((status = keys_read(b, l, keys, &causal, &bias)) || (status = ssm_strided_init(b, l, p, causal)) ||
         (status = ssm_tensor_take(b, l, "weight", &weight, 3, (uint64_t[]){l->out, l->in / p->groups, p->kernel})))
         return status;
-    rows = rows_new(weight, l->out, l->in / p->groups, p->kernel);
-    status = rows ? ssm_strided_pack(b, l, p, rows, bias) : ssm_fail(b, l, SSM_NOMEM, "no memory for its weights");
+    status = ssm_strided_pack(b, l, p, rows_new(weight, l->out, l->in / p->groups, p->kernel), bias);
     free(weight);
-    free(rows);
     return status;
 }
 

@@ -23,7 +23,7 @@ static float *rows_new(const float *weight, size_t in, size_t out, size_t kernel
 static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
 {
     struct ssm_strided *p = l->params = calloc(1, sizeof(*p));
-    float *weight = NULL, *rows = NULL;
+    float *weight = NULL;
     uint32_t in, kernel, stride;
     bool bias;
     int status;
@@ -41,10 +41,8 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
     if ((status = ssm_strided_init(b, l, p, true)) ||
         (status = ssm_tensor_take(b, l, "weight", &weight, 3, (uint64_t[]){in, l->out, kernel})))
         return status;
-    rows = rows_new(weight, in, l->out, kernel, stride, p->kernel);
-    status = rows ? ssm_strided_pack(b, l, p, rows, bias) : ssm_fail(b, l, SSM_NOMEM, "no memory for its weights");
+    status = ssm_strided_pack(b, l, p, rows_new(weight, in, l->out, kernel, stride, p->kernel), bias);
     free(weight);
-    free(rows);
     return status;
 }
 

@@ -19,7 +19,7 @@ static float *rows_new(const float *weight, size_t in, size_t out, size_t factor
 int ssm_resample_init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys, bool up)
 {
     struct ssm_strided *p = l->params = calloc(1, sizeof(*p));
-    float *weight = NULL, *rows = NULL;
+    float *weight = NULL;
     uint32_t in, factor;
     int status;
 
@@ -34,9 +34,7 @@ int ssm_resample_init(struct ssm_build *b, struct ssm_layer *l, const json_t *ke
     if ((status = ssm_strided_init(b, l, p, false)) ||
         (status = ssm_tensor_take(b, l, "weight", &weight, 3, (uint64_t[]){in, l->out, factor})))
         return status;
-    rows = rows_new(weight, in, l->out, factor, up);
-    status = rows ? ssm_strided_pack(b, l, p, rows, false) : ssm_fail(b, l, SSM_NOMEM, "no memory for its weights");
+    status = ssm_strided_pack(b, l, p, rows_new(weight, in, l->out, factor, up), false);
     free(weight);
-    free(rows);
     return status;
 }

@@ -69,11 +69,14 @@ static int bias_pack(struct ssm_build *b, struct ssm_layer *l, struct ssm_stride
     return p->bias ? SSM_OK : ssm_fail(b, l, SSM_NOMEM, "no memory for its bias");
 }
 
-int ssm_strided_pack(struct ssm_build *b, struct ssm_layer *l, struct ssm_strided *p, const float *rows, bool bias)
+int ssm_strided_pack(struct ssm_build *b, struct ssm_layer *l, struct ssm_strided *p, float *rows, bool bias)
 {
     bool depthwise = p->groups == l->in && l->out == l->in && p->phases == 1;
-    int status = depthwise ? depthwise_pack(p, rows, l->in) : groups_pack(p, rows, l->in, l->out);
+    int status = SSM_NOMEM;
 
+    if (rows)
+        status = depthwise ? depthwise_pack(p, rows, l->in) : groups_pack(p, rows, l->in, l->out);
+    free(rows);
     return status ? ssm_fail(b, l, status, "no memory for its weights") : bias_pack(b, l, p, bias);
 }
 

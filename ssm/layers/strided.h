@@ -31,8 +31,9 @@ struct ssm_strided {
 
 /* Sets past, the layer's state, scratch and clock from p, whose kernel, stride, dilation, groups and phases are set. */
 int ssm_strided_init(struct ssm_build *b, struct ssm_layer *l, struct ssm_strided *p, bool causal);
-/* Packs the matrices from rows (groups, phases * out/groups, kernel * in/groups), and the bias. */
-int ssm_strided_pack(struct ssm_build *b, struct ssm_layer *l, struct ssm_strided *p, const float *rows, bool bias);
+/* Packs the matrices from rows (groups, phases * out/groups, kernel * in/groups; NULL: there was no memory), which it
+ * frees, and the bias. */
+int ssm_strided_pack(struct ssm_build *b, struct ssm_layer *l, struct ssm_strided *p, float *rows, bool bias);
 void ssm_strided_fini(struct ssm_layer *l);
 
 #endif
