@@ -252,7 +252,7 @@ static int pair_take(void *context, const char *section, const char *name, const
     for (size_t i = 0; i < n; i++) {
         if (strcmp(keys[i].name, name) != 0)
             continue;
-        if (reading->line_of[i] > 0) {
+        if (reading->line_of[i] > 0 && keys[i].type != CONF_RULES) {
             report_add(reading->report, "%s:%u: %s is given twice (first in line %u)", reading->name, reading->line,
                        name, reading->line_of[i]);
         } else if (conf_value_decode(&keys[i], value, reading->conf) != 0) {
@@ -303,6 +303,13 @@ int conf_load(struct conf *conf, const char *path, struct conf_report *report)
     return report->lines == 0 ? 0 : -1;
 }
 
+/* In a report, where a line is one change. */
+static void rules_join(char *text)
+{
+    while ((text = strchr(text, '\n')) != NULL)
+        *text = ';';
+}
+
 void conf_reload(struct conf *conf, const struct conf *next, struct conf_report *applied, struct conf_report *refused)
 {
     size_t n;
@@ -316,9 +323,11 @@ void conf_reload(struct conf *conf, const struct conf *next, struct conf_report 
         conf_value_encode(&keys[i], next, to);
         if (strcmp(from, to) == 0)
             continue;
+        rules_join(from);
+        rules_join(to);
         report_add(keys[i].change == CONF_live ? applied : refused, "key=%s from=\"%s\" to=\"%s\"", keys[i].name, from,
                    to);
         if (keys[i].change == CONF_live)
-            (void)conf_value_decode(&keys[i], to, conf); /* it was encoded from a value in range */
+            memcpy((char *)conf + keys[i].offset, (const char *)next + keys[i].offset, keys[i].size);
     }
 }

@@ -5,7 +5,7 @@
  * ssmd.conf(5). A new key is one row here, and its use where it is read.
  *
  * The file holds one `key = value` per line and comments from '#' to the end of the line; there are no sections.
- * Unknown keys, keys given twice and values out of range are errors that name file, line, key, value and range: a
+ * Unknown keys, keys given twice (but for rules) and values out of range are errors that name file, line, key, value and range: a
  * daemon that starts has understood every line of its configuration.
  *
  * Threads: a struct conf is plain data without pointers; copy it freely. Functions are reentrant, but conf_load
@@ -20,10 +20,17 @@
 
 #define CONF_TEXT_SIZE 256 /* of every text value, its NUL included */
 #define CONF_LIST_MAX  8   /* entries of a list */
+#define CONF_RULES_MAX 32  /* lines of one kind of rule */
 
 struct conf_list {
     uint32_t n;
     char item[CONF_LIST_MAX][CONF_TEXT_SIZE];
+};
+
+/* Lines of one key, each taken apart by who uses it (daemon/conf_rule.h). */
+struct conf_rules {
+    uint32_t n;
+    char item[CONF_RULES_MAX][CONF_TEXT_SIZE];
 };
 
 /* type     member's C type            written as
@@ -35,6 +42,7 @@ struct conf_list {
  * CHOICE   char[CONF_TEXT_SIZE]       one of the words in `range`, separated by '|'
  * TEXT     char[CONF_TEXT_SIZE]       anything, also nothing
  * LIST     struct conf_list           entries separated by blanks or commas
+ * RULES    struct conf_rules          SUBJECT key=value ...; the line may be given many times. `range` is its form
  *
  * Help and defaults are what the operator reads; RELOAD says whether SIGHUP applies a change (live) or a restart does.
  *
@@ -95,6 +103,7 @@ struct conf_list {
 #define CONF_C_CHOICE(member) char member[CONF_TEXT_SIZE]
 #define CONF_C_TEXT(member)   char member[CONF_TEXT_SIZE]
 #define CONF_C_LIST(member)   struct conf_list member
+#define CONF_C_RULES(member)  struct conf_rules member
 
 /* After conf_init or conf_load no value is "auto" but isa, and tap is "off" or an endpoint. */
 struct conf {

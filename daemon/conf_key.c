@@ -13,7 +13,14 @@
 
 static const struct conf_key keys[] = {
 #define X(member, type, range, standard, reload, help)                                                                 \
-    {#member, CONF_##type, range, standard, CONF_##reload, help, offsetof(struct conf, member)},
+    {#member,                                                                                                          \
+     CONF_##type,                                                                                                      \
+     range,                                                                                                            \
+     standard,                                                                                                         \
+     CONF_##reload,                                                                                                    \
+     help,                                                                                                             \
+     offsetof(struct conf, member),                                                                                    \
+     sizeof(((struct conf *)0)->member)},
     CONF_KEYS(X)
 #undef X
 };
@@ -34,8 +41,7 @@ static const void *member_of_const(const struct conf_key *key, const struct conf
     return (const char *)conf + key->offset;
 }
 
-/* A number with nothing around it; `end` is where it must stop. */
-static int number_decode(const char *text, const char *end, int base, uint64_t *out)
+int conf_number_decode(const char *text, const char *end, int base, uint64_t *out)
 {
     char *stop;
 
@@ -46,7 +52,7 @@ static int number_decode(const char *text, const char *end, int base, uint64_t *
     return errno == 0 && stop == end ? 0 : -1;
 }
 
-static int bytes_decode(const char *text, const char *end, uint64_t *out)
+int conf_bytes_decode(const char *text, const char *end, uint64_t *out)
 {
     unsigned shift = 0;
 
@@ -63,9 +69,9 @@ static int bytes_decode(const char *text, const char *end, uint64_t *out)
         shift = 30;
         break;
     default:
-        return number_decode(text, end, 10, out);
+        return conf_number_decode(text, end, 10, out);
     }
-    if (number_decode(text, end - 1, 10, out) != 0 || *out > UINT64_MAX >> shift)
+    if (conf_number_decode(text, end - 1, 10, out) != 0 || *out > UINT64_MAX >> shift)
         return -1;
     *out <<= shift;
     return 0;
@@ -74,8 +80,8 @@ static int bytes_decode(const char *text, const char *end, uint64_t *out)
 static int quantity_decode(const struct conf_key *key, const char *text, const char *end, uint64_t *out)
 {
     if (key->type == CONF_BYTES)
-        return bytes_decode(text, end, out);
-    return number_decode(text, end, key->type == CONF_MODE ? 8 : 10, out);
+        return conf_bytes_decode(text, end, out);
+    return conf_number_decode(text, end, key->type == CONF_MODE ? 8 : 10, out);
 }
 
 static int in_range(const struct conf_key *key, uint64_t value)
@@ -89,7 +95,7 @@ static int in_range(const struct conf_key *key, uint64_t value)
     return value >= low && value <= high;
 }
 
-static int is_choice(const char *range, const char *text)
+int conf_is_choice(const char *range, const char *text)
 {
     size_t size = strlen(text);
 
@@ -126,6 +132,16 @@ static int list_decode(const char *text, struct conf_list *out)
     return out->n > 0 ? 0 : -1;
 }
 
+static int rule_add(const char *text, struct conf_rules *out)
+{
+    if (text[0] == '\0')
+        return 0;
+    if (out->n == CONF_RULES_MAX || text_decode(text, strlen(text), out->item[out->n]) != 0)
+        return -1;
+    out->n++;
+    return 0;
+}
+
 int conf_value_decode(const struct conf_key *key, const char *text, struct conf *conf)
 {
     void *member = member_of(key, conf);
@@ -134,12 +150,14 @@ int conf_value_decode(const struct conf_key *key, const char *text, struct conf 
     switch (key->type) {
     case CONF_LIST:
         return list_decode(text, member);
+    case CONF_RULES:
+        return rule_add(text, member);
     case CONF_TEXT:
         return text_decode(text, strlen(text), member);
     case CONF_CHOICE:
-        return is_choice(key->range, text) ? text_decode(text, strlen(text), member) : -1;
+        return conf_is_choice(key->range, text) ? text_decode(text, strlen(text), member) : -1;
     case CONF_SWITCH:
-        if (!is_choice(key->range, text))
+        if (!conf_is_choice(key->range, text))
             return -1;
         *(uint32_t *)member = strcmp(text, "yes") == 0;
         return 0;
@@ -170,13 +188,13 @@ static void bytes_encode(uint64_t value, char *out, size_t size)
     snprintf(out, size, "%" PRIu64 "%.1s", value, units + unit);
 }
 
-static void list_encode(const struct conf_list *list, char *out, size_t size)
+static void items_encode(const char (*item)[CONF_TEXT_SIZE], uint32_t n, const char *between, char *out, size_t size)
 {
     size_t used = 0;
 
     out[0] = '\0';
-    for (uint32_t i = 0; i < list->n; i++)
-        used += (size_t)snprintf(out + used, size - used, "%s%s", i > 0 ? " " : "", list->item[i]);
+    for (uint32_t i = 0; i < n; i++)
+        used += (size_t)snprintf(out + used, size - used, "%s%s", i > 0 ? between : "", item[i]);
 }
 
 void conf_value_encode(const struct conf_key *key, const struct conf *conf, char out[CONF_VALUE_SIZE])
@@ -198,7 +216,12 @@ void conf_value_encode(const struct conf_key *key, const struct conf *conf, char
         bytes_encode(*(const uint64_t *)member, out, CONF_VALUE_SIZE);
         break;
     case CONF_LIST:
-        list_encode(member, out, CONF_VALUE_SIZE);
+        items_encode(((const struct conf_list *)member)->item, ((const struct conf_list *)member)->n, " ", out,
+                     CONF_VALUE_SIZE);
+        break;
+    case CONF_RULES:
+        items_encode(((const struct conf_rules *)member)->item, ((const struct conf_rules *)member)->n, "\n", out,
+                     CONF_VALUE_SIZE);
         break;
     case CONF_CHOICE:
     case CONF_TEXT:
@@ -228,6 +251,8 @@ void conf_range_text(const struct conf_key *key, char *out, size_t size)
 
     if (key->type == CONF_LIST) {
         snprintf(out, size, "1 to %d entries of at most %d bytes", CONF_LIST_MAX, CONF_TEXT_SIZE - 1);
+    } else if (key->type == CONF_RULES) {
+        snprintf(out, size, "%s, up to %d such lines", key->range, CONF_RULES_MAX);
     } else if (key->type == CONF_TEXT) {
         snprintf(out, size, "text of at most %d bytes", CONF_TEXT_SIZE - 1);
     } else if (dots) {

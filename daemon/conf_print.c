@@ -37,11 +37,13 @@ void conf_print(const struct conf *conf, FILE *out)
 {
     size_t n;
     const struct conf_key *keys = conf_keys(&n);
-    char value[CONF_VALUE_SIZE];
+    char value[CONF_VALUE_SIZE], *rest, *line;
 
     for (size_t i = 0; i < n; i++) {
         conf_value_encode(&keys[i], conf, value);
-        fprintf(out, "%s =%s%s\n", keys[i].name, value[0] != '\0' ? " " : "", value);
+        rest = value;
+        while ((line = strsep(&rest, "\n")) != NULL) /* rules have a line each */
+            fprintf(out, "%s =%s%s\n", keys[i].name, line[0] != '\0' ? " " : "", line);
     }
 }
 
