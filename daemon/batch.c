@@ -13,7 +13,7 @@
 int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames, uint32_t threads)
 {
     memset(batcher, 0, sizeof(*batcher));
-    TAILQ_INIT(&batcher->models);
+    lanes_init(&batcher->lanes);
     TAILQ_INIT(&batcher->stalled);
     batcher->row_frames = row_frames;
     batcher->frames = frames;
@@ -61,27 +61,36 @@ void batcher_fini(struct batcher *batcher, struct input *input)
     }
 }
 
+static void stream_stall(struct batcher *batcher, struct stream *stream)
+{
+    stream->place = PLACE_STALLED;
+    TAILQ_INSERT_TAIL(&batcher->stalled, stream, of_place);
+}
+
 void batcher_add(struct batcher *batcher, struct stream *stream)
 {
-    struct model *model = stream->model;
+    const struct chunk *head = stream->head;
+    struct lane *lane = head && head->backfill ? &stream->model->backfill : &stream->model->live;
+    /* Backfill, drawn tokens and tails are in the line as they come. */
+    uint64_t due_ns = head && head->due_ns ? head->due_ns : batcher->now_ns;
 
     if (stream->place == PLACE_STALLED)
         batcher_remove(batcher, stream);
     if (stream->place != PLACE_NONE || !generate_is_ready(stream) || stream->is_failed ||
         stream_frames_to_stop(stream) == 0)
         return;
-    stream->place = PLACE_READY;
-    TAILQ_INSERT_TAIL(&model->ready, stream, of_place);
-    if (!model->in_batch) {
-        model->in_batch = true;
-        TAILQ_INSERT_TAIL(&batcher->models, model, of_batcher);
+    if (lane_push(&batcher->lanes, lane, stream, due_ns)) {
+        stream->place = PLACE_READY;
+        stream->lane = lane;
+    } else {
+        stream_stall(batcher, stream);
     }
 }
 
 void batcher_remove(struct batcher *batcher, struct stream *stream)
 {
     if (stream->place == PLACE_READY)
-        TAILQ_REMOVE(&stream->model->ready, stream, of_place);
+        lane_remove(&batcher->lanes, stream->lane, stream);
     else if (stream->place == PLACE_STALLED)
         TAILQ_REMOVE(&batcher->stalled, stream, of_place);
     stream->place = PLACE_NONE;
@@ -277,18 +286,19 @@ void batch_cost_learn(struct batch *batch)
     model->frame_ns = model->frame_ns > 0 ? model->frame_ns + (ns - model->frame_ns) / 8 : ns;
 }
 
-uint64_t batch_ready_ns(const struct model *model, uint64_t most)
+uint64_t batch_ready_ns(const struct lane *lane, uint64_t most)
 {
-    const struct stream *stream;
-    double ns = 0;
+    double ns = 0, frame_ns = lane->model->frame_ns;
 
-    if (model->frame_ns <= 0)
+    if (frame_ns <= 0)
         return UINT64_MAX;
-    TAILQ_FOREACH(stream, &model->ready, of_place) {
+    for (uint32_t i = 0; i < lane->n; i++) {
+        const struct stream *stream = lane->entry[i].stream;
+
         if (generate_is_running(stream))
             return UINT64_MAX;
         for (const struct chunk *chunk = stream->head; chunk; chunk = chunk->next) {
-            ns += (chunk->frames - chunk->used) * model->frame_ns;
+            ns += (chunk->frames - chunk->used) * frame_ns;
             if (ns > (double)most)
                 return UINT64_MAX;
         }
@@ -333,15 +343,14 @@ static uint32_t batch_room(const struct batcher *batcher, const struct batch *ba
     return frames_for(model, out, (uint32_t)frames);
 }
 
-/* Without memory for the model's rows its streams wait as those do whose rings are full: batcher_retry tries again. */
-static void model_stall(struct batcher *batcher, struct model *model, uint64_t *stalled)
+/* Without memory for the lane's rows its streams wait as those do whose rings are full: batcher_retry tries again. */
+static void lane_stall(struct batcher *batcher, struct lane *lane, uint64_t *stalled)
 {
     struct stream *stream;
 
-    while ((stream = TAILQ_FIRST(&model->ready)) != NULL) {
-        TAILQ_REMOVE(&model->ready, stream, of_place);
-        stream->place = PLACE_STALLED;
-        TAILQ_INSERT_TAIL(&batcher->stalled, stream, of_place);
+    while ((stream = lane_first(lane)) != NULL) {
+        lane_pop(&batcher->lanes, lane);
+        stream_stall(batcher, stream);
         ++*stalled;
     }
 }
@@ -355,23 +364,25 @@ static uint32_t burst_plan(const struct stream *stream, uint32_t frames, uint32_
     return burst < GENERATE_BURST ? burst : GENERATE_BURST;
 }
 
-uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *model, struct ring_budget *budget,
+uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct lane *lane, struct ring_budget *budget,
                     uint64_t ring_limit, uint64_t *stalled)
 {
+    struct model *model = lane->model;
     uint64_t out_least = ssm_out_frames_max(model->model, model->grid);
 
     batch->model = model;
+    batch->lane = lane;
     batch->n = batch->pieces_n = batch->frames = batch->copies_n = 0;
     batch->in_used = batch->out_used = 0;
     batch->keeps_pairs = false;
     if (staging_grow(&batch->in, &batch->in_size, (size_t)model->grid * model->info.in_channels) != 0 ||
         staging_grow(&batch->out, &batch->out_size, out_least * (model->info.out_channels + STREAM_PAIRS_FLOATS)) !=
             0) {
-        model_stall(batcher, model, stalled);
+        lane_stall(batcher, lane, stalled);
         return 0;
     }
     while (batch->n < BATCH_ROWS && batch->pieces_n + BATCH_ROW_TIMES + 2 < BATCH_PIECES) {
-        struct stream *stream = TAILQ_FIRST(&model->ready);
+        struct stream *stream = lane_first(lane);
         uint32_t room, most, floor, fits, frames, burst;
         uint64_t keep, stop;
 
@@ -387,14 +398,13 @@ uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *
         frames = fits == 0 ? 0 : stream->head ? row_plan(model, stream, fits) : 1;
         if (frames == 0 && fits == room && batch->n > 0)
             break; /* it is the batch that is full */
-        TAILQ_REMOVE(&model->ready, stream, of_place);
+        lane_pop(&batcher->lanes, lane);
         burst = frames == 0 ? 0 : burst_plan(stream, frames, fits);
         if (frames == 0 ||
             (!stream->is_replaying && /* what runs again leaves no results */
              ring_reserve(&stream->ring, budget, keep, (uint32_t)ssm_out_frames_max(model->model, frames) + burst, most,
                           floor) != 0)) {
-            stream->place = PLACE_STALLED;
-            TAILQ_INSERT_TAIL(&batcher->stalled, stream, of_place);
+            stream_stall(batcher, stream);
             ++*stalled;
             continue;
         }

@@ -16,6 +16,9 @@
  * A batch is short, BATCH_NS of the engine's time as the model's frames have cost so far: whoever comes next waits for
  * the two in flight, however much somebody else has queued. Cutting changes no bit (above).
  *
+ * A batch is of live streams or of backfill, and daemon/lane.h says whose turn it is. Batches fill while the engine is
+ * busy: there is nothing to tune.
+ *
  * A stream joins only with as many frames as its result ring has room for; a full ring stalls that stream and no other.
  * A row ends at the latest where a task or a checkpoint of the stream is due (stream_frames_to_stop), which is where a
  * chunk ends or on the grid.
@@ -72,6 +75,7 @@ struct batch_row {
 struct batch {
     struct job job;
     struct model *model;
+    struct lane *lane; /* whose streams are in it */
     struct ssm_row *rows;
     struct ssm_row *round; /* the engine's: one more token for those that generate */
     uint32_t *round_of;    /* ... of which rows */
@@ -87,11 +91,12 @@ struct batch {
 
 struct batcher {
     struct batch batch[BATCHES + 1];
-    TAILQ_HEAD(, model) models;   /* with ready streams */
+    struct lanes lanes;           /* with ready streams */
     TAILQ_HEAD(, stream) stalled; /* wait for room in their rings */
     uint32_t in_flight;
     uint32_t row_frames, frames; /* limits */
     uint32_t threads;
+    uint64_t now_ns; /* of this tick: the loop's */
 };
 
 /* threads: of the engine, at least 1. */
@@ -103,22 +108,23 @@ static inline uint32_t batch_grid(const struct ssm_model_info *info)
     return (BATCH_GRID + info->grid - 1) / info->grid * info->grid;
 }
 
-/* The stream has input, or room again: it joins a batch soon. Does nothing while it is in one, or has no input. */
+/* The stream has input, or room again: it joins a batch when its turn comes (daemon/lane.h). Does nothing while it is in
+ * one, or has no input. */
 void batcher_add(struct batcher *batcher, struct stream *stream);
 /* Takes it off every list. It is not in a batch. */
 void batcher_remove(struct batcher *batcher, struct stream *stream);
 /* Try the stalled again: the ring budget may have changed. */
 void batcher_retry(struct batcher *batcher);
 
-/* Fill `batch` with rows of `model`. Returns the number of rows; streams without room in their rings, or all of them
+/* Fill `batch` with rows of the lane's streams. Returns the number of rows; streams without room in their rings, or all of them
  * without memory for the rows, are stalled and counted in *stalled. `budget` is of the rings, `ring_limit` the bytes of
  * one. */
-uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct model *model, struct ring_budget *budget,
+uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct lane *lane, struct ring_budget *budget,
                     uint64_t ring_limit, uint64_t *stalled);
 
-/* The engine's time for all that the model's ready streams have queued, as its frames have cost so far; UINT64_MAX when
+/* The engine's time for all that the lane's streams have queued, as the model's frames have cost so far; UINT64_MAX when
  * it is more than `most`, nobody has seen the model run yet, or one of them generates. */
-uint64_t batch_ready_ns(const struct model *model, uint64_t most);
+uint64_t batch_ready_ns(const struct lane *lane, uint64_t most);
 
 /* A batch is back: its model's cost per frame is known better. */
 void batch_cost_learn(struct batch *batch);

@@ -117,6 +117,9 @@ static void chunk_accept(struct loop *loop, struct stream *stream, const struct 
     chunk->backfill = (from->flags & PROTO_FLAG_BACKFILL) != 0;
     chunk->has_time = (from->flags & PROTO_FLAG_TIME) != 0;
     chunk->time = from->time;
+    chunk->arrived_ns = loop->now_ns;
+    if (!chunk->backfill)
+        chunk->due_ns = stream_due(stream, loop->now_ns, frames, info->in_rate, 0);
     free(stream->generation); /* it ended; what was drawn last is the sender's to consume */
     stream->generation = NULL;
     stream_push(stream, chunk, n * sizeof(float));

@@ -113,6 +113,7 @@ void loop_batch_finish(struct loop *loop, struct batch *batch)
     loop->counters.batches++;
     loop->counters.engine_busy_ns += batch->job.busy_ns;
     batch_cost_learn(batch);
+    lane_charge(&loop->batcher.lanes, batch->lane, batch->job.began_ns + batch->job.busy_ns, batch->job.busy_ns);
     for (uint32_t i = 0; i < batch->n; i++) {
         row_finish(loop, batch, i, piece);
         piece += batch->of[i].pieces;

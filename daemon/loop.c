@@ -39,19 +39,15 @@ enum { ITEM_ROUTER, ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_KEEP
 
 /* ---- batches ----------------------------------------------------------------------------------------------------- */
 
-/* Rows of the model into the batch; how many. The model leaves the list, or goes to its end: models take turns. */
-static uint32_t batch_form(struct loop *loop, struct batch *batch, struct model *model)
+/* Rows of the lane into the batch; how many. With none its streams wait for something else. */
+static uint32_t batch_form(struct loop *loop, struct batch *batch, struct lane *lane)
 {
     struct batcher *b = &loop->batcher;
-    uint32_t n = batch_fill(b, batch, model, &loop->rings, loop->conf.result_ring, &loop->counters.rings_full);
+    uint32_t n = batch_fill(b, batch, lane, &loop->rings, loop->conf.result_ring, &loop->counters.rings_full);
 
-    TAILQ_REMOVE(&b->models, model, of_batcher);
-    model->in_batch = n > 0 && !TAILQ_EMPTY(&model->ready);
-    if (model->in_batch)
-        TAILQ_INSERT_TAIL(&b->models, model, of_batcher);
     if (n > 0) {
         batch->job = (struct job){.kind = JOB_ADVANCE,
-                                  .program = model->program,
+                                  .program = lane->model->program,
                                   .rows = batch->rows,
                                   .n = batch->n,
                                   .copies = batch->copies,
@@ -64,20 +60,20 @@ static uint32_t batch_form(struct loop *loop, struct batch *batch, struct model 
     return n;
 }
 
-/* The models that have less to do than handing it over costs, one after another, as long as there is time in the tick.
+/* The live lanes that have less to do than handing it over costs, one after another, as long as there is time in the tick.
  * Not while more input waits in the socket: then the loop has enough to do, and batches had better grow. */
 static void batches_run_here(struct loop *loop)
 {
     struct batch *batch = &loop->batcher.batch[BATCH_LOOP];
     uint64_t left = BATCH_LOOP_NS, ns;
-    struct model *model, *next;
+    struct lane *lane, *next;
 
     if (loop->has_more)
         return;
-    for (model = TAILQ_FIRST(&loop->batcher.models); model; model = next) {
-        next = TAILQ_NEXT(model, of_batcher);
-        ns = batch_ready_ns(model, left);
-        if (ns > left || batch_form(loop, batch, model) == 0)
+    for (lane = TAILQ_FIRST(&loop->batcher.lanes.live); lane; lane = next) {
+        next = TAILQ_NEXT(lane, link);
+        ns = batch_ready_ns(lane, left);
+        if (ns > left || batch_form(loop, batch, lane) == 0)
             continue;
         left -= ns;
         engine_run_beside(&batch->job);
@@ -92,13 +88,13 @@ static void batches_form(struct loop *loop)
     batches_run_here(loop);
     for (int i = 0; i < BATCHES; i++) {
         struct batch *batch = &b->batch[i];
-        struct model *model = NULL;
+        struct lane *lane = NULL;
 
         if (batch->in_flight)
             continue;
-        while ((model = TAILQ_FIRST(&b->models)) != NULL && batch_form(loop, batch, model) == 0)
+        while ((lane = lanes_choose(&b->lanes, loop->now_ns)) != NULL && batch_form(loop, batch, lane) == 0)
             continue;
-        if (!model)
+        if (!lane)
             return;
         (void)engine_submit(&loop->engine, &batch->job); /* never full: SPSC_SLOTS */
     }
@@ -173,7 +169,8 @@ static void conns_sweep(struct loop *loop)
 /* Whether everything accepted is applied, and everything computed was sent to writers that are there. */
 static bool is_drained(const struct loop *loop)
 {
-    if (loop->batcher.in_flight > 0 || states_are_busy(&loop->states) || !TAILQ_EMPTY(&loop->batcher.models) ||
+    if (loop->batcher.in_flight > 0 || states_are_busy(&loop->states) || !TAILQ_EMPTY(&loop->batcher.lanes.live) ||
+        !TAILQ_EMPTY(&loop->batcher.lanes.backfill) ||
         !TAILQ_EMPTY(&loop->settling) || !deliver_is_idle(loop))
         return false;
     for (uint32_t i = 0; i < loop->streams.n; i++) {
@@ -267,7 +264,7 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
     spsc_awake(&loop->engine.done, items[ITEM_ENGINE].revents != 0);
     spsc_awake(&loop->loader.done, items[ITEM_LOADER].revents != 0);
     spsc_awake(&loop->states.keeper.done, items[ITEM_KEEPER].revents != 0);
-    loop->now_ns = loop->rings.now_ns = clock_now_ns();
+    loop->now_ns = loop->rings.now_ns = loop->batcher.now_ns = clock_now_ns();
     loop->has_more = false;
     if (items[ITEM_SIGNAL].revents)
         signals_take(loop);

@@ -30,6 +30,8 @@ static void model_free(struct models *models, struct model *model)
     TAILQ_REMOVE(&models->all, model, of_all);
     models->n--;
     ssm_model_free(model->model);
+    lane_fini(&model->live);
+    lane_fini(&model->backfill);
     free(model);
 }
 
@@ -72,7 +74,7 @@ static bool room_make(struct loop *loop)
     TAILQ_FOREACH(model, &models->all, of_all)
         if (model->streams == 0 &&
             (model->state == MODEL_LOADED || model->state == MODEL_ALIAS || model->state == MODEL_FAILED) &&
-            TAILQ_EMPTY(&model->waits) && !model->in_batch && (!oldest || model->used_ns < oldest->used_ns))
+            TAILQ_EMPTY(&model->waits) && (!oldest || model->used_ns < oldest->used_ns))
             oldest = model;
     if (!oldest)
         return false;
@@ -110,7 +112,9 @@ static struct model *model_new(struct loop *loop, const char *spec, const char *
     if (!model)
         return NULL;
     TAILQ_INIT(&model->waits);
-    TAILQ_INIT(&model->ready);
+    lane_init(&model->live, model, false);
+    lane_init(&model->backfill, model, true);
+    model->priority = LANE_PRIORITY;
     model->state = MODEL_LOADING;
     model->is_template = ssm_is_template(spec) != 0;
     snprintf(model->key, sizeof(model->key), "%s", key);

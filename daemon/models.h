@@ -19,6 +19,7 @@
 
 #include "daemon/conf.h"
 #include "daemon/engine.h"
+#include "daemon/lane.h"
 #include "daemon/loader.h"
 #include "daemon/stream.h"
 
@@ -55,7 +56,6 @@ struct model {
     bool is_template;
     uint32_t grid;                 /* input frames on whose multiples scan rows are cut (daemon/batch.h) */
     bool is_one_to_one;            /* each input frame completes the output frame of its index */
-    bool in_batch;                 /* the batcher has it on its list */
     char name[CONF_TEXT_SIZE];     /* of the directory, or the template's as filled in */
     char key[CONF_TEXT_SIZE + 64]; /* what was asked for */
     struct model *same;            /* ALIAS: of this one */
@@ -67,10 +67,10 @@ struct model {
     uint64_t used_ns;
     TAILQ_HEAD(, open_request) waits;
     uint32_t waits_n;
-    TAILQ_HEAD(, stream) ready;   /* streams with input for the next batch */
+    struct lane live, backfill; /* streams with input for the next batch */
+    uint32_t priority;          /* of the engine's time when there is not enough: relative to others */
     char failure[CONF_TEXT_SIZE]; /* FAILED: "failed: ..." */
     TAILQ_ENTRY(model) of_all;
-    TAILQ_ENTRY(model) of_batcher;
     struct load load;
     struct job job;
 };

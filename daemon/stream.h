@@ -27,6 +27,7 @@
 struct conn;
 struct generation;
 struct history;
+struct lane;
 struct model;
 struct stream;
 struct task;
@@ -81,12 +82,14 @@ struct stream {
     struct generation *generation; /* that runs or was the last (daemon/generate.h); NULL since data came */
     bool is_replaying;             /* goes back: kept input runs again, results are thrown away */
     enum stream_place place;
+    struct lane *lane; /* that it is in when READY */
     enum stream_request request; /* waits for the queue to be empty */
     uint64_t request_id;
     struct conn *request_conn; /* NULL when it went away */
     uint64_t rollback_to;      /* of REQUEST_ROLLBACK */
     uint64_t replayed_out;     /* results that the state had given at `applied`, while replaying */
     uint64_t active_ns;        /* last input, or when it was closed */
+    uint64_t paced_ns;         /* where its live input would end, were it played in real time since it came */
     struct history *history;   /* NULL: it cannot go back */
     TAILQ_HEAD(, task) tasks;  /* that wait for their turn, in the order of their barriers */
     TAILQ_ENTRY(stream) of_place;
@@ -159,6 +162,11 @@ bool stream_refusal_is_new(struct stream *stream, Ssmd__Code code);
 bool stream_keeps_pairs(const struct stream *stream);
 /* 4-byte values that a frame of results has, of a stream that was opened so. */
 uint32_t stream_result_channels(const struct ssm_model_info *info, uint32_t top_k, bool generates);
+/* When the results of a live chunk of `frames` frames that has come now are wanted: one chunk's duration later
+ * (deadline_ns 0), or so much; but no stream's deadlines advance faster than its own time, so that one that sends ahead
+ * of real time takes nobody's turn. rate 0, of tokens: STREAM_DUE_NS stands for the chunk's duration. */
+#define STREAM_DUE_NS UINT64_C(100000000)
+uint64_t stream_due(struct stream *stream, uint64_t now_ns, uint32_t frames, double rate, uint64_t deadline_ns);
 /* Queue an admitted chunk: the frames from `next` on. */
 void stream_push(struct stream *stream, struct chunk *chunk, uint64_t bytes);
 /* Frames that the next row may have at most: a task's barrier, or a checkpoint, is there. 0: a task is due first. */

@@ -37,8 +37,11 @@ static int batch_setup(void **state)
     model->grid = BATCH_GRID;
     model->is_one_to_one = true;
     model->frame_ns = 1; /* cheap: time cuts no batch here */
-    TAILQ_INIT(&model->ready);
+    lane_init(&model->live, model, false);
+    lane_init(&model->backfill, model, true);
+    model->priority = LANE_PRIORITY;
     assert_int_equal(batcher_init(&batcher, 300, 1000, 1), 0);
+    batcher.now_ns = 1000000000;
     input_init(&input, 64u << 20);
     streams_init(&streams);
     budget = (struct ring_budget){.limit = 64u << 20};
@@ -76,6 +79,8 @@ static int batch_teardown(void **state)
     streams_fini(&streams);
     input_fini(&input);
     ssm_model_free(model->model);
+    lane_fini(&model->live);
+    lane_fini(&model->backfill);
     free(model);
     return 0;
 }
@@ -97,9 +102,13 @@ static void push(struct stream *s, uint32_t frames, bool backfill, bool has_time
     batcher_add(&batcher, s);
 }
 
+/* From the lane whose turn it is. Time goes on. */
 static uint32_t fill(void)
 {
-    return batch_fill(&batcher, &batcher.batch[0], model, &budget, RING_BYTES, &stalled);
+    struct lane *lane = lanes_choose(&batcher.lanes, ++batcher.now_ns);
+
+    batcher.batch[0].n = 0;
+    return lane ? batch_fill(&batcher, &batcher.batch[0], lane, &budget, RING_BYTES, &stalled) : 0;
 }
 
 /* What the engine and the daemon do with a row, as far as batches are concerned; its frames were the next ones. */
@@ -215,21 +224,22 @@ static void batch__costly_model__is_cut_to_its_time_and_shared(void **state)
 static void batch__ready_time__counts_what_is_queued_and_gives_up_beyond_the_limit(void **state)
 {
     (void)state;
-    assert_int_equal(batch_ready_ns(model, 1000), 0);
+    assert_int_equal(batch_ready_ns(&model->live, 1000), 0);
     push(streams.sorted[0], 100, false, false);
     push(streams.sorted[0], 20, false, false);
-    push(streams.sorted[1], 3, true, false);
+    push(streams.sorted[1], 3, false, false);
+    push(streams.sorted[2], 500, true, false); /* has a lane of its own */
     model->frame_ns = 2;
-    assert_int_equal(batch_ready_ns(model, 1000), 246);
-    assert_int_equal(batch_ready_ns(model, 246), 246);
-    assert_true(batch_ready_ns(model, 245) == UINT64_MAX);
+    assert_int_equal(batch_ready_ns(&model->live, 1000), 246);
+    assert_int_equal(batch_ready_ns(&model->live, 246), 246);
+    assert_true(batch_ready_ns(&model->live, 245) == UINT64_MAX);
     batcher.row_frames = 64;
-    assert_int_equal(fill(), 2);
-    assert_int_equal(batch_ready_ns(model, 1000), 0); /* nobody is ready: the rest waits for this batch */
+    assert_int_equal(fill(), 2); /* the live ones first */
+    assert_int_equal(batch_ready_ns(&model->live, 1000), 0); /* nobody is ready: the rest waits for this batch */
     finish();
-    assert_int_equal(batch_ready_ns(model, 1000), 112);
+    assert_int_equal(batch_ready_ns(&model->live, 1000), 112);
     model->frame_ns = 0; /* nobody knows */
-    assert_true(batch_ready_ns(model, 1000) == UINT64_MAX);
+    assert_true(batch_ready_ns(&model->live, 1000) == UINT64_MAX);
     model->frame_ns = 1;
     while (fill() > 0)
         finish();
@@ -340,7 +350,7 @@ static void batch__without_memory__stalls_the_streams_and_takes_them_later(void 
     model->info.in_channels = 2;
     assert_int_equal(batcher.batch[0].n, 0);
     assert_int_equal(stalled, 2);
-    assert_true(TAILQ_EMPTY(&model->ready)); /* so that the model leaves the line, and comes back with its streams */
+    assert_null(lanes_choose(&batcher.lanes, batcher.now_ns)); /* the lane is empty, and comes back with its streams */
     batcher_retry(&batcher);
     assert_int_equal(fill(), 2);
     finish();
