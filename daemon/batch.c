@@ -70,7 +70,8 @@ static void stream_stall(struct batcher *batcher, struct stream *stream)
 void batcher_add(struct batcher *batcher, struct stream *stream)
 {
     const struct chunk *head = stream->head;
-    struct lane *lane = head && head->backfill ? &stream->model->backfill : &stream->model->live;
+    bool is_backfill = head && head->backfill && head->due_ns == 0;
+    struct lane *lane = is_backfill ? &stream->model->backfill : &stream->model->live;
     /* Backfill, drawn tokens and tails are in the line as they come. */
     uint64_t due_ns = head && head->due_ns ? head->due_ns : batcher->now_ns;
 
@@ -275,15 +276,21 @@ static int staging_grow(float **buffer, size_t *size, size_t need)
     return 0;
 }
 
+/* A stall of the machine is not the model's cost: no more than doubled at a time. */
+static void mean_take(double *mean, double ns)
+{
+    if (*mean > 0 && ns > 2 * *mean)
+        ns = 2 * *mean;
+    *mean = *mean > 0 ? *mean + (ns - *mean) / 8 : ns;
+}
+
 void batch_cost_learn(struct batch *batch)
 {
-    struct model *model = batch->model;
     double ns = (double)batch->job.busy_ns / batch->frames;
 
-    /* A stall of the machine is not the model's cost: no more than doubled at a time. */
-    if (model->frame_ns > 0 && ns > 2 * model->frame_ns)
-        ns = 2 * model->frame_ns;
-    model->frame_ns = model->frame_ns > 0 ? model->frame_ns + (ns - model->frame_ns) / 8 : ns;
+    mean_take(&batch->model->frame_ns, ns);
+    if (batch->frames >= batch->model->grid)
+        mean_take(&batch->model->cost_ns, ns);
 }
 
 uint64_t batch_ready_ns(const struct lane *lane, uint64_t most)

@@ -8,6 +8,7 @@
  */
 #include "daemon/conf.h"
 #include "daemon/conf_key.h"
+#include "daemon/policy.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -194,6 +195,14 @@ static void check_sizes(const struct conf *conf, struct conf_report *report)
                    conf->models);
 }
 
+static void check_rules(const struct conf *conf, struct conf_report *report)
+{
+    char why[512];
+
+    if (policy_check(conf, why, sizeof(why)) != 0)
+        report_add(report, "%s", why);
+}
+
 uint64_t conf_memory_bytes(const struct conf *conf)
 {
     /* Below 2^30 streams, connections and windows the products stay below 2^60. A connection holds a message that comes
@@ -299,6 +308,7 @@ int conf_load(struct conf *conf, const char *path, struct conf_report *report)
         resolve(conf);
         check_endpoints(conf, report);
         check_sizes(conf, report);
+        check_rules(conf, report);
     }
     return report->lines == 0 ? 0 : -1;
 }

@@ -79,6 +79,17 @@ struct conf_rules {
       "Results kept for all streams together; when it is used up rings keep no more than what was not received.")      \
     X(max_row_frames, COUNT, "1..65536", "4096", restart, "Most frames by which one stream advances in one batch.")    \
     X(batch_frames, COUNT, "1..4194304", "65536", restart, "Most frames of one batch, all streams together.")          \
+    X(class, RULES, "NAME deadline=MS", "", restart,                                                                   \
+      "A class of live streams whose results are due so many milliseconds after their input came. A stream is of the " \
+      "class that its open names, or of its model's; without one a result is due one chunk's duration after it.")      \
+    X(serve, RULES, "MODEL priority=1..1000 queue=BYTES class=NAME", "", live,                                         \
+      "What counts for one model (of a template, the name before the colon): its share of the engine when there is "   \
+      "not enough, relative to the others' (10 where nothing is said); the input that all its streams may have "       \
+      "queued; its streams' class.")                                                                                   \
+    X(admission, CHOICE, "off|warn|refuse", "warn", live,                                                              \
+      "What to do when an open would bring the engine's time that live streams need, by their rates and the measured " \
+      "cost of their models, beyond admission_load.")                                                                  \
+    X(admission_load, COUNT, "1..1000", "90", live, "Per cent of the engine's time that live streams may need.")       \
     X(image_memory, BYTES, "64K..256G", "256M", live,                                                                  \
       "Images of streams on their way to and from clients, all together; snapshot and restore are refused beyond.")    \
     X(max_images, COUNT, "1..100000", "256", live,                                                                     \

@@ -90,9 +90,10 @@ static bool prompt_check(const struct loop *loop, const struct stream *stream, c
                       "backfill",
                       request->n_prompt, loop->conf.chunk_frames);
     if (stream->queued_bytes + bytes > loop->conf.stream_window ||
-        stream->conn->queued_bytes + bytes > loop->conf.connection_window)
+        stream->conn->queued_bytes + bytes > loop->conf.connection_window ||
+        stream->model->queued_bytes + bytes > stream->model->queue_limit)
         return refuse(out, SSMD__CODE__OVERFLOW,
-                      "prompt does not fit stream_window or connection_window: wait for acknowledgements, or send its "
+                      "prompt does not fit stream_window, connection_window or the model's queue: wait for acknowledgements, or send its "
                       "beginning as data marked backfill");
     return true;
 }
@@ -134,8 +135,9 @@ static void prompt_push(struct loop *loop, struct stream *stream, const Ssmd__Ge
     chunk->first = stream->next;
     chunk->frames = (uint32_t)request->n_prompt;
     chunk->backfill = true;
-    stream_push(stream, chunk, bytes);
-    stream->conn->queued_bytes += bytes;
+    chunk->arrived_ns = loop->now_ns;
+    chunk->due_ns = stream_due(stream, loop->now_ns, chunk->frames, 0, loop_deadline_ns(stream)); /* somebody waits */
+    loop_chunk_push(loop, stream, chunk, bytes);
     loop->counters.chunks++;
     loop->counters.frames += chunk->frames;
 }

@@ -2,6 +2,7 @@
  *
  * open: make a stream, resume it, or take it over. Everything is judged before anything changes.
  */
+#include "daemon/admission.h"
 #include "daemon/control.h"
 #include "daemon/deliver.h"
 #include "daemon/generate.h"
@@ -60,6 +61,8 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
         refuse(loop, request, SSMD__CODE__BAD_OPTION, "top_k is at least 1: leave it out for none");
     } else if (!(request->rate >= 0 && isfinite(request->rate))) {
         refuse(loop, request, SSMD__CODE__RATE, "the rate is a positive number of frames per second");
+    } else if (open->class_ && !(request->class = policy_class_find(&loop->classes, open->class_))) {
+        refuse(loop, request, SSMD__CODE__BAD_OPTION, "no class of that name in the daemon's configuration");
     } else if (open->history && history_is_wrong(open->history)) {
         refuse(loop, request, SSMD__CODE__TOO_LARGE,
                "history: the interval is 1 to 2^20 frames, the depth 1 to 2^28 frames");
@@ -264,7 +267,7 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
     struct stream *stream = streams_find(&loop->streams, request->id, request->id_size);
     struct outlet *outlet = NULL;
     struct control_info info;
-    char sentence[200];
+    char sentence[320];
     bool is_new = !stream;
     uint32_t handle;
 
@@ -278,6 +281,10 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
         if (code == SSMD__CODE__OK && stream) {
             text = sentence;
             code = history_begin(loop, request, stream, sentence, sizeof(sentence));
+        }
+        if (code == SSMD__CODE__OK && !stream) {
+            text = sentence;
+            code = admission_check(loop, model, sentence, sizeof(sentence));
         }
     }
     if (code != SSMD__CODE__OK) {
@@ -310,6 +317,10 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
         return;
     }
     stream->active_ns = loop->now_ns;
+    if (is_new)
+        admission_live(loop, stream);
+    if (request->class)
+        stream->class = request->class;
     stream_attach(loop, stream, request, handle, outlet);
     control_info_fill(request->conn, stream, &info);
     info.message.has_handle = info.message.has_created = true;

@@ -2,6 +2,7 @@
  *
  * Requests that ask and change nothing: hello (which makes the connection), list, info, stats.
  */
+#include "daemon/admission.h"
 #include "daemon/control.h"
 #include "daemon/deliver.h"
 #include "daemon/features.h"
@@ -19,7 +20,7 @@
 
 /* ---- hello ------------------------------------------------------------------------------------------------------- */
 
-static void model_fill(Ssmd__ModelInfo *out, const struct model *model)
+static void model_fill(Ssmd__ModelInfo *out, const struct model *model, uint32_t features)
 {
     const struct ssm_model_info *info = &model->info;
 
@@ -44,6 +45,15 @@ static void model_fill(Ssmd__ModelInfo *out, const struct model *model)
     out->hop = info->hop;
     out->lookahead = info->lookahead;
     out->state_bytes = info->state_bytes;
+    if (!(features & FEATURE_SCHEDULE))
+        return;
+    out->has_priority = out->has_load = out->has_deadline_misses = out->has_queued_bytes = true;
+    out->priority = model->priority;
+    out->cost = admission_cost(model);
+    out->has_cost = out->cost > 0;
+    out->load = admission_load(model);
+    out->deadline_misses = model->misses;
+    out->queued_bytes = model->queued_bytes;
 }
 
 static size_t name_fill(Ssmd__ModelInfo *out, size_t n, const char *name, bool is_template)
@@ -59,7 +69,7 @@ static size_t name_fill(Ssmd__ModelInfo *out, size_t n, const char *name, bool i
 }
 
 /* What may be opened: models in memory, templates, and directories that are not in memory. */
-static size_t models_fill(const struct loop *loop, Ssmd__ModelInfo *out)
+static size_t models_fill(const struct loop *loop, Ssmd__ModelInfo *out, uint32_t features)
 {
     const char *const *names = ssm_template_names();
     const struct model *model;
@@ -67,7 +77,7 @@ static size_t models_fill(const struct loop *loop, Ssmd__ModelInfo *out)
 
     TAILQ_FOREACH(model, &loop->models.all, of_all)
         if (model->state != MODEL_ALIAS && model->state != MODEL_DROPPING && n < HELLO_MODELS)
-            model_fill(&out[n++], model);
+            model_fill(&out[n++], model, features);
     for (; *names; names++)
         n = name_fill(out, n, *names, true);
     for (uint32_t i = 0; i < loop->models.names_n; i++) {
@@ -108,7 +118,7 @@ static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_
     hello.limits = &limits;
     hello.tap = loop->tap.socket ? loop->conf.tap : NULL;
     if (models && pointers) {
-        hello.n_models = models_fill(loop, models);
+        hello.n_models = models_fill(loop, models, conn->features);
         for (size_t i = 0; i < hello.n_models; i++)
             pointers[i] = &models[i];
         hello.models = pointers;
@@ -175,6 +185,19 @@ static void tokens_info_fill(const struct stream *stream, struct control_info *o
     m->generation = &out->generation;
 }
 
+static void schedule_info_fill(const struct stream *stream, Ssmd__StreamInfo *m)
+{
+    const struct policy_class *class = stream->class ? stream->class : stream->model->class;
+    uint64_t ns = stream->behind_last_ns - stream->behind_ns;
+
+    m->class_ = class ? (char *)class->name : NULL;
+    m->has_deadline_misses = true;
+    m->deadline_misses = stream->misses;
+    m->has_catch_up = stream->caught > 0 && ns > 0;
+    if (m->has_catch_up)
+        m->catch_up = (double)stream->caught * 1e9 / (double)ns;
+}
+
 static void history_info_fill(const struct stream *stream, struct control_info *out)
 {
     ssmd__history__init(&out->history);
@@ -213,6 +236,8 @@ void control_info_fill(const struct conn *conn, const struct stream *stream, str
     m->queued = stream->next - stream->applied;
     if (conn->features & FEATURE_TOKENS)
         tokens_info_fill(stream, out);
+    if (conn->features & FEATURE_SCHEDULE)
+        schedule_info_fill(stream, m);
     if (stream->history && (conn->features & FEATURE_IMAGES))
         history_info_fill(stream, out);
 }

@@ -150,6 +150,17 @@ static Ssmd__Code id_take(struct loop *loop, struct task *task, const uint8_t *i
     return SSMD__CODE__OK;
 }
 
+/* The class that the stream had, if this daemon knows it. */
+static const struct policy_class *class_find(const struct loop *loop, const Ssmd__StreamImage *image)
+{
+    const struct policy_class *class = image->class_ ? policy_class_find(&loop->classes, image->class_) : NULL;
+
+    if (image->class_ && !class)
+        log_event(LOG_WARNING, "class_unknown", "stream=%.*s class=%s", (int)image->id.len, image->id.data,
+                  image->class_);
+    return class;
+}
+
 void restore_begin(struct loop *loop, struct task *task, const ProtobufCBinaryData *id)
 {
     struct open_request *request = calloc(1, sizeof(*request));
@@ -174,6 +185,7 @@ void restore_begin(struct loop *loop, struct task *task, const ProtobufCBinaryDa
     }
     task->top_k = image->has_top_k ? image->top_k : 0;
     task->generates = image->generates;
+    task->class = class_find(loop, image);
     request->conn = task->conn;
     request->finish = model_found;
     request->task = task;

@@ -183,6 +183,7 @@ static void fork_begin(struct loop *loop, struct task *task)
     task->source = &stream->ring;
     task->top_k = stream->top_k;
     task->generates = stream->generates;
+    task->class = stream->class;
     task_submit(loop, task, fork_run, fork_finished);
 }
 

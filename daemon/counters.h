@@ -21,6 +21,7 @@
     X(chunks_stale, "chunks refused: of an earlier epoch")                                                             \
     X(chunks_overflow_stream, "chunks refused: the stream's window is full")                                           \
     X(chunks_overflow_connection, "chunks refused: the connection's window is full")                                   \
+    X(chunks_overflow_model, "chunks refused: the model's queue, as `serve` limits it, is full")                       \
     X(chunks_overflow_memory, "chunks refused: input_memory is used up")                                               \
     X(chunks_bad_sample, "chunks refused: a sample is not finite or a token outside the vocabulary")                   \
     X(chunks_bad_format, "chunks refused: not a format of this stream")                                                \
@@ -51,6 +52,9 @@
     X(generations, "generations begun")                                                                                \
     X(tokens_generated, "tokens drawn by generations and consumed")                                                    \
     X(streams_failed, "streams stopped because the engine refused their frames")                                       \
+    X(deadline_misses, "live chunks whose results came after their deadline")                                          \
+    X(opens_warned_load, "opens that may bring the engine beyond admission_load")                                      \
+    X(opens_refused_load, "opens refused: they would bring the engine beyond admission_load")                          \
     X(batches, "batches advanced")                                                                                     \
     X(rows_step, "rows advanced by the recurrence")                                                                    \
     X(rows_scan, "rows advanced by the scan")                                                                          \

@@ -13,7 +13,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define ENGINE_NICE 19
+#define ENGINE_NICE  19
+#define PROBE_FRAMES 1024
+#define PROBE_FLOATS (1u << 20)
+#define PROBE_NS     200000
 
 static void states_copy(const struct job *job)
 {
@@ -47,13 +50,58 @@ static int scratch_grow(struct engine *engine, uint32_t vocab)
     return SSM_OK;
 }
 
+/* The second of two runs, the first of which warms caches: ns, or 0 when it fails. */
+static double run_measure(struct ssm_program *program, struct ssm_row *row)
+{
+    uint64_t began;
+
+    if (ssm_advance(program, row, 1) != SSM_OK)
+        return 0;
+    began = clock_now_ns();
+    if (ssm_advance(program, row, 1) != SSM_OK)
+        return 0;
+    return (double)(clock_now_ns() - began);
+}
+
+/* What a frame costs, of zeros, in the shortest run that takes long enough to be measured. */
+static double cost_measure(struct ssm_program *program)
+{
+    const struct ssm_model *model = ssm_program_model(program);
+    const struct ssm_model_info *info = ssm_model_info(model);
+    uint32_t most = PROBE_FLOATS / info->out_channels < PROBE_FRAMES ? PROBE_FLOATS / info->out_channels : PROBE_FRAMES;
+    struct ssm_row row = {.slot = {.index = -1}, .view = SSM_STEP, .frames = info->hop};
+    double ns = 0;
+    float *in, *out;
+
+    if (most < info->hop)
+        most = info->hop;
+    in = calloc((size_t)most * info->in_channels, sizeof(*in));
+    out = malloc(ssm_out_frames_max(model, most) * info->out_channels * sizeof(*out));
+    row.in = in;
+    row.out = out;
+    if (in && out && ssm_slot_acquire(program, &row.slot) == SSM_OK) {
+        ns = run_measure(program, &row);
+        while (ns > 0 && ns < PROBE_NS && row.frames <= most / 4) {
+            row.frames *= 4;
+            ns = run_measure(program, &row);
+        }
+    }
+    ssm_slot_release(program, row.slot);
+    free(in);
+    free(out);
+    return ns / row.frames;
+}
+
 static void program_compile(struct engine *engine, struct job *job)
 {
     job->status = scratch_grow(engine, ssm_model_info(job->model)->vocab);
-    if (job->status == SSM_OK)
-        job->status = ssm_program_new(&job->program, engine->engine, job->model, job->max_slots, &job->error);
-    else
+    if (job->status != SSM_OK) {
         snprintf(job->error.text, sizeof(job->error.text), "no memory to sample from the model's vocabulary");
+        return;
+    }
+    job->status = ssm_program_new(&job->program, engine->engine, job->model, job->max_slots, &job->error);
+    if (job->status == SSM_OK)
+        job->frame_ns = cost_measure(job->program);
 }
 
 static void job_run(struct engine *engine, struct job *job)

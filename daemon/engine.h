@@ -38,6 +38,7 @@ struct job {
     uint32_t copies_n;
     struct ssm_model *model; /* COMPILE */
     uint32_t max_slots;
+    double frame_ns; /* of COMPILE: what a frame costs, tried out; 0 when that failed */
     int status; /* of COMPILE; rows have their own */
     uint64_t began_ns, busy_ns;
     void *owner; /* of who submitted it */

@@ -43,7 +43,8 @@ uint32_t features_needed(const Ssmd__FromClient *message)
         return FEATURE_IMAGES;
     case SSMD__FROM_CLIENT__REQUEST_OPEN:
         return (message->open->history ? FEATURE_IMAGES : 0) |
-               (message->open->has_top_k || message->open->has_generates ? FEATURE_TOKENS : 0);
+               (message->open->has_top_k || message->open->has_generates ? FEATURE_TOKENS : 0) |
+               (message->open->class_ ? FEATURE_SCHEDULE : 0);
     case SSMD__FROM_CLIENT__REQUEST_GENERATE:
     case SSMD__FROM_CLIENT__REQUEST_CANCEL:
         return FEATURE_TOKENS;

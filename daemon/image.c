@@ -11,6 +11,7 @@
 
 #include "daemon/history.h"
 #include "daemon/models.h"
+#include "daemon/policy.h"
 
 static const char MAGIC[8] = "ssmdimag";
 
@@ -81,6 +82,7 @@ bool image_describe(const struct stream *stream, uint64_t keep, unsigned char **
     image.has_top_k = stream->top_k > 0;
     image.top_k = stream->top_k;
     image.has_generates = image.generates = stream->generates;
+    image.class_ = stream->class ? (char *)stream->class->name : NULL;
     image.epoch = stream->epoch;
     image.next = stream->applied;
     image.result_first = keep;

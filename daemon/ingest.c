@@ -5,6 +5,7 @@
  * of them is accepted, acknowledged as a duplicate, or refused with a name.
  */
 #include "daemon/ingest.h"
+#include "daemon/admission.h"
 #include "daemon/control.h"
 #include "daemon/deliver.h"
 #include "daemon/generate.h"
@@ -18,7 +19,7 @@
 
 /* ---- refusing ---------------------------------------------------------------------------------------------------- */
 
-static void refusal_count(struct counters *c, Ssmd__Code code, bool of_connection, bool of_memory)
+static void refusal_count(struct counters *c, Ssmd__Code code, enum stream_overflow of)
 {
     switch (code) {
     case SSMD__CODE__GAP:
@@ -28,9 +29,10 @@ static void refusal_count(struct counters *c, Ssmd__Code code, bool of_connectio
         c->chunks_stale++;
         break;
     case SSMD__CODE__OVERFLOW:
-        c->chunks_overflow_stream += !of_connection && !of_memory;
-        c->chunks_overflow_connection += of_connection;
-        c->chunks_overflow_memory += of_memory;
+        c->chunks_overflow_stream += of == OVERFLOW_STREAM;
+        c->chunks_overflow_connection += of == OVERFLOW_CONNECTION;
+        c->chunks_overflow_model += of == OVERFLOW_MODEL;
+        c->chunks_overflow_memory += of == OVERFLOW_MEMORY;
         break;
     case SSMD__CODE__BAD_SAMPLE:
         c->chunks_bad_sample++;
@@ -75,7 +77,7 @@ static void handle_refuse(struct loop *loop, struct conn *conn, const struct pro
 {
     struct refusal refusal = {.handle = chunk->handle, .code = code, .text = text, .first = chunk->first};
 
-    refusal_count(&loop->counters, code, false, false);
+    refusal_count(&loop->counters, code, OVERFLOW_STREAM);
     (void)deliver_refusal(loop, conn, &refusal);
 }
 
@@ -93,7 +95,7 @@ static void chunk_accept(struct loop *loop, struct stream *stream, const struct 
     int status;
 
     if (!chunk) {
-        refusal_count(&loop->counters, SSMD__CODE__OVERFLOW, false, true);
+        refusal_count(&loop->counters, SSMD__CODE__OVERFLOW, OVERFLOW_MEMORY);
         chunk_refuse(loop, stream, from, SSMD__CODE__OVERFLOW,
                      "the daemon's input_memory is used up: wait, then send from the index expected", NULL);
         return;
@@ -107,7 +109,7 @@ static void chunk_accept(struct loop *loop, struct stream *stream, const struct 
         Ssmd__Code code = status == PROTO_SAMPLE ? SSMD__CODE__BAD_SAMPLE : SSMD__CODE__BAD_FORMAT;
 
         input_release(&loop->input, chunk);
-        refusal_count(&loop->counters, code, false, false);
+        refusal_count(&loop->counters, code, OVERFLOW_STREAM);
         index = stream->next + where / info->in_channels;
         chunk_refuse(loop, stream, from, code, proto_status_text(status), status == PROTO_SAMPLE ? &index : NULL);
         return;
@@ -118,17 +120,17 @@ static void chunk_accept(struct loop *loop, struct stream *stream, const struct 
     chunk->has_time = (from->flags & PROTO_FLAG_TIME) != 0;
     chunk->time = from->time;
     chunk->arrived_ns = loop->now_ns;
-    if (!chunk->backfill)
-        chunk->due_ns = stream_due(stream, loop->now_ns, frames, info->in_rate, 0);
+    if (!chunk->backfill) {
+        chunk->due_ns = stream_due(stream, loop->now_ns, frames, info->in_rate, loop_deadline_ns(stream));
+        admission_live(loop, stream);
+    }
     free(stream->generation); /* it ended; what was drawn last is the sender's to consume */
     stream->generation = NULL;
-    stream_push(stream, chunk, n * sizeof(float));
-    stream->conn->queued_bytes += n * sizeof(float);
     stream->active_ns = loop->now_ns;
     loop->counters.chunks++;
     loop->counters.frames += frames;
     loop->counters.chunks_trimmed += skip > 0;
-    batcher_add(&loop->batcher, stream);
+    loop_chunk_push(loop, stream, chunk, n * sizeof(float));
 }
 
 static void chunk_take(struct loop *loop, struct conn *conn, struct stream *stream, const struct proto_chunk *chunk,
@@ -140,6 +142,8 @@ static void chunk_take(struct loop *loop, struct conn *conn, struct stream *stre
         .stream_window = loop->conf.stream_window,
         .connection_window = loop->conf.connection_window,
         .connection_queued = conn->queued_bytes,
+        .model_window = stream->model->queue_limit,
+        .model_queued = stream->model->queued_bytes,
         .is_draining = loop->drain_ns != 0,
         .is_generating = generate_is_running(stream),
     };
@@ -154,7 +158,7 @@ static void chunk_take(struct loop *loop, struct conn *conn, struct stream *stre
         deliver_ack(loop, stream);
         break;
     case VERDICT_REFUSE:
-        refusal_count(&loop->counters, admission.code, admission.connection, false);
+        refusal_count(&loop->counters, admission.code, admission.overflow);
         chunk_refuse(loop, stream, chunk, admission.code, admission.text, NULL);
         break;
     }

@@ -3,6 +3,7 @@
  * How streams and connections change and end: batches that come back, resets and closes when their turn comes,
  * connections that are forgotten.
  */
+#include "daemon/admission.h"
 #include "daemon/control.h"
 #include "daemon/deliver.h"
 #include "daemon/generate.h"
@@ -13,6 +14,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+#define CATCH_UP_PAUSE_NS (1000 * CLOCK_MS)
 
 /* ---- batches that come back -------------------------------------------------------------------------------------- */
 
@@ -36,6 +39,31 @@ static void row_publish(struct loop *loop, struct stream *stream, const struct b
     }
 }
 
+uint64_t loop_deadline_ns(const struct stream *stream)
+{
+    const struct policy_class *class = stream->class ? stream->class : stream->model->class;
+
+    return class ? class->deadline_ns : 0;
+}
+
+void loop_chunk_push(struct loop *loop, struct stream *stream, struct chunk *chunk, uint64_t bytes)
+{
+    stream_push(stream, chunk, bytes);
+    stream->model->queued_bytes += bytes;
+    if (stream->conn)
+        stream->conn->queued_bytes += bytes;
+    batcher_add(&loop->batcher, stream);
+}
+
+/* They are applied, or will never be. */
+static void queue_release(struct stream *stream, uint64_t bytes)
+{
+    stream->queued_bytes -= bytes;
+    stream->model->queued_bytes -= bytes;
+    if (stream->conn)
+        stream->conn->queued_bytes -= bytes;
+}
+
 /* The engine refused: its state or ours is wrong. The stream stops instead of answering wrongly. */
 static void stream_fail(struct loop *loop, struct stream *stream, int status)
 {
@@ -51,9 +79,30 @@ static void stream_fail(struct loop *loop, struct stream *stream, int status)
         input_release(&loop->input, chunk);
     }
     stream->tail = NULL;
-    if (stream->conn)
-        stream->conn->queued_bytes -= stream->queued_bytes;
-    stream->queued_bytes = 0;
+    queue_release(stream, stream->queued_bytes);
+}
+
+/* The results of a chunk are there. */
+static void deadline_check(struct loop *loop, struct stream *stream, const struct chunk *chunk, uint64_t done_ns)
+{
+    bool is_missed = chunk->due_ns > 0 && done_ns > chunk->due_ns;
+
+    loop->counters.deadline_misses += is_missed;
+    stream->model->misses += is_missed;
+    stream->misses += is_missed;
+}
+
+/* So many frames of backfill are done; after a pause the speed is measured anew. */
+static void catch_up_note(struct stream *stream, const struct batch *batch, uint32_t frames)
+{
+    uint64_t began_ns = batch->job.began_ns;
+
+    if (began_ns > stream->behind_last_ns + CATCH_UP_PAUSE_NS) {
+        stream->behind_ns = began_ns;
+        stream->caught = 0;
+    }
+    stream->caught += frames;
+    stream->behind_last_ns = began_ns + batch->job.busy_ns;
 }
 
 static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i, const struct batch_piece *piece)
@@ -71,12 +120,11 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
         struct chunk *chunk = of->used;
 
         of->used = chunk->next;
+        deadline_check(loop, stream, chunk, batch->job.began_ns + batch->job.busy_ns);
         input_release(&loop->input, chunk);
     }
     stream->place = PLACE_NONE;
-    stream->queued_bytes -= bytes;
-    if (stream->conn)
-        stream->conn->queued_bytes -= bytes;
+    queue_release(stream, bytes);
     if (row->status != SSM_OK) {
         stream_fail(loop, stream, row->status);
     } else {
@@ -94,6 +142,8 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
         loop->counters.tokens_generated += of->fed;
         loop->counters.rows_step += row->view == SSM_STEP;
         loop->counters.rows_scan += row->view == SSM_SCAN;
+        if (row->view == SSM_SCAN)
+            catch_up_note(stream, batch, of->queued);
     }
     TAILQ_FOREACH(outlet, &stream->outlets, of_stream)
         deliver_wake(loop, outlet);
@@ -187,6 +237,8 @@ void loop_stream_remove(struct loop *loop, struct stream *stream)
         input_release(&loop->input, chunk);
     }
     rollback_drop(loop, stream);
+    admission_leave(stream);
+    stream->model->queued_bytes -= stream->queued_bytes;
     ssm_slot_release(stream->model->program, stream->slot);
     stream->model->streams--;
     stream->model->used_ns = loop->now_ns;
@@ -253,8 +305,7 @@ static bool tail_push(struct loop *loop, struct stream *stream)
     chunk->first = stream->next;
     chunk->flush = true;
     stream->has_flushed = true;
-    stream_push(stream, chunk, 0);
-    batcher_add(&loop->batcher, stream);
+    loop_chunk_push(loop, stream, chunk, 0);
     return true;
 }
 

@@ -7,6 +7,7 @@
  * efficient.
  */
 #include "daemon/loop.h"
+#include "daemon/admission.h"
 #include "daemon/daemon.h"
 #include "daemon/deliver.h"
 #include "daemon/generate.h"
@@ -141,6 +142,7 @@ static void streams_sweep(struct loop *loop)
         if (loop->swept >= loop->streams.n)
             loop->swept = 0;
         stream = loop->streams.sorted[loop->swept++];
+        admission_sweep(loop, stream);
         if (stream->is_closed && loop->now_ns - stream->active_ns > linger_ns) {
             loop->counters.streams_lingered++;
             log_event(LOG_INFO, "stream_lingered", "stream=%.*s unreceived=%llu", stream->id_size, stream->id,
@@ -221,6 +223,7 @@ static void reload(struct loop *loop)
     log_set_level(log_level_find(loop->conf.log_level));
     loop->input.limit = loop->conf.input_memory;
     loop->rings.limit = loop->conf.ring_memory;
+    models_configure(loop);
     report_log(LOG_NOTICE, "reload_applied", &applied);
     report_log(LOG_WARNING, "reload_needs_restart", &refused);
     log_event(LOG_NOTICE, "reloaded", "applied=%u refused=%u", applied.lines, refused.lines);
@@ -349,6 +352,7 @@ static int loop_init(struct loop *loop)
     TAILQ_INIT(&loop->settling);
     proto_arena_init(&loop->arena);
     input_init(&loop->input, conf->input_memory);
+    policy_classes_init(&loop->classes, conf);
     streams_init(&loop->streams);
     loop->deliver = deliver_new();
     if (!loop->deliver || getrandom(loop->incarnation, sizeof(loop->incarnation), 0) != sizeof(loop->incarnation) ||

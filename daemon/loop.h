@@ -23,6 +23,7 @@
 #include "daemon/input.h"
 #include "daemon/loader.h"
 #include "daemon/models.h"
+#include "daemon/policy.h"
 #include "daemon/state.h"
 #include "daemon/stream.h"
 #include "daemon/tap.h"
@@ -46,6 +47,7 @@ struct loop {
     bool has_blocked; /* somebody's queue was full */
     uint8_t incarnation[16];
     struct counters counters;
+    struct policy_classes classes;
     struct proto_arena arena;
     struct input input;
     struct ring_budget rings;
@@ -80,6 +82,10 @@ void loop_stream_detach(struct loop *loop, struct stream *stream);
 void loop_stream_remove(struct loop *loop, struct stream *stream);
 /* The connection is forgotten; its streams stay. */
 void loop_conn_forget(struct loop *loop, struct conn *conn);
+/* What the stream's deadlines are; 0: a chunk's duration. */
+uint64_t loop_deadline_ns(const struct stream *stream);
+/* Accepted frames, `bytes` of them, go into the stream's queue, and count where input is bounded. */
+void loop_chunk_push(struct loop *loop, struct stream *stream, struct chunk *chunk, uint64_t bytes);
 /* A batch is back: results to rings and tap, acknowledgements, chunks given back. */
 void loop_batch_finish(struct loop *loop, struct batch *batch);
 

@@ -7,6 +7,7 @@
 #include "daemon/batch.h"
 #include "daemon/control.h"
 #include "daemon/log.h"
+#include "daemon/policy.h"
 #include "daemon/loop.h"
 
 #include <stdio.h>
@@ -105,6 +106,24 @@ static int key_make(char *key, size_t size, const char *spec, const struct open_
     return n < 0 || (size_t)n >= size ? -1 : 0;
 }
 
+static void model_configure(const struct loop *loop, struct model *model)
+{
+    struct policy_serve serve;
+
+    policy_serve_get(&loop->conf, model->name, &serve);
+    model->priority = serve.priority;
+    model->queue_limit = serve.queue_bytes;
+    model->class = policy_class_find(&loop->classes, serve.class);
+}
+
+void models_configure(struct loop *loop)
+{
+    struct model *model;
+
+    TAILQ_FOREACH(model, &loop->models.all, of_all)
+        model_configure(loop, model);
+}
+
 static struct model *model_new(struct loop *loop, const char *spec, const char *key, const struct open_request *request)
 {
     struct model *model = calloc(1, sizeof(*model));
@@ -114,11 +133,11 @@ static struct model *model_new(struct loop *loop, const char *spec, const char *
     TAILQ_INIT(&model->waits);
     lane_init(&model->live, model, false);
     lane_init(&model->backfill, model, true);
-    model->priority = LANE_PRIORITY;
     model->state = MODEL_LOADING;
     model->is_template = ssm_is_template(spec) != 0;
     snprintf(model->key, sizeof(model->key), "%s", key);
     snprintf(model->name, sizeof(model->name), "%s", spec);
+    model_configure(loop, model);
     model->load.kind = LOAD_MODEL;
     model->load.owner = model;
     if (model->is_template) {
@@ -301,6 +320,7 @@ void models_compiled(struct loop *loop, struct job *job)
         return;
     }
     model->program = job->program;
+    model->frame_ns = model->cost_ns = job->frame_ns;
     model->state = MODEL_LOADED;
     loop->counters.models_loaded++;
     log_event(LOG_INFO, "model_loaded", "model=%s state_bytes=%zu weight_bytes=%zu", model->name,

@@ -47,6 +47,7 @@ struct open_request {
     uint64_t results_from;
     bool generates;
     uint32_t top_k;
+    const struct policy_class *class; /* NULL: none was named */
 };
 
 enum model_state { MODEL_LOADING, MODEL_COMPILING, MODEL_LOADED, MODEL_ALIAS, MODEL_FAILED, MODEL_DROPPING };
@@ -64,11 +65,17 @@ struct model {
     struct ssm_model_info info;
     uint32_t streams;
     double frame_ns; /* of the engine, for one frame in a batch: a running mean */
+    double cost_ns;  /* ... in batches that are large enough to tell */
     uint64_t used_ns;
     TAILQ_HEAD(, open_request) waits;
     uint32_t waits_n;
     struct lane live, backfill; /* streams with input for the next batch */
     uint32_t priority;          /* of the engine's time when there is not enough: relative to others */
+    const struct policy_class *class; /* of its streams that name none (daemon/policy.h); NULL: none */
+    uint64_t queue_limit;       /* bytes of input of all its streams */
+    uint64_t queued_bytes;
+    uint32_t live_streams; /* daemon/admission.h */
+    uint64_t misses;       /* live chunks whose results came after their deadline */
     char failure[CONF_TEXT_SIZE]; /* FAILED: "failed: ..." */
     TAILQ_ENTRY(model) of_all;
     struct load load;
@@ -95,6 +102,8 @@ enum models_answer { MODELS_READY, MODELS_WAITS, MODELS_REFUSED };
  * *code and *text (static). */
 enum models_answer models_find(struct loop *loop, const char *spec, struct open_request *request, struct model **out,
                                Ssmd__Code *code, const char **text);
+/* What the configuration says of models now: after a reload. */
+void models_configure(struct loop *loop);
 /* What the loader and the engine have done since. */
 void models_loaded(struct loop *loop, struct load *load);
 void models_compiled(struct loop *loop, struct job *job);

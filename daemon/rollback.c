@@ -78,9 +78,7 @@ static void replay_push(struct loop *loop, struct stream *stream)
         chunk->frames =
             history_take(stream->history, stream->next, stream->rollback_to, most, chunk->samples, &chunk->backfill);
         bytes = (size_t)chunk->frames * channels * sizeof(float);
-        stream_push(stream, chunk, bytes);
-        if (stream->conn)
-            stream->conn->queued_bytes += bytes;
+        loop_chunk_push(loop, stream, chunk, bytes);
     }
     batcher_add(&loop->batcher, stream);
 }

@@ -176,6 +176,7 @@ struct stream *task_stream_new(struct loop *loop, struct task *task, uint64_t ne
         return NULL;
     stream->top_k = task->top_k;
     stream->generates = task->generates;
+    stream->class = task->class;
     stream->model = model;
     model->streams++; /* the task's own count goes with it */
     stream->slot = task->to;

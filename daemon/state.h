@@ -66,6 +66,7 @@ struct task {
     bool wants_results, is_closed;
     uint32_t top_k; /* as the stream was opened */
     bool generates;
+    const struct policy_class *class;
     uint32_t history_interval, history_depth;
     /* the store's, which keeps writer and epoch; reason NULL: the stream is there */
     void (*outcome)(struct loop *loop, const struct task *task, const char *reason);

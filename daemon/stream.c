@@ -177,7 +177,12 @@ void stream_admit(const struct stream *stream, const struct proto_chunk *chunk, 
         refuse(out, SSMD__CODE__OVERFLOW,
                "more than connection_window bytes of this connection are not applied: wait for "
                "acknowledgements, then send from the index expected");
-        out->connection = true;
+        out->overflow = OVERFLOW_CONNECTION;
+    } else if (limits->model_queued + bytes > limits->model_window) {
+        refuse(out, SSMD__CODE__OVERFLOW,
+               "the queue of this model, which `serve` limits, is full: wait for acknowledgements, then send from the "
+               "index expected");
+        out->overflow = OVERFLOW_MODEL;
     }
 }
 

@@ -29,6 +29,7 @@ struct generation;
 struct history;
 struct lane;
 struct model;
+struct policy_class;
 struct stream;
 struct task;
 
@@ -77,6 +78,12 @@ struct stream {
     bool is_failed;               /* the engine refused its frames: our bug */
     bool has_ack;                 /* on conn->acks */
     bool is_settling;
+    bool is_live;                  /* counted in model->live_streams */
+    const struct policy_class *class; /* that its open named (daemon/policy.h); NULL: its model's */
+    uint64_t misses;               /* live chunks whose results came after their deadline */
+    uint64_t behind_ns;            /* since when its backfill is caught up with, at `caught` frames so far */
+    uint64_t behind_last_ns;       /* the last time that some of it was */
+    uint64_t caught;
     bool generates;                /* each result begins with a drawn token */
     uint32_t top_k;                /* ... and has so many most probable ones; with neither: all outputs */
     struct generation *generation; /* that runs or was the last (daemon/generate.h); NULL since data came */
@@ -89,6 +96,7 @@ struct stream {
     uint64_t rollback_to;      /* of REQUEST_ROLLBACK */
     uint64_t replayed_out;     /* results that the state had given at `applied`, while replaying */
     uint64_t active_ns;        /* last input, or when it was closed */
+    uint64_t live_ns;          /* its last live chunk (daemon/admission.h) */
     uint64_t paced_ns;         /* where its live input would end, were it played in real time since it came */
     struct history *history;   /* NULL: it cannot go back */
     TAILQ_HEAD(, task) tasks;  /* that wait for their turn, in the order of their barriers */
@@ -136,6 +144,8 @@ struct stream_limits {
     uint64_t stream_window;     /* bytes */
     uint64_t connection_window; /* bytes */
     uint64_t connection_queued; /* bytes now */
+    uint64_t model_window;      /* bytes */
+    uint64_t model_queued;      /* bytes now */
     bool is_draining;
     bool is_generating; /* the stream is */
 };
@@ -145,7 +155,7 @@ struct stream_admission {
     uint32_t skip; /* frames to trim: an overlap */
     Ssmd__Code code;
     const char *text;
-    bool connection; /* OVERFLOW: of the connection's window, not the stream's */
+    enum stream_overflow { OVERFLOW_STREAM, OVERFLOW_CONNECTION, OVERFLOW_MODEL, OVERFLOW_MEMORY } overflow; /* of what */
 };
 
 /* Judge a chunk whose samples are not looked at yet; changes nothing. in_channels of the stream's model. */

@@ -25,7 +25,7 @@ static int stream_setup(void **state)
     streams_init(&streams);
     input_init(&input, 1u << 20);
     stream = streams_insert(&streams, (const uint8_t *)"ecg", 3, 1);
-    limits = (struct stream_limits){.chunk_frames = 100, .stream_window = 4000, .connection_window = 100000};
+    limits = (struct stream_limits){.chunk_frames = 100, .stream_window = 4000, .connection_window = 100000, .model_window = 100000};
     return stream ? 0 : -1;
 }
 
@@ -138,12 +138,17 @@ static void admit__beyond_a_window__overflows_by_name(void **state)
     stream->queued_bytes = 4000 - 10 * CHANNELS * 4;
     assert_int_equal(admit(0, 10).verdict, VERDICT_ACCEPT);
     assert_int_equal(admit(0, 11).code, SSMD__CODE__OVERFLOW);
-    assert_false(admit(0, 11).connection);
+    assert_int_equal(admit(0, 11).overflow, OVERFLOW_STREAM);
     stream->queued_bytes = 0;
     limits.connection_queued = limits.connection_window - 8;
     assert_int_equal(admit(0, 1).verdict, VERDICT_ACCEPT);
     assert_int_equal(admit(0, 2).code, SSMD__CODE__OVERFLOW);
-    assert_true(admit(0, 2).connection);
+    assert_int_equal(admit(0, 2).overflow, OVERFLOW_CONNECTION);
+    limits.connection_queued = 0;
+    limits.model_queued = limits.model_window - 8;
+    assert_int_equal(admit(0, 1).verdict, VERDICT_ACCEPT);
+    assert_int_equal(admit(0, 2).code, SSMD__CODE__OVERFLOW);
+    assert_int_equal(admit(0, 2).overflow, OVERFLOW_MODEL);
 }
 
 static void admit__indices_at_the_end_of_the_range__do_not_wrap(void **state)

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Sums of rates, kept as streams become live and silent. */
+#include "daemon/admission.h"
+#include "daemon/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+double admission_cost(const struct model *model)
+{
+    return model->cost_ns * model->info.in_rate * 1e-9;
+}
+
+double admission_load(const struct model *model)
+{
+    return admission_cost(model) * model->live_streams;
+}
+
+Ssmd__Code admission_check(struct loop *loop, const struct model *model, char *text, size_t size)
+{
+    double sum = admission_cost(model), most = loop->conf.admission_load / 100.0;
+    const struct model *other;
+    uint32_t live = 0;
+
+    if (strcmp(loop->conf.admission, "off") == 0 || sum <= 0)
+        return SSMD__CODE__OK;
+    TAILQ_FOREACH(other, &loop->models.all, of_all) {
+        sum += admission_load(other);
+        live += other->live_streams;
+    }
+    if (sum <= most)
+        return SSMD__CODE__OK;
+    if (strcmp(loop->conf.admission, "warn") == 0) {
+        loop->counters.opens_warned_load++;
+        log_event(LOG_WARNING, "overload_ahead", "model=%s cost=%.4f live=%u load=%.2f limit=%.2f", model->name,
+                  admission_cost(model), live, sum, most);
+        return SSMD__CODE__OK;
+    }
+    loop->counters.opens_refused_load++;
+    snprintf(text, size,
+             "the daemon has no time for it: a stream of this model takes %.2f%% of the engine, and with the %u that are "
+             "live it would be %.0f%%, of %u%% allowed (admission_load)",
+             admission_cost(model) * 100, live, sum * 100, loop->conf.admission_load);
+    return SSMD__CODE__LIMIT;
+}
+
+void admission_live(const struct loop *loop, struct stream *stream)
+{
+    stream->live_ns = loop->now_ns;
+    if (stream->is_live)
+        return;
+    stream->is_live = true;
+    stream->model->live_streams++;
+}
+
+void admission_leave(struct stream *stream)
+{
+    if (!stream->is_live)
+        return;
+    stream->is_live = false;
+    stream->model->live_streams--;
+}
+
+void admission_sweep(const struct loop *loop, struct stream *stream)
+{
+    if (stream->is_live && loop->now_ns - stream->live_ns > ADMISSION_IDLE_NS)
+        admission_leave(stream);
+}
