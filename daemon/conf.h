@@ -82,10 +82,10 @@ struct conf_rules {
     X(class, RULES, "NAME deadline=MS", "", restart,                                                                   \
       "A class of live streams whose results are due so many milliseconds after their input came. A stream is of the " \
       "class that its open names, or of its model's; without one a result is due one chunk's duration after it.")      \
-    X(serve, RULES, "MODEL priority=1..1000 queue=BYTES class=NAME", "", live,                                         \
+    X(serve, RULES, "MODEL priority=N queue=BYTES class=NAME", "", live,                                               \
       "What counts for one model (of a template, the name before the colon): its share of the engine when there is "   \
-      "not enough, relative to the others' (10 where nothing is said); the input that all its streams may have "       \
-      "queued; its streams' class.")                                                                                   \
+      "not enough (1 to 1000, relative to the others'; 10 where nothing is said); the input that all its streams "     \
+      "may have queued; its streams' class.")                                                                          \
     X(admission, CHOICE, "off|warn|refuse", "warn", live,                                                              \
       "What to do when an open would bring the engine's time that live streams need, by their rates and the measured " \
       "cost of their models, beyond admission_load.")                                                                  \

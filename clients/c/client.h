@@ -120,6 +120,7 @@ struct ssmc_stream {
     double rate;
     uint32_t channels;
     uint32_t top_k;
+    char deadline_class[32];
     bool generates;
     struct generation generation;
     Ssmd__History history;        /* asked for; interval 0: none */
@@ -157,13 +158,15 @@ struct ssmc {
 
     enum link_state link;
     bool was_up;
+    bool was_away;      /* for SSMC_AWAY_MS or longer, before the link came up */
     int64_t link_at_ns; /* DOWN: when to try; HELLO: when to give up */
     int64_t backoff_ms;
-    int64_t heard_ns, pinged_ns, sent_ns, credit_ns, monitor_ns;
+    int64_t heard_ns, lost_ns, pinged_ns, sent_ns, credit_ns,
+        monitor_ns; /* lost: when it was heard last on the link before */
 
     struct ssmc_daemon_info daemon;
     uint32_t chunk_frames, idle_ms;
-    bool has_images, has_tokens; /* features that the daemon granted */
+    bool has_images, has_tokens, has_schedule; /* features that the daemon granted */
 
     char error[TEXT_MAX];
     int error_code;

@@ -95,6 +95,12 @@ int kept_rewind(struct kept *k, uint64_t index)
     return 0;
 }
 
+void kept_mark_backfill(struct kept *k)
+{
+    for (uint64_t at = k->sent; at < k->chunks.end; at += sizeof(struct kept_chunk))
+        ((struct kept_chunk *)fifo_at(&k->chunks, at))->backfill = 1;
+}
+
 uint64_t kept_first(const struct kept *k)
 {
     if (fifo_size(&k->chunks) == 0)

@@ -7,9 +7,9 @@
  *        |--- kept ------|--- unsent -----|
  *     durable         (rewind moves it back)
  *
- * Chunks stay as they were pushed: their format, flags and time go out again unchanged after a reconnection, because
- * the view that advances the state is chosen by what the sender marked, never by what happened on the way (that is what
- * makes the output reproducible to the bit). A rewind into the middle of a chunk sends the rest of it.
+ * Chunks stay as they were pushed: their format and time go out again unchanged after a reconnection, and their flags
+ * too, unless the daemon was away for long (kept_mark_backfill): then they are no live data any more, and the scan takes
+ * them. A rewind into the middle of a chunk sends the rest of it.
  */
 #ifndef SSMD_CLIENTS_C_KEPT_H
 #define SSMD_CLIENTS_C_KEPT_H
@@ -50,6 +50,8 @@ void kept_mark_sent(struct kept *k);
 void kept_release(struct kept *k, uint64_t index);
 /* Send again from `index`. -1 when frames below are gone or none above were pushed: kept_first .. next is the range. */
 int kept_rewind(struct kept *k, uint64_t index);
+/* What is not sent goes out as backfill. */
+void kept_mark_backfill(struct kept *k);
 /* Index of the oldest frame kept; `next` when there is none. */
 uint64_t kept_first(const struct kept *k);
 /* Index of the next frame to be sent. */

@@ -190,20 +190,22 @@ static void answer_hello(struct ssmc *c, struct request *r, const Ssmd__Reply *r
     d->reconnects += c->was_up;
     d->is_connected = 1;
     c->chunk_frames = hello->limits->chunk_frames;
-    c->has_images = c->has_tokens = false;
+    c->has_images = c->has_tokens = c->has_schedule = false;
     for (size_t i = 0; i < hello->n_features; i++) {
         c->has_images |= strcmp(hello->features[i], "images") == 0;
         c->has_tokens |= strcmp(hello->features[i], "tokens") == 0;
+        c->has_schedule |= strcmp(hello->features[i], "schedule") == 0;
     }
     c->idle_ms = hello->limits->idle_ms;
     c->link = LINK_UP;
+    c->was_away = c->was_up && now_ns() - c->lost_ns >= SSMC_AWAY_MS * MS_NS;
     c->was_up = true;
     c->backoff_ms = BACKOFF_MIN_MS;
 }
 
 void link_hello(struct ssmc *c, Ssmd__Hello *hello)
 {
-    static const char *const features[] = {"images", "tokens"};
+    static const char *const features[] = {"images", "tokens", "schedule"};
     hello->version_min = hello->version_max = PROTO_VERSION;
     hello->writer = (ProtobufCBinaryData){sizeof c->writer, c->writer};
     hello->client = c->name;
@@ -284,6 +286,8 @@ void link_restart(struct ssmc *c, int delay_ms, const char *why)
     if (why != c->error)
         fail(c, SSMC_IO, "%s: %s", c->endpoint, why);
     link_close(c);
+    if (c->link == LINK_UP)
+        c->lost_ns = c->heard_ns;
     c->link = LINK_DOWN;
     c->daemon.is_connected = 0;
     if (delay_ms < 0) {

@@ -99,6 +99,11 @@ static int take_models(struct ssmc *c, void *context, const Ssmd__Reply *reply)
             .rate = model->rate,
             .out_rate = model->out_rate,
             .state_bytes = model->state_bytes,
+            .priority = model->priority,
+            .cost = model->cost,
+            .load = model->load,
+            .deadline_misses = model->deadline_misses,
+            .queued_bytes = model->queued_bytes,
         };
         m->each(m->context, &info);
     }

@@ -3,7 +3,7 @@
  * Opening a stream, and opening it again after a reconnection.
  *
  * What the daemon answers to the second opening decides what happens to the frames kept here:
- *     next within what is kept   they are sent again from there, as they were
+ *     next within what is kept   they are sent again from there, as they were, or as backfill after a long absence
  *     next below it, or the stream is not there
  *                                the daemon lost state: SSMC_LOST, or with restart_lost the stream begins again
  *     next beyond what was pushed, or the stream is another writer's
@@ -13,6 +13,7 @@
 #include "clients/c/client.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,6 +97,7 @@ static void build_open(const struct ssmc_stream *s, Ssmd__Open *open)
     open->has_top_k = s->top_k > 0;
     open->top_k = s->top_k;
     open->has_generates = open->generates = s->generates;
+    open->class_ = s->deadline_class[0] ? (char *)s->deadline_class : NULL;
     open->history = s->history.interval ? (Ssmd__History *)&s->history : NULL;
 }
 
@@ -156,6 +158,8 @@ static void reopened(struct ssmc_stream *s, const Ssmd__StreamInfo *info)
         stream_acknowledge(s, info->applied, info->durable);
         if (kept_rewind(&s->kept, info->next) != 0)
             restart_or_lose(s, info);
+        else if (s->c->was_away)
+            kept_mark_backfill(&s->kept);
     }
     if (s->state == STREAM_DEAD)
         return;
@@ -269,6 +273,7 @@ static struct ssmc_stream *new_stream(struct ssmc *c, const struct ssmc_open_opt
     s->channels = options->channels;
     s->wants_results = options->results;
     s->top_k = options->top_k;
+    snprintf(s->deadline_class, sizeof s->deadline_class, "%s", options->deadline_class ? options->deadline_class : "");
     s->generates = options->generates != 0;
     s->restart_lost = options->restart_lost;
     ssmd__history__init(&s->history);
@@ -297,6 +302,10 @@ int ssmc_open(struct ssmc *c, struct ssmc_stream **out, const struct ssmc_open_o
         return fail(c, SSMC_INVAL, "open needs the name of a model");
     if ((options->top_k > 0 || options->generates) && !c->has_tokens)
         return fail(c, SSMC_INVAL, "the daemon at %s knows no top_k and no generation: it is too old", c->endpoint);
+    if (options->deadline_class && !c->has_schedule)
+        return fail(c, SSMC_INVAL, "the daemon at %s knows no classes: it is too old", c->endpoint);
+    if (options->deadline_class && strlen(options->deadline_class) >= sizeof(((struct ssmc_stream *)0)->deadline_class))
+        return fail(c, SSMC_INVAL, "%s is too long for the name of a class", options->deadline_class);
     if (options->history_interval && !c->has_images)
         return fail(c, SSMC_INVAL, "the daemon at %s is too old for a history", c->endpoint);
     struct ssmc_stream *s = new_stream(c, options, id_size);

@@ -8,7 +8,8 @@
  * The library owns the bookkeeping that a careful client needs (proto/PROTOCOL.md): it keeps every frame until the
  * daemon has made it durable, sends no more than the window allows, grants credit as results are taken, and after a
  * broken connection says hello again, resumes every stream from the index that the daemon names and sends the rest once
- * more. Results reach the caller complete, in order and once.
+ * more; as backfill when the daemon was not heard of for SSMC_AWAY_MS, so that catching up takes the scan, in the room
+ * that live streams leave. Results reach the caller complete, in order and once.
  *
  * Threads: a connection and its streams belong to one thread; there is no thread inside but ZeroMQ's own I/O thread.
  * Time: nothing blocks longer than its timeout. ssmc_poll drives everything: call it while waiting for anything, at
@@ -61,6 +62,8 @@ SSMC_API const char *ssmc_status_text(int status);
 /* The endpoint used when none is given: $SSMD_ENDPOINT, or $XDG_RUNTIME_DIR/ssmd/ssmd.sock when that socket exists, or
  * ipc:///run/ssmd/ssmd.sock. Points to static storage. */
 SSMC_API const char *ssmc_default_endpoint(void);
+
+#define SSMC_AWAY_MS 3000
 
 /* ---- connection -------------------------------------------------------------------------------------------------- */
 
@@ -121,7 +124,9 @@ struct ssmc_open_options {
     uint32_t history_depth;    /* the last so many frames can be taken back by ssmc_rollback */
     uint32_t top_k;            /* tokens: results are pairs of so many most probable tokens; 0: none */
     int generates;             /* tokens: ... and before them the drawn one; ssmc_generate needs it */
-    int restart_lost; /* after a daemon crash begin again at 0 instead of failing with SSMC_LOST: the caller sees the
+    const char
+        *deadline_class; /* of the daemon's configuration; NULL: the model's. When results of live frames are due */
+    int restart_lost;    /* after a daemon crash begin again at 0 instead of failing with SSMC_LOST: the caller sees the
                               index drop in ssmc_stream_info and pushes from there */
 };
 #define SSMC_OLDEST UINT64_MAX
@@ -142,6 +147,9 @@ struct ssmc_stream_info {
     int generating;                           /* now */
     uint32_t history_interval, history_depth; /* 0: it has none */
     uint64_t history_bytes, history_oldest;   /* what it costs; the lowest index that rollback reaches */
+    char deadline_class[32];                  /* "": results are due one chunk's duration after it came */
+    uint64_t deadline_misses;                 /* live chunks whose results came later */
+    double catch_up; /* frames of backfill in a second, now or the last time there was some; 0: there was none */
 };
 
 SSMC_API SSMC_MUST_CHECK int ssmc_open(struct ssmc *c, struct ssmc_stream **out,
@@ -284,6 +292,11 @@ struct ssmc_model_info {
     uint32_t streams, channels, out_channels, vocab, hop, lookahead;
     double rate, out_rate;
     uint64_t state_bytes;
+    uint32_t priority; /* its share of the engine when there is not enough, relative to the others' */
+    double cost;       /* measured: seconds of the engine for one second of a stream; 0: not known */
+    double load;       /* the part of the engine's time that its live streams need */
+    uint64_t deadline_misses;
+    uint64_t queued_bytes; /* input of its streams that is not applied */
 };
 typedef void ssmc_model_fn(void *context, const struct ssmc_model_info *info);
 SSMC_API SSMC_MUST_CHECK int ssmc_models(struct ssmc *c, ssmc_model_fn *each, void *context, int timeout_ms);

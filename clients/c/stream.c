@@ -65,6 +65,9 @@ void stream_info_copy(struct ssmc_stream_info *out, const Ssmd__StreamInfo *info
     out->history_depth = info->history ? info->history->depth : 0;
     out->history_bytes = info->history ? info->history->bytes : 0;
     out->history_oldest = info->history ? info->history->oldest : 0;
+    snprintf(out->deadline_class, sizeof out->deadline_class, "%s", info->class_ ? info->class_ : "");
+    out->deadline_misses = info->deadline_misses;
+    out->catch_up = info->catch_up;
 }
 
 int stream_id_check(struct ssmc *c, const char *id, size_t *size)

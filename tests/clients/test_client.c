@@ -464,7 +464,7 @@ static void link__connection_forgotten__stream_goes_on_from_the_daemons_next(voi
     assert_int_equal(info.reconnects, 1);
     assert_int_equal(SEEN(b, modes[SSMC_RESUME]), 1);
     assert_int_equal(SEEN(b, results_from), 300);
-    assert_int_equal(SEEN(b, backfills), 0); /* the view must not depend on what happened on the way */
+    assert_int_equal(SEEN(b, backfills), 0); /* the daemon was not away for long */
     close_stream(b);
 }
 
@@ -585,8 +585,13 @@ static void daemon__silent__is_left_and_found_again(void **state)
             break;
     }
     assert_false(info.is_connected);
+    assert_int_equal(SEEN(b, backfills), 0);
     TELL(b, is_silent, false);
     poll_until_taken(b, 200);
+    assert_true(SEEN(b, backfills) >= 1); /* sent again after more than SSMC_AWAY_MS: no live data any more */
+    assert_int_equal(push(b, 100), SSMC_OK);
+    poll_until_taken(b, 300);
+    assert_int_equal(SEEN(b, backfills), 1); /* but this is */
 }
 
 static void request__daemon_silent__times_out_and_the_next_one_works(void **state)

@@ -48,6 +48,30 @@ static uint64_t send_all(struct kept *k)
     return first;
 }
 
+static void kept__marked_as_backfill__is_what_was_not_sent(void **state)
+{
+    (void)state;
+    struct kept k = {0};
+    struct kept_chunk chunk;
+    const void *samples;
+    push_frames(&k, 10, 1);
+    push_frames(&k, 10, 2);
+    assert_int_equal(send_all(&k), 0);
+    push_frames(&k, 10, 3);
+    assert_int_equal(kept_rewind(&k, 10), 0);
+    kept_mark_backfill(&k);
+    push_frames(&k, 10, 4);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(kept_unsent(&k, &chunk, &samples), 1);
+        assert_int_equal(chunk.backfill, i < 2);
+        kept_mark_sent(&k);
+    }
+    assert_int_equal(kept_rewind(&k, 5), 0);
+    assert_int_equal(kept_unsent(&k, &chunk, &samples), 1);
+    assert_int_equal(chunk.backfill, 0);
+    kept_fini(&k);
+}
+
 static void kept__rewound_into_a_chunk__sends_the_rest_of_it(void **state)
 {
     (void)state;
@@ -207,6 +231,7 @@ static void results__with_time_or_a_hole__are_not_merged(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kept__marked_as_backfill__is_what_was_not_sent),
         cmocka_unit_test(kept__rewound_into_a_chunk__sends_the_rest_of_it),
         cmocka_unit_test(kept__rewound_outside__is_refused),
         cmocka_unit_test(kept__released_within_a_chunk__keeps_all_of_it),

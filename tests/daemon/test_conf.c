@@ -165,6 +165,39 @@ static void conf__key_given_twice__is_refused_with_both_lines(void **state)
     assert_refused("threads = 1\n\nthreads = 1\n", 3, "threads is given twice (first in line 1)");
 }
 
+static void conf__rules__add_up_and_read_back(void **state)
+{
+    static const char text[] = "class = a deadline=5\nserve = m class=a\n  class = b  deadline=7\n";
+    static char printed[65536];
+    FILE *out;
+
+    (void)state;
+    assert_int_equal(load(text), 0);
+    assert_int_equal(conf.class.n, 2);
+    assert_string_equal(conf.class.item[0], "a deadline=5");
+    assert_string_equal(conf.class.item[1], "b  deadline=7");
+    assert_int_equal(conf.serve.n, 1);
+    out = fmemopen(printed, sizeof(printed), "w");
+    assert_non_null(out);
+    conf_print(&conf, out);
+    fclose(out);
+    assert_int_equal(load(printed), 0);
+    assert_int_equal(conf.class.n, 2);
+    assert_string_equal(conf.class.item[1], "b  deadline=7");
+    assert_checked("class = a deadline=0", "class = a deadline=0: deadline must be");
+}
+
+static void conf__rules__are_bounded(void **state)
+{
+    static char text[8192];
+
+    (void)state;
+    text[0] = '\0';
+    for (int i = 0; i <= CONF_RULES_MAX; i++)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), "class = c%d deadline=5\n", i);
+    assert_refused(text, CONF_RULES_MAX + 1, "up to 32 such lines");
+}
+
 static void conf__line_without_a_value_or_with_a_section__is_refused(void **state)
 {
     (void)state;
@@ -461,6 +494,8 @@ int main(void)
         cmocka_unit_test(conf__comments_blanks_and_indentation__are_passed_over),
         cmocka_unit_test(conf__unknown_key__is_refused_by_name),
         cmocka_unit_test(conf__key_given_twice__is_refused_with_both_lines),
+        cmocka_unit_test(conf__rules__add_up_and_read_back),
+        cmocka_unit_test(conf__rules__are_bounded),
         cmocka_unit_test(conf__line_without_a_value_or_with_a_section__is_refused),
         cmocka_unit_test(conf__line_longer_than_any_value__is_refused_and_the_rest_is_read),
         cmocka_unit_test(conf__several_errors__are_all_told),

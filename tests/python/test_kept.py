@@ -46,3 +46,19 @@ def kept__rewound_into_a_chunk__cuts_it_and_keeps_its_marks() -> None:
     assert kept.unsent
     assert (kept.unsent.first, kept.unsent.frames, kept.unsent.time, kept.unsent.backfill) == (3, 5, 0, True)
     assert kept.first == 0
+
+
+def kept__marked_as_backfill__is_what_was_not_sent() -> None:
+    kept = Kept()
+    for _ in range(3):
+        kept.push(Chunk(kept.next, 4, 1, False, None, bytes(16)))
+    kept.mark_sent()
+    kept.mark_sent()
+    assert kept.rewind(4)
+    kept.mark_backfill()
+    kept.push(Chunk(kept.next, 4, 1, False, None, bytes(16)))
+    marks = []
+    while chunk := kept.unsent:
+        marks.append(chunk.backfill)
+        kept.mark_sent()
+    assert marks == [True, True, False]

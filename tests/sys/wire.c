@@ -455,6 +455,7 @@ int wire_try_open(struct wire *w, struct wire_stream **out, const char *id, cons
     open.id.len = strlen(id);
     open.model = (char *)(uintptr_t)model;
     open.has_mode = open.has_take_over = open.has_results = true;
+    open.class_ = w->class;
     open.has_top_k = w->top_k > 0;
     open.top_k = w->top_k;
     open.has_generates = open.generates = w->generates;

@@ -83,6 +83,7 @@ struct wire {
     Ssmd__History history; /* of wire_try_open; interval 0: none */
     uint32_t top_k;        /* of streams opened from here on */
     bool generates;
+    char *class; /* ... in this class, where the feature is "schedule"; NULL: none */
 };
 
 /* Connects; `writer` (up to 16 characters) is the identity. wire_new and wire_slow say hello and wire_connect does not.

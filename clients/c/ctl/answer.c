@@ -143,7 +143,7 @@ json_t *ctl_json_bytes(const char *bytes, size_t size)
 
 json_t *ctl_json_stream(const struct ssmc_stream_info *info)
 {
-    return json_pack(
+    json_t *object = json_pack(
         "{s:o,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:i,s:i,s:b,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:b,s:b,s:i,s:b,s:b,s:I,s:I,"
         "s:I,"
         "s:I}",
@@ -157,6 +157,10 @@ json_t *ctl_json_stream(const struct ssmc_stream_info *info)
         info->closing, "top_k", (int)info->top_k, "generates", info->generates, "generating", info->generating,
         "history_interval", (json_int_t)info->history_interval, "history_depth", (json_int_t)info->history_depth,
         "history_bytes", (json_int_t)info->history_bytes, "history_oldest", (json_int_t)info->history_oldest);
+    (void)!json_object_set_new(object, "class", json_string(info->deadline_class));
+    (void)!json_object_set_new(object, "deadline_misses", json_integer((json_int_t)info->deadline_misses));
+    (void)!json_object_set_new(object, "catch_up", json_real(info->catch_up));
+    return object;
 }
 
 bool ctl_parse_u64(const char *word, uint64_t min, uint64_t max, uint64_t *out)

@@ -13,7 +13,7 @@
 #include "clients/c/ctl/source.h"
 
 struct job_options {
-    const char *input, *model, *id, *out;
+    const char *input, *model, *id, *out, *deadline_class;
     struct signal_spec raw; /* channels and rate: 0 when not given */
     double chunk_ms, give_up_s;
     uint32_t top_k;

@@ -7,7 +7,21 @@
 #include <string.h>
 #include <sysexits.h>
 
-enum { REALTIME = 256, CHUNK_MS, FORMAT, RATE, CHANNELS, BACKFILL, RESUME, TAKE_OVER, KEEP, CLOSE, GIVE_UP, TOP_K };
+enum {
+    REALTIME = 256,
+    CHUNK_MS,
+    FORMAT,
+    RATE,
+    CHANNELS,
+    BACKFILL,
+    RESUME,
+    TAKE_OVER,
+    KEEP,
+    CLOSE,
+    GIVE_UP,
+    TOP_K,
+    CLASS
+};
 
 static const struct option options[] = {
     {"model", required_argument, NULL, 'm'},
@@ -25,6 +39,7 @@ static const struct option options[] = {
     {"close", no_argument, NULL, CLOSE},
     {"give-up", required_argument, NULL, GIVE_UP},
     {"top-k", required_argument, NULL, TOP_K},
+    {"class", required_argument, NULL, CLASS},
     {"quiet", no_argument, NULL, 'q'},
     {NULL, 0, NULL, 0},
 };
@@ -75,6 +90,9 @@ static int take_option(const struct ctl *ctl, int option, char **argv, struct jo
         return 0;
     case 'o':
         out->out = optarg;
+        return 0;
+    case CLASS:
+        out->deadline_class = optarg;
         return 0;
     case REALTIME:
         out->is_realtime = true;

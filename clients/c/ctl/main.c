@@ -57,6 +57,7 @@ static const struct command {
      "      --keep             leave the stream open at the end; otherwise it is closed, which brings\n"
      "                         out its tail\n"
      "      --give-up=SECONDS  fail when the daemon is away for so long (default 60)\n"
+     "      --class=NAME       when results are due: a class of the daemon's configuration\n"
      "      --top-k=K          tokens: the K most probable instead of all logits; the output has two\n"
      "                         channels for each, the token as a number and its log-probability\n"
      "  -q, --quiet            no progress bar\n"

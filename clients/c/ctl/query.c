@@ -90,6 +90,13 @@ static void print_info(const struct ssmc_stream_info *i)
            i->ratio_num, i->ratio_den, i->hop, i->lookahead);
     printf("state         %" PRIu64 " bytes\nattached      %s\nclosing       %s\n", i->state_bytes,
            i->attached ? "yes" : "no", i->closing ? "yes" : "no");
+    if (i->deadline_class[0])
+        printf("class         %s\n", i->deadline_class);
+    printf("late          %" PRIu64 " live chunks\n", i->deadline_misses);
+    if (i->catch_up > 0 && i->rate > 0)
+        printf("catching up   at %.1f times real time\n", i->catch_up / i->rate);
+    else if (i->catch_up > 0)
+        printf("catching up   at %.0f frames in a second\n", i->catch_up);
     if (i->generates)
         printf("generating    %s\n", i->generating ? "yes" : "no");
     if (i->history_interval)
@@ -163,22 +170,27 @@ int ctl_stats(struct ctl *ctl, int argc, char **argv)
 
 static void add_model(void *context, const struct ssmc_model_info *m)
 {
-    json_array_append_new(context,
-                          json_pack("{s:s,s:b,s:s,s:i,s:b,s:f,s:f,s:i,s:i,s:i,s:i,s:i,s:I}", "name", m->name,
-                                    "template", m->is_template, "state", m->state, "streams", (int)m->streams, "tokens",
-                                    m->tokens, "rate", m->rate, "out_rate", m->out_rate, "channels", (int)m->channels,
-                                    "out_channels", (int)m->out_channels, "vocab", (int)m->vocab, "hop", (int)m->hop,
-                                    "lookahead", (int)m->lookahead, "state_bytes", (json_int_t)m->state_bytes));
+    json_array_append_new(
+        context, json_pack("{s:s,s:b,s:s,s:i,s:b,s:f,s:f,s:i,s:i,s:i,s:i,s:i,s:I,s:i,s:f,s:f,s:I,s:I}", "name", m->name,
+                           "template", m->is_template, "state", m->state, "streams", (int)m->streams, "tokens",
+                           m->tokens, "rate", m->rate, "out_rate", m->out_rate, "channels", (int)m->channels,
+                           "out_channels", (int)m->out_channels, "vocab", (int)m->vocab, "hop", (int)m->hop,
+                           "lookahead", (int)m->lookahead, "state_bytes", (json_int_t)m->state_bytes, "priority",
+                           (int)m->priority, "cost", m->cost, "load", m->load, "deadline_misses",
+                           (json_int_t)m->deadline_misses, "queued_bytes", (json_int_t)m->queued_bytes));
 }
 
 static void print_model(void *context, const struct ssmc_model_info *m)
 {
     unsigned *count = context;
     if ((*count)++ == 0)
-        printf("%-40s %-10s %7s %10s %3s %4s %10s\n", "MODEL", "STATE", "STREAMS", "RATE", "IN", "OUT", "BYTES");
+        printf("%-40s %-10s %7s %10s %3s %4s %10s %8s %6s %8s\n", "MODEL", "STATE", "STREAMS", "RATE", "IN", "OUT",
+               "BYTES", "COST", "LOAD", "LATE");
     printf("%-40s %-10s %7" PRIu32, m->name, m->is_template ? "template" : m->state, m->streams);
     if (m->channels > 0)
         printf(" %10.9g %3" PRIu32 " %4" PRIu32 " %10" PRIu64, m->rate, m->channels, m->out_channels, m->state_bytes);
+    if (m->cost > 0) /* of the engine: for one stream, for those that are live */
+        printf(" %7.3f%% %5.1f%% %8" PRIu64, m->cost * 100, m->load * 100, m->deadline_misses);
     printf("\n");
 }
 

@@ -31,6 +31,7 @@ static int open_stream(struct job *j, uint64_t results_from)
         .results = 1,
         .results_from = results_from,
         .top_k = o->top_k,
+        .deadline_class = o->deadline_class,
         .restart_lost = !source_is_pipe(j->source),
     };
     int rc = attach_open(j->ctl, &j->stream, &open);

@@ -39,6 +39,7 @@ def open_message(
     top_k: int | None = None,
     generates: bool = False,
     history: tuple[int, int] | None = None,
+    deadline_class: str | None = None,
 ) -> pb.Open:
     """The request of `open`."""
     mode = pb.ANY if resume is None else pb.RESUME if resume else pb.CREATE
@@ -55,6 +56,8 @@ def open_message(
         message.generates = True
     if history is not None:
         message.history.interval, message.history.depth = history
+    if deadline_class is not None:
+        setattr(message, "class", deadline_class)  # a word of the language
     return message
 
 

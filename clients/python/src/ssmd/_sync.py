@@ -184,6 +184,7 @@ class Client:
         results: bool = True,
         results_from: int | None = None,
         history: tuple[int, int] | None = None,
+        deadline_class: str | None = None,
         buffer: int = BUFFER,
         top_k: int | None = None,
         generates: bool = False,
@@ -195,13 +196,14 @@ class Client:
         False makes only a new one, None either; `stream.next` says from which frame to push. `take_over` takes it from
         another writer. Without `results` none are sent here. `results_from` is the first one wanted, else the oldest
         that was not received. `history` (interval, depth) in frames, the interval a multiple of 64, keeps what rollback
-        needs. `buffer` bounds the bytes of results that wait here.
+        needs. `deadline_class`, of the daemon's configuration, says when results of live frames are due. `buffer` bounds the bytes of results that wait here.
 
         Of models of tokens: `top_k` asks for so many most probable tokens instead of all logits, `generates` for what
         `Stream.generate` needs (see `Result.pairs`). `tokenizer`, a tokenizer.json, is for text.
         """
         message = open_message(
-            id, model, rate, channels, resume, take_over, results, results_from, top_k, generates, history
+            id, model, rate, channels, resume, take_over, results, results_from, top_k, generates, history,
+            deadline_class,
         )
         text = load(tokenizer)
         return Stream(self, self._ask(open_writer(self._driver.core, message, buffer)), text)

@@ -196,6 +196,7 @@ class Client:
         results: bool = True,
         results_from: int | None = None,
         history: tuple[int, int] | None = None,
+        deadline_class: str | None = None,
         buffer: int = BUFFER,
         top_k: int | None = None,
         generates: bool = False,
@@ -203,7 +204,8 @@ class Client:
     ) -> Pending[Stream]:
         """As `ssmd.Client.open`: await it, or enter it with `async with`."""
         message = open_message(
-            id, model, rate, channels, resume, take_over, results, results_from, top_k, generates, history
+            id, model, rate, channels, resume, take_over, results, results_from, top_k, generates, history,
+            deadline_class,
         )
         text = load(tokenizer)
 

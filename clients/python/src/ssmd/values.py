@@ -129,6 +129,12 @@ class StreamInfo:
     generates: bool
     generating: bool
     history: History | None
+    deadline_class: str
+    """Of the daemon's configuration; empty: results are due one chunk's duration after it came."""
+    deadline_misses: int
+    """Live chunks whose results came later."""
+    catch_up: float
+    """Frames of backfill in a second, now or the last time there was some; 0: there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,15 @@ class ModelInfo:
     hop: int
     lookahead: int
     state_bytes: int
+    priority: int
+    """Its share of the engine when there is not enough, relative to the others'."""
+    cost: float
+    """Measured: seconds of the engine for one second of a stream; 0: not known."""
+    load: float
+    """The part of the engine's time that its live streams need."""
+    deadline_misses: int
+    queued_bytes: int
+    """Input of its streams that is not applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +219,7 @@ def stream_info(m: pb.StreamInfo) -> StreamInfo:
         m.created, m.tokens, m.vocab, m.attached, m.closing, m.queued, m.top_k, m.generates,
         m.HasField("generation") and not m.generation.HasField("ending"),
         history(m.history) if m.HasField("history") else None,
+        getattr(m, "class"), m.deadline_misses, m.catch_up,
     )  # fmt: skip
 
 
@@ -211,7 +227,7 @@ def model_info(m: pb.ModelInfo) -> ModelInfo:
     """From the wire."""
     return ModelInfo(
         m.name, m.template, m.state, m.streams, m.tokens, m.rate, m.channels, m.out_rate, m.out_channels, m.vocab,
-        m.hop, m.lookahead, m.state_bytes,
+        m.hop, m.lookahead, m.state_bytes, m.priority, m.cost, m.load, m.deadline_misses, m.queued_bytes,
     )  # fmt: skip
 
 

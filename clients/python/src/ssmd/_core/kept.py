@@ -4,14 +4,14 @@
       first          sent             next
         |--- sent -----|--- unsent -----|        rewind moves the border back
 
-Chunks stay as they were pushed: their format, mark and time go out again unchanged, because the view that advances the
-state is chosen by what the sender marked. Only a rewind into the middle of a chunk cuts it.
+Chunks stay as they were pushed: their format and time go out again unchanged, and their mark too, unless the daemon was
+away for long (mark_backfill). Only a rewind into the middle of a chunk cuts it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +93,7 @@ class Kept:
                 self._sent.append(head)
             self._unsent.appendleft(chunk)
         return True
+
+    def mark_backfill(self) -> None:
+        """What is not sent goes out as backfill."""
+        self._unsent = deque(replace(chunk, backfill=True) for chunk in self._unsent)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 HELLO_S = 5.0  # a hello not answered for so long: try a fresh socket
 BACKOFF_S = (0.1, 5.0)  # between attempts, doubled from the first to the second
 PING_S = 2.0  # silence after which the daemon is asked
+AWAY_S = 3.0  # not heard of for so long: what is sent again is no live data any more, but backfill
 DEAD_S = 6.0  # and how long it may think about that
 CREDIT_S = 0.02  # credit that is not urgent is granted at most so often
 HOLD_S = 0.1  # before frames that found no room are sent again
@@ -42,7 +43,7 @@ HEADER_BYTES = 256  # of the rest
 
 FLAG_BACKFILL, FLAG_TIME = 1, 2  # DataHeader.flags
 FLAG_RESULT_TIME = 1  # ResultHeader.flags
-IMAGES, TOKENS = FEATURES = "images", "tokens"  # wished for in hello
+IMAGES, TOKENS, SCHEDULE = FEATURES = "images", "tokens", "schedule"  # wished for in hello
 # Of a reply to no request: what we sent was not understood, as a whole.
 ABOUT_A_MESSAGE = (Code.MALFORMED, Code.FEATURE, Code.TOO_LARGE, Code.BAD_HANDLE, Code.BAD_FORMAT)
 
@@ -120,7 +121,8 @@ class Core:
         self._owing: dict[Inbox, None] = {}
         self._is_urgent = False
         self._backoff = BACKOFF_S[0]
-        self._retry_at = self._heard = self._sent = self._credit_at = self._held_at = self._hello_at = 0.0
+        self.was_away = False  # for AWAY_S or longer, before the link came up
+        self._retry_at = self._lost = self._heard = self._sent = self._credit_at = self._held_at = self._hello_at = 0.0
         self._pinged: float | None = None
 
     # ---- time
@@ -177,6 +179,8 @@ class Core:
     def restart(self, why: str, delay: float | None = None) -> None:
         """Drop the socket and come back after `delay`, or after the back-off."""
         self.why = why
+        if self.state is State.UP:
+            self._lost = self._heard
         self.state = State.DOWN
         self.attempt = None
         if delay is None:
@@ -268,6 +272,7 @@ class Core:
             return
         self.daemon = daemon_info(reply.hello)
         self.reconnects += 1
+        self.was_away = not is_first and self.now - self._lost >= AWAY_S
         self.state = State.UP
         self._backoff = BACKOFF_S[0]
         waiting, self._waiting = self._waiting, []

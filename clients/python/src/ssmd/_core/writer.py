@@ -434,6 +434,8 @@ class Writer(Owner):
             self.acknowledge(m.epoch, m.applied, m.durable)
             if not self.kept.rewind(m.next):
                 self._lose(m.next)
+            elif self.core.was_away:
+                self.kept.mark_backfill()
         if self.error:
             return
         self.inbox.attach(m.handle)
