@@ -37,10 +37,11 @@ Ssmd__Code admission_check(struct loop *loop, const struct model *model, char *t
         return SSMD__CODE__OK;
     }
     loop->counters.opens_refused_load++;
-    snprintf(text, size,
-             "the daemon has no time for it: a stream of this model takes %.2f%% of the engine, and with the %u that are "
-             "live it would be %.0f%%, of %u%% allowed (admission_load)",
-             admission_cost(model) * 100, live, sum * 100, loop->conf.admission_load);
+    snprintf(
+        text, size,
+        "the daemon has no time for it: a stream of this model takes %.2f%% of the engine, and with the %u that are "
+        "live it would be %.0f%%, of %u%% allowed (admission_load)",
+        admission_cost(model) * 100, live, sum * 100, loop->conf.admission_load);
     return SSMD__CODE__LIMIT;
 }
 

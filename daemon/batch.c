@@ -72,8 +72,8 @@ void batcher_add(struct batcher *batcher, struct stream *stream)
     const struct chunk *head = stream->head;
     bool is_backfill = head && head->backfill && head->due_ns == 0;
     struct lane *lane = is_backfill ? &stream->model->backfill : &stream->model->live;
-    /* Backfill, drawn tokens and tails are in the line as they come. */
-    uint64_t due_ns = head && head->due_ns ? head->due_ns : batcher->now_ns;
+    /* Backfill and tails are in the line as they come. */
+    uint64_t due_ns = !head ? batcher->now_ns + LANE_TOKENS_NS : head->due_ns ? head->due_ns : batcher->now_ns;
 
     if (stream->place == PLACE_STALLED)
         batcher_remove(batcher, stream);

@@ -93,7 +93,8 @@ static bool prompt_check(const struct loop *loop, const struct stream *stream, c
         stream->conn->queued_bytes + bytes > loop->conf.connection_window ||
         stream->model->queued_bytes + bytes > stream->model->queue_limit)
         return refuse(out, SSMD__CODE__OVERFLOW,
-                      "prompt does not fit stream_window, connection_window or the model's queue: wait for acknowledgements, or send its "
+                      "prompt does not fit stream_window, connection_window or the model's queue: wait for "
+                      "acknowledgements, or send its "
                       "beginning as data marked backfill");
     return true;
 }
@@ -136,7 +137,7 @@ static void prompt_push(struct loop *loop, struct stream *stream, const Ssmd__Ge
     chunk->frames = (uint32_t)request->n_prompt;
     chunk->backfill = true;
     chunk->arrived_ns = loop->now_ns;
-    chunk->due_ns = stream_due(stream, loop->now_ns, chunk->frames, 0, loop_deadline_ns(stream)); /* somebody waits */
+    chunk->due_ns = loop_chunk_due(loop, stream, chunk->frames); /* somebody waits */
     loop_chunk_push(loop, stream, chunk, bytes);
     loop->counters.chunks++;
     loop->counters.frames += chunk->frames;

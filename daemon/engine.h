@@ -39,7 +39,7 @@ struct job {
     struct ssm_model *model; /* COMPILE */
     uint32_t max_slots;
     double frame_ns; /* of COMPILE: what a frame costs, tried out; 0 when that failed */
-    int status; /* of COMPILE; rows have their own */
+    int status;      /* of COMPILE; rows have their own */
     uint64_t began_ns, busy_ns;
     void *owner; /* of who submitted it */
     struct ssm_error error;

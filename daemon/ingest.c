@@ -121,7 +121,7 @@ static void chunk_accept(struct loop *loop, struct stream *stream, const struct 
     chunk->time = from->time;
     chunk->arrived_ns = loop->now_ns;
     if (!chunk->backfill) {
-        chunk->due_ns = stream_due(stream, loop->now_ns, frames, info->in_rate, loop_deadline_ns(stream));
+        chunk->due_ns = loop_chunk_due(loop, stream, frames);
         admission_live(loop, stream);
     }
     free(stream->generation); /* it ended; what was drawn last is the sender's to consume */

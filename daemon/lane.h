@@ -30,6 +30,8 @@
 #define LANE_AHEAD_NS UINT64_C(100000000)
 #define LANE_BACKFILL 32
 #define LANE_WAIT_NS  UINT64_C(5000000) /* backfill that has just come waits so long before it goes first */
+#define LANE_TOKENS_NS                                                                                                 \
+    UINT64_C(100000000)  /* tokens have no rate: they are due so long after they came, or were drawn */
 #define LANE_PRIORITY 10 /* of a model for which nothing else is configured */
 
 struct model;

@@ -39,11 +39,14 @@ static void row_publish(struct loop *loop, struct stream *stream, const struct b
     }
 }
 
-uint64_t loop_deadline_ns(const struct stream *stream)
+uint64_t loop_chunk_due(const struct loop *loop, struct stream *stream, uint32_t frames)
 {
     const struct policy_class *class = stream->class ? stream->class : stream->model->class;
+    double rate = stream->model->info.in_rate;
+    uint64_t duration = (uint64_t)(rate > 0 ? frames / rate * 1e9 : frames * stream->model->frame_ns);
+    uint64_t deadline = class ? class->deadline_ns : rate > 0 ? duration : LANE_TOKENS_NS;
 
-    return class ? class->deadline_ns : 0;
+    return stream_due(stream, loop->now_ns, duration, deadline);
 }
 
 void loop_chunk_push(struct loop *loop, struct stream *stream, struct chunk *chunk, uint64_t bytes)

@@ -172,8 +172,7 @@ static void conns_sweep(struct loop *loop)
 static bool is_drained(const struct loop *loop)
 {
     if (loop->batcher.in_flight > 0 || states_are_busy(&loop->states) || !TAILQ_EMPTY(&loop->batcher.lanes.live) ||
-        !TAILQ_EMPTY(&loop->batcher.lanes.backfill) ||
-        !TAILQ_EMPTY(&loop->settling) || !deliver_is_idle(loop))
+        !TAILQ_EMPTY(&loop->batcher.lanes.backfill) || !TAILQ_EMPTY(&loop->settling) || !deliver_is_idle(loop))
         return false;
     for (uint32_t i = 0; i < loop->streams.n; i++) {
         const struct stream *s = loop->streams.sorted[i];

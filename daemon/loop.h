@@ -82,8 +82,9 @@ void loop_stream_detach(struct loop *loop, struct stream *stream);
 void loop_stream_remove(struct loop *loop, struct stream *stream);
 /* The connection is forgotten; its streams stay. */
 void loop_conn_forget(struct loop *loop, struct conn *conn);
-/* What the stream's deadlines are; 0: a chunk's duration. */
-uint64_t loop_deadline_ns(const struct stream *stream);
+/* When the results of a live chunk that has come now are wanted: one chunk's duration later, or as the stream's class
+ * says. Tokens last as long as the engine takes for them. */
+uint64_t loop_chunk_due(const struct loop *loop, struct stream *stream, uint32_t frames);
 /* Accepted frames, `bytes` of them, go into the stream's queue, and count where input is bounded. */
 void loop_chunk_push(struct loop *loop, struct stream *stream, struct chunk *chunk, uint64_t bytes);
 /* A batch is back: results to rings and tap, acknowledgements, chunks given back. */

@@ -69,13 +69,13 @@ struct model {
     uint64_t used_ns;
     TAILQ_HEAD(, open_request) waits;
     uint32_t waits_n;
-    struct lane live, backfill; /* streams with input for the next batch */
-    uint32_t priority;          /* of the engine's time when there is not enough: relative to others */
+    struct lane live, backfill;       /* streams with input for the next batch */
+    uint32_t priority;                /* of the engine's time when there is not enough: relative to others */
     const struct policy_class *class; /* of its streams that name none (daemon/policy.h); NULL: none */
-    uint64_t queue_limit;       /* bytes of input of all its streams */
+    uint64_t queue_limit;             /* bytes of input of all its streams */
     uint64_t queued_bytes;
-    uint32_t live_streams; /* daemon/admission.h */
-    uint64_t misses;       /* live chunks whose results came after their deadline */
+    uint32_t live_streams;        /* daemon/admission.h */
+    uint64_t misses;              /* live chunks whose results came after their deadline */
     char failure[CONF_TEXT_SIZE]; /* FAILED: "failed: ..." */
     TAILQ_ENTRY(model) of_all;
     struct load load;

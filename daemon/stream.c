@@ -206,13 +206,12 @@ bool stream_keeps_pairs(const struct stream *stream)
     return stream->generates || stream->top_k > 0;
 }
 
-uint64_t stream_due(struct stream *stream, uint64_t now_ns, uint32_t frames, double rate, uint64_t deadline_ns)
+uint64_t stream_due(struct stream *stream, uint64_t now_ns, uint64_t duration_ns, uint64_t deadline_ns)
 {
     uint64_t begin = now_ns > stream->paced_ns ? now_ns : stream->paced_ns;
-    uint64_t duration = rate > 0 ? (uint64_t)(frames / rate * 1e9) : STREAM_DUE_NS;
 
-    stream->paced_ns = begin + duration;
-    return begin + (deadline_ns > 0 ? deadline_ns : duration);
+    stream->paced_ns = begin + duration_ns;
+    return begin + deadline_ns;
 }
 
 void stream_push(struct stream *stream, struct chunk *chunk, uint64_t bytes)

@@ -78,18 +78,18 @@ struct stream {
     bool is_failed;               /* the engine refused its frames: our bug */
     bool has_ack;                 /* on conn->acks */
     bool is_settling;
-    bool is_live;                  /* counted in model->live_streams */
+    bool is_live;                     /* counted in model->live_streams */
     const struct policy_class *class; /* that its open named (daemon/policy.h); NULL: its model's */
-    uint64_t misses;               /* live chunks whose results came after their deadline */
-    uint64_t behind_ns;            /* since when its backfill is caught up with, at `caught` frames so far */
-    uint64_t behind_last_ns;       /* the last time that some of it was */
+    uint64_t misses;                  /* live chunks whose results came after their deadline */
+    uint64_t behind_ns;               /* since when its backfill is caught up with, at `caught` frames so far */
+    uint64_t behind_last_ns;          /* the last time that some of it was */
     uint64_t caught;
     bool generates;                /* each result begins with a drawn token */
     uint32_t top_k;                /* ... and has so many most probable ones; with neither: all outputs */
     struct generation *generation; /* that runs or was the last (daemon/generate.h); NULL since data came */
     bool is_replaying;             /* goes back: kept input runs again, results are thrown away */
     enum stream_place place;
-    struct lane *lane; /* that it is in when READY */
+    struct lane *lane;           /* that it is in when READY */
     enum stream_request request; /* waits for the queue to be empty */
     uint64_t request_id;
     struct conn *request_conn; /* NULL when it went away */
@@ -155,7 +155,12 @@ struct stream_admission {
     uint32_t skip; /* frames to trim: an overlap */
     Ssmd__Code code;
     const char *text;
-    enum stream_overflow { OVERFLOW_STREAM, OVERFLOW_CONNECTION, OVERFLOW_MODEL, OVERFLOW_MEMORY } overflow; /* of what */
+    enum stream_overflow {
+        OVERFLOW_STREAM,
+        OVERFLOW_CONNECTION,
+        OVERFLOW_MODEL,
+        OVERFLOW_MEMORY
+    } overflow; /* of what */
 };
 
 /* Judge a chunk whose samples are not looked at yet; changes nothing. in_channels of the stream's model. */
@@ -172,11 +177,10 @@ bool stream_refusal_is_new(struct stream *stream, Ssmd__Code code);
 bool stream_keeps_pairs(const struct stream *stream);
 /* 4-byte values that a frame of results has, of a stream that was opened so. */
 uint32_t stream_result_channels(const struct ssm_model_info *info, uint32_t top_k, bool generates);
-/* When the results of a live chunk of `frames` frames that has come now are wanted: one chunk's duration later
- * (deadline_ns 0), or so much; but no stream's deadlines advance faster than its own time, so that one that sends ahead
- * of real time takes nobody's turn. rate 0, of tokens: STREAM_DUE_NS stands for the chunk's duration. */
-#define STREAM_DUE_NS UINT64_C(100000000)
-uint64_t stream_due(struct stream *stream, uint64_t now_ns, uint32_t frames, double rate, uint64_t deadline_ns);
+/* When the results of a live chunk that has come now are wanted: deadline_ns later. But no stream's deadlines advance
+ * faster than its own time: a chunk that comes before the one before it has lasted (duration_ns) is due later, so that a
+ * stream which sends ahead of real time takes nobody's turn. */
+uint64_t stream_due(struct stream *stream, uint64_t now_ns, uint64_t duration_ns, uint64_t deadline_ns);
 /* Queue an admitted chunk: the frames from `next` on. */
 void stream_push(struct stream *stream, struct chunk *chunk, uint64_t bytes);
 /* Frames that the next row may have at most: a task's barrier, or a checkpoint, is there. 0: a task is due first. */

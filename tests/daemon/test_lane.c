@@ -246,14 +246,13 @@ static void stream__due__does_not_advance_faster_than_its_own_time(void **state)
 
     (void)state;
     assert_non_null(s);
-    assert_int_equal(stream_due(s, 1000 * MS, 16, 1600, 0), 1010 * MS);
-    assert_int_equal(stream_due(s, 1010 * MS, 16, 1600, 0), 1020 * MS);
-    assert_int_equal(stream_due(s, 1010 * MS, 16, 1600, 0), 1030 * MS); /* ahead of real time: due later */
-    assert_int_equal(stream_due(s, 1010 * MS, 160, 1600, 0), 1130 * MS);
-    assert_int_equal(stream_due(s, 2000 * MS, 16, 1600, 0), 2010 * MS); /* late: nothing is owed for the time before */
-    assert_int_equal(stream_due(s, 3000 * MS, 16, 1600, 3 * MS), 3003 * MS); /* its class says so */
-    assert_int_equal(stream_due(s, 3000 * MS, 16, 1600, 3 * MS), 3013 * MS);
-    assert_int_equal(stream_due(s, 4000 * MS, 5, 0, 0), 4000 * MS + STREAM_DUE_NS); /* tokens have no duration */
+    assert_int_equal(stream_due(s, 1000 * MS, 10 * MS, 10 * MS), 1010 * MS);
+    assert_int_equal(stream_due(s, 1010 * MS, 10 * MS, 10 * MS), 1020 * MS);
+    assert_int_equal(stream_due(s, 1010 * MS, 10 * MS, 10 * MS), 1030 * MS); /* ahead of real time: due later */
+    assert_int_equal(stream_due(s, 1010 * MS, 100 * MS, 100 * MS), 1130 * MS);
+    assert_int_equal(stream_due(s, 2000 * MS, 10 * MS, 10 * MS), 2010 * MS); /* nothing is owed for the time before */
+    assert_int_equal(stream_due(s, 3000 * MS, 10 * MS, 3 * MS), 3003 * MS);  /* its class says so */
+    assert_int_equal(stream_due(s, 3000 * MS, 10 * MS, 3 * MS), 3013 * MS);
     free(s);
 }
 

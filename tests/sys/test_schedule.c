@@ -235,9 +235,9 @@ static void one_stream_beside_hogs__is_answered_before_they_are_through(void **s
         char id[16];
 
         snprintf(id, sizeof(id), "hog%u", i);
-        hogs[i] = wire_open(hog, id, i % 2 ? "memory:rate=1000,channels=1,order=256,window=1" : "twice", 0);
+        hogs[i] = wire_open(hog, id, i % 2 ? "memory:rate=1000,channels=1,order=128,window=1" : "twice", 0);
     }
-    s = wire_open(w, "s", "memory:rate=1000,channels=1,order=256,window=1", WIRE_RESULTS);
+    s = wire_open(w, "s", "memory:rate=1000,channels=1,order=128,window=1", WIRE_RESULTS);
     for (int round = 0; round < 8; round++)
         for (uint32_t i = 0; i < HOGS; i++)
             wire_push(hog, hogs[i], in, HOG_FRAMES, i >= HOGS / 2 ? PROTO_FLAG_BACKFILL : 0);
