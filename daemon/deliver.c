@@ -5,6 +5,7 @@
  */
 #include "daemon/deliver.h"
 #include "daemon/reader.h"
+#include "daemon/timing.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -376,6 +377,7 @@ static bool results_encode(struct deliver *d, size_t n, size_t bytes, zmq_msg_t 
 static void results_sent(struct loop *loop, struct conn *conn, size_t outlets, size_t n)
 {
     struct deliver *d = loop->deliver;
+    uint64_t now_ns = n > 0 ? clock_now_ns() : 0;
     size_t i = 0;
 
     while (outlets-- > 0) {
@@ -386,6 +388,7 @@ static void results_sent(struct loop *loop, struct conn *conn, size_t outlets, s
             outlet->sent += d->bytes[i];
             loop->counters.results_sent += d->frames[i];
         }
+        timing_sent(loop, outlet, now_ns);
         TAILQ_REMOVE(&conn->ready, outlet, of_ready);
         outlet->is_ready = outlet_due(outlet) > 0;
         if (outlet->is_ready)

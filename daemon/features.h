@@ -15,7 +15,8 @@
 /* member, word on the wire */
 #define FEATURES(X)                                                                                                    \
     X(IMAGES, "images")                                                                                                \
-    X(TOKENS, "tokens")
+    X(TOKENS, "tokens")                                                                                                \
+    X(HISTOGRAMS, "histograms")
 
 enum feature_bit {
 #define X(name, word) FEATURE_BIT_##name,
@@ -24,8 +25,9 @@ enum feature_bit {
         FEATURES_COUNT
 };
 
-#define FEATURE_IMAGES (1u << FEATURE_BIT_IMAGES)
-#define FEATURE_TOKENS (1u << FEATURE_BIT_TOKENS)
+#define FEATURE_IMAGES     (1u << FEATURE_BIT_IMAGES)
+#define FEATURE_TOKENS     (1u << FEATURE_BIT_TOKENS)
+#define FEATURE_HISTOGRAMS (1u << FEATURE_BIT_HISTOGRAMS)
 
 /* Those of the wished for that this daemon has. */
 uint32_t features_grant(const Ssmd__Hello *hello);

@@ -21,6 +21,7 @@ struct chunk {
     struct chunk *next;
     uint64_t first; /* absolute index of frame 0 */
     int64_t time;
+    uint64_t arrived_ns; /* when it was accepted; 0: not the sender's */
     uint32_t frames;
     uint32_t used; /* frames that rows have taken */
     uint8_t class; /* of its block */

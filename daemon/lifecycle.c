@@ -10,6 +10,7 @@
 #include "daemon/log.h"
 #include "daemon/reader.h"
 #include "daemon/state.h"
+#include "daemon/timing.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,10 @@ static void row_publish(struct loop *loop, struct stream *stream, const struct b
     uint32_t left = of->kept ? of->kept_n : row->out_frames;
     const float *out = of->kept ? of->kept : row->out;
 
+    if (left == 0)
+        return;
     loop->counters.results += left;
+    batch->model->counters.results += left;
     for (uint32_t i = 0; left > 0; i++) {
         const struct batch_piece *p = i < of->pieces ? &piece[i] : &drawn;
         uint32_t n = batch->model->is_one_to_one && p->frames < left ? p->frames : left;
@@ -34,6 +38,7 @@ static void row_publish(struct loop *loop, struct stream *stream, const struct b
         out += (size_t)n * stream->ring.channels;
         left -= n;
     }
+    timing_row(batch, of);
 }
 
 /* The engine refused: its state or ours is wrong. The stream stops instead of answering wrongly. */
@@ -71,6 +76,7 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
         struct chunk *chunk = of->used;
 
         of->used = chunk->next;
+        timing_chunk(loop, batch, chunk);
         input_release(&loop->input, chunk);
     }
     stream->place = PLACE_NONE;
@@ -91,6 +97,7 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
         else
             row_publish(loop, stream, batch, piece, of, row);
         loop->counters.frames_applied += of->queued + of->fed;
+        batch->model->counters.frames += of->queued + of->fed;
         loop->counters.tokens_generated += of->fed;
         loop->counters.rows_step += row->view == SSM_STEP;
         loop->counters.rows_scan += row->view == SSM_SCAN;
@@ -112,6 +119,9 @@ void loop_batch_finish(struct loop *loop, struct batch *batch)
 
     loop->counters.batches++;
     loop->counters.engine_busy_ns += batch->job.busy_ns;
+    batch->model->counters.batches++;
+    batch->model->counters.busy_ns += batch->job.busy_ns;
+    timing_batch(loop, batch);
     batch_cost_learn(batch);
     for (uint32_t i = 0; i < batch->n; i++) {
         row_finish(loop, batch, i, piece);

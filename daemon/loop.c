@@ -12,6 +12,7 @@
 #include "daemon/generate.h"
 #include "daemon/ingest.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/notify.h"
 #include "daemon/reader.h"
 #include "daemon/lock.h"
@@ -348,6 +349,7 @@ static int loop_init(struct loop *loop)
     loop->signal_fd = loop->timer_fd = loop->store_fd = loop->store_lock = -1;
     loop->now_ns = clock_now_ns();
     loop->tap.counters = &loop->counters;
+    metrics_init(&loop->histograms);
     loop->rings.limit = conf->ring_memory;
     TAILQ_INIT(&loop->settling);
     proto_arena_init(&loop->arena);

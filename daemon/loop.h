@@ -46,6 +46,7 @@ struct loop {
     bool has_blocked; /* somebody's queue was full */
     uint8_t incarnation[16];
     struct counters counters;
+    struct histograms histograms;
     struct proto_arena arena;
     struct input input;
     struct ring_budget rings;

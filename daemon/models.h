@@ -18,6 +18,7 @@
 #include <sys/queue.h>
 
 #include "daemon/conf.h"
+#include "daemon/counters.h"
 #include "daemon/engine.h"
 #include "daemon/loader.h"
 #include "daemon/stream.h"
@@ -63,6 +64,7 @@ struct model {
     struct ssm_program *program;
     struct ssm_model_info info;
     uint32_t streams;
+    struct model_counters counters;
     double frame_ns; /* of the engine, for one frame in a batch: a running mean */
     uint64_t used_ns;
     TAILQ_HEAD(, open_request) waits;

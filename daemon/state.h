@@ -85,6 +85,7 @@ struct states {
     uint32_t numbers;       /* the last one given */
     uint64_t bytes;         /* of images */
     uint64_t history_bytes; /* of all streams' histories */
+    uint64_t state_bytes;   /* of all streams' states, and of those that tasks make */
     struct proto_arena arena;
 };
 
