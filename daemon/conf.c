@@ -162,6 +162,29 @@ static void endpoint_check(const char *key, const char *endpoint, const struct c
     }
 }
 
+/* HTTP has a socket of its own, which is bound to an address: names of interfaces are ZeroMQ's. */
+static void check_metrics(const struct conf *conf, struct conf_report *report)
+{
+    uint32_t errors = report->lines;
+    const char *host = conf->metrics + strlen("tcp://");
+    char text[INET6_ADDRSTRLEN + 1];
+    struct in6_addr address;
+
+    endpoint_check("metrics", conf->metrics, conf, report);
+    for (uint32_t i = 0; i < conf->endpoint.n; i++)
+        if (strcmp(conf->endpoint.item[i], conf->metrics) == 0)
+            report_add(report, "metrics = %s: is an endpoint already; HTTP needs its own, or off", conf->metrics);
+    if (strcmp(conf->tap, conf->metrics) == 0)
+        report_add(report, "metrics = %s: is the tap already; HTTP needs its own, or off", conf->metrics);
+    if (report->lines > errors || conf_ipc_path(conf->metrics))
+        return;
+    snprintf(text, sizeof(text), "%.*s", host[0] == '[' ? (int)strcspn(host + 1, "]") : (int)strcspn(host, ":"),
+             host[0] == '[' ? host + 1 : host);
+    if (inet_pton(host[0] == '[' ? AF_INET6 : AF_INET, text, &address) != 1)
+        report_add(report, "metrics = %s: must be tcp://ADDRESS:PORT with a numeric address, as 127.0.0.1 or [::1]",
+                   conf->metrics);
+}
+
 static void check_endpoints(const struct conf *conf, struct conf_report *report)
 {
     int tap = strcmp(conf->tap, "off") != 0;
@@ -176,6 +199,8 @@ static void check_endpoints(const struct conf *conf, struct conf_report *report)
     }
     if (tap)
         endpoint_check("tap", conf->tap, conf, report);
+    if (strcmp(conf->metrics, "off") != 0)
+        check_metrics(conf, report);
 }
 
 static void check_sizes(const struct conf *conf, struct conf_report *report)

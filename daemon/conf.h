@@ -54,6 +54,9 @@ struct conf_rules {
     X(tap, TEXT, "", "auto", restart,                                                                                  \
       "Where results are published for whoever watches (lossy), or off. auto is ssmd-tap.sock beside the first ipc "   \
       "endpoint, and off when there is none.")                                                                         \
+    X(metrics, TEXT, "", "off", restart,                                                                               \
+      "Where HTTP answers /metrics (Prometheus), /livez and /readyz: tcp://ADDRESS:PORT, or ipc://PATH of a unix "     \
+      "socket. Or off.")                                                                                               \
     X(socket_mode, MODE, "0600..0777", "0660", restart, "Permissions of the sockets of ipc endpoints.")                \
     X(allow_unauthenticated, SWITCH, "yes|no", "no", restart,                                                          \
       "Allow tcp endpoints beyond loopback. Whoever reaches them may open, read and close every stream.")              \

@@ -36,7 +36,7 @@
 #define BLOCKED_MS    1    /* between tries to send to a full queue */
 #define SWEEP_STREAMS 2000 /* looked at in one period of the timer */
 
-enum { ITEM_ROUTER, ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_KEEPER, ITEM_TAP, ITEMS };
+enum { ITEM_ROUTER, ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_KEEPER, ITEM_HTTP, ITEM_TAP, ITEMS };
 
 /* ---- batches ----------------------------------------------------------------------------------------------------- */
 
@@ -242,6 +242,7 @@ static void signals_take(struct loop *loop)
             loop->is_over = loop->is_hurried = true;
         } else {
             loop->drain_ns = loop->now_ns;
+            http_phase_set(&loop->http, HTTP_DRAINING);
             notify_send("STOPPING=1\nSTATUS=finishing what was accepted");
             log_event(LOG_NOTICE, "draining", "streams=%u limit_ms=%u", loop->streams.n, loop->conf.drain_ms);
         }
@@ -272,6 +273,8 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
     loop->has_more = false;
     if (items[ITEM_SIGNAL].revents)
         signals_take(loop);
+    if (items[ITEM_HTTP].revents)
+        http_answer(loop);
     if (n > ITEM_TAP && items[ITEM_TAP].revents)
         loop->has_more |= tap_drain(&loop->tap);
     if (items[ITEM_ROUTER].revents)
@@ -298,6 +301,7 @@ static int loop_run(struct loop *loop)
         [ITEM_ENGINE] = {NULL, loop->engine.done.fd, ZMQ_POLLIN, 0},
         [ITEM_LOADER] = {NULL, loop->loader.done.fd, ZMQ_POLLIN, 0},
         [ITEM_KEEPER] = {NULL, loop->states.keeper.done.fd, ZMQ_POLLIN, 0},
+        [ITEM_HTTP] = {NULL, loop->http.wake_fd, ZMQ_POLLIN, 0}, /* -1 when it is off: passed over */
         [ITEM_TAP] = {loop->tap.socket, 0, ZMQ_POLLIN, 0},
     };
     int n = loop->tap.socket ? ITEMS : ITEMS - 1;
@@ -346,6 +350,7 @@ static int loop_init(struct loop *loop)
 {
     const struct conf *conf = &loop->conf;
 
+    loop->http.wake_fd = loop->http.done_fd = -1;
     loop->signal_fd = loop->timer_fd = loop->store_fd = loop->store_lock = -1;
     loop->now_ns = clock_now_ns();
     loop->tap.counters = &loop->counters;
@@ -408,6 +413,7 @@ static void loop_fini(struct loop *loop)
         loop_conn_forget(loop, conn);
     while (loop->streams.n > 0)
         loop_stream_remove(loop, loop->streams.sorted[loop->streams.n - 1]);
+    http_close(&loop->http);
     sockets_close(loop);
     batcher_fini(&loop->batcher, &loop->input);
     models_fini(&loop->models);
@@ -477,15 +483,19 @@ int daemon_run(const struct conf *conf, const char *config_path)
     if (status == EX_OK)
         status = sockets_open(loop);
     if (status == EX_OK)
+        status = http_open(loop);
+    if (status == EX_OK)
         status = threads_start(loop);
     if (status == EX_OK) {
         loop->started_ns = loop->now_ns = clock_now_ns();
         models_list(loop);
         store_load(loop);
+        http_phase_set(&loop->http, HTTP_SERVING);
         notify_send("READY=1\nSTATUS=serving");
         log_event(LOG_NOTICE, "ready", "version=%s endpoint=%s tap=%s", SSMD_VERSION, conf->endpoint.item[0],
                   conf->tap);
         status = loop_run(loop);
+        http_phase_set(&loop->http, HTTP_STOPPING);
         going_away(loop);
         log_event(LOG_NOTICE, "stopped", "streams=%u frames=%llu", loop->streams.n,
                   (unsigned long long)loop->counters.frames_applied);

@@ -20,6 +20,7 @@
 #include "daemon/conn.h"
 #include "daemon/counters.h"
 #include "daemon/engine.h"
+#include "daemon/http.h"
 #include "daemon/input.h"
 #include "daemon/loader.h"
 #include "daemon/models.h"
@@ -33,9 +34,9 @@ struct loop {
     const char *config_path;
     void *context, *router;
     int signal_fd, timer_fd;
-    int store_fd, store_lock; /* the state directory, or -1 */
-    int locks[CONF_LIST_MAX + 1];
-    const char *locked[CONF_LIST_MAX + 1]; /* the sockets' paths, within conf */
+    int store_fd, store_lock;              /* the state directory, or -1 */
+    int locks[CONF_LIST_MAX + 2];          /* of endpoints, tap and metrics */
+    const char *locked[CONF_LIST_MAX + 2]; /* the sockets' paths, within conf */
     uint32_t locks_n;
     uint64_t now_ns; /* of this tick */
     uint64_t started_ns;
@@ -62,6 +63,7 @@ struct loop {
     TAILQ_HEAD(stream_list, stream) settling; /* close or reset, waiting for their queue and results */
     uint32_t swept;                           /* position of the sweep over streams */
     struct deliver *deliver;
+    struct http http;
 };
 
 /* What engine, loader and keeper have done since. */

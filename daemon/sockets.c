@@ -95,7 +95,7 @@ static void directory_make(const char *path)
         log_event(LOG_NOTICE, "directory_made", "path=%s", directory);
 }
 
-static int endpoint_lock(struct loop *loop, const char *endpoint)
+int sockets_lock(struct loop *loop, const char *endpoint)
 {
     const char *path = conf_ipc_path(endpoint);
 
@@ -121,7 +121,7 @@ static int endpoint_lock(struct loop *loop, const char *endpoint)
 
 static int endpoint_bind(struct loop *loop, void *socket, const char *endpoint)
 {
-    int status = endpoint_lock(loop, endpoint);
+    int status = sockets_lock(loop, endpoint);
     mode_t old;
 
     if (status != EX_OK)
