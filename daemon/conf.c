@@ -219,18 +219,6 @@ static void check_sizes(const struct conf *conf, struct conf_report *report)
                    conf->models);
 }
 
-uint64_t conf_memory_bytes(const struct conf *conf)
-{
-    /* Below 2^30 streams, connections and windows the products stay below 2^60. A connection holds a message that comes
-     * in and one that goes out. */
-    uint64_t rings = (uint64_t)conf->max_streams * conf->result_ring;
-
-    if (rings > conf->ring_memory)
-        rings = conf->ring_memory;
-    return conf->input_memory + rings + conf->image_memory + conf->history_memory +
-           (uint64_t)conf->max_connections * 2 * conf->max_message;
-}
-
 /* ---- the file ---------------------------------------------------------------------------------------------------- */
 
 static char *line_read(char *out, int size, void *stream)

@@ -133,6 +133,7 @@ void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size
         code = SSMD__CODE__MALFORMED, text = "`writer` has 16 bytes";
     else if (!conn && loop->conns.n >= loop->conf.max_connections)
         code = SSMD__CODE__LIMIT, text = "there are max_connections connections: try again later";
+    loop->counters.limit_connections += code == SSMD__CODE__LIMIT;
     if (code == SSMD__CODE__OK && conn && memcmp(conn->writer, hello->writer.data, PROTO_WRITER_BYTES) != 0)
         code = SSMD__CODE__MALFORMED, text = "this connection said hello as another writer";
     if (code == SSMD__CODE__OK && !conn) {

@@ -11,10 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COLUMNS_MAX    4096         /* chunks of one result message, streams of one acknowledgement */
-#define RESULT_BYTES   (256u << 10) /* about the size of one result message */
-#define RETRY_NS       5000000      /* between tries to send to a full queue: each builds a message anew */
-#define MESSAGES_FLUSH 16           /* result messages to one connection in one tick */
+#define COLUMNS_MAX    4096    /* chunks of one result message, streams of one acknowledgement */
+#define RETRY_NS       5000000 /* between tries to send to a full queue: each builds a message anew */
+#define MESSAGES_FLUSH 16      /* result messages to one connection in one tick */
 
 struct deliver {
     uint32_t handle[COLUMNS_MAX], frames[COLUMNS_MAX], flags[COLUMNS_MAX];
@@ -322,8 +321,8 @@ static size_t outlet_collect(struct deliver *d, struct outlet *outlet, size_t n,
     uint64_t due = outlet_due(outlet), next = outlet->next;
     size_t frame = outlet->stream->ring.channels * sizeof(float);
 
-    while (due > 0 && n < COLUMNS_MAX && (*bytes + frame <= RESULT_BYTES || *bytes == 0)) {
-        uint64_t most = *bytes < RESULT_BYTES ? (RESULT_BYTES - *bytes) / frame : 0;
+    while (due > 0 && n < COLUMNS_MAX && (*bytes + frame <= DELIVER_RESULT_BYTES || *bytes == 0)) {
+        uint64_t most = *bytes < DELIVER_RESULT_BYTES ? (DELIVER_RESULT_BYTES - *bytes) / frame : 0;
         struct ring_piece *piece = &d->piece[n];
 
         most = most == 0 ? 1 : most;
@@ -408,7 +407,7 @@ static bool results_send(struct loop *loop, struct conn *conn)
     zmq_msg_t parts[2];
     size_t n = 0, bytes = 0, outlets = 0;
 
-    for (outlet = TAILQ_FIRST(&conn->ready); outlet && n < COLUMNS_MAX && bytes < RESULT_BYTES; outlet = next) {
+    for (outlet = TAILQ_FIRST(&conn->ready); outlet && n < COLUMNS_MAX && bytes < DELIVER_RESULT_BYTES; outlet = next) {
         next = TAILQ_NEXT(outlet, of_ready);
         if (outlet->reader)
             reader_catch_up(loop, outlet);

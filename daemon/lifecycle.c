@@ -7,6 +7,7 @@
 #include "daemon/deliver.h"
 #include "daemon/generate.h"
 #include "daemon/history.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/reader.h"
 #include "daemon/state.h"
@@ -168,6 +169,7 @@ void loop_stream_detach(struct loop *loop, struct stream *stream)
     if (stream->request_conn == conn)
         stream->request_conn = NULL;
     conn_handle_release(conn, stream->handle, false);
+    conn->writes--;
     stream->conn = NULL;
     if (stream->request != REQUEST_NONE || stream->is_closed)
         loop_stream_settle(loop, stream);
@@ -196,7 +198,7 @@ void loop_stream_remove(struct loop *loop, struct stream *stream)
         input_release(&loop->input, chunk);
     }
     rollback_drop(loop, stream);
-    ssm_slot_release(stream->model->program, stream->slot);
+    limits_slot_release(loop, stream->model, stream->slot);
     stream->model->streams--;
     stream->model->used_ns = loop->now_ns;
     ring_fini(&stream->ring, &loop->rings);

@@ -225,6 +225,7 @@ static void reload(struct loop *loop)
     log_set_level(log_level_find(loop->conf.log_level));
     loop->input.limit = loop->conf.input_memory;
     loop->rings.limit = loop->conf.ring_memory;
+    loop->tap.limit = loop->conf.tap_subscriptions;
     report_log(LOG_NOTICE, "reload_applied", &applied);
     report_log(LOG_WARNING, "reload_needs_restart", &refused);
     log_event(LOG_NOTICE, "reloaded", "applied=%u refused=%u", applied.lines, refused.lines);
@@ -355,6 +356,7 @@ static int loop_init(struct loop *loop)
     loop->now_ns = clock_now_ns();
     loop->tap.counters = &loop->counters;
     metrics_init(&loop->histograms);
+    loop->tap.limit = conf->tap_subscriptions;
     loop->rings.limit = conf->ring_memory;
     TAILQ_INIT(&loop->settling);
     proto_arena_init(&loop->arena);

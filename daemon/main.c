@@ -7,10 +7,10 @@
 #include "daemon/daemon.h"
 #include "daemon/exposition.h"
 #include "daemon/log.h"
+#include "daemon/memory.h"
 
 #include <argp.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -115,8 +115,8 @@ static int check(const struct options *options, const struct conf *conf)
 {
     const char *name = options->config ? options->config : "the built-in configuration";
 
-    printf("%s: ok; input, results and messages take at most %" PRIu64 " MiB, states and weights come on top\n", name,
-           conf_memory_bytes(conf) >> 20);
+    printf("%s: ok\n", name);
+    memory_print(conf, stdout);
     if (conf->models[0] && access(conf->models, R_OK | X_OK) != 0)
         fprintf(stderr, "%s: warning: models = %s: %s\n", name, conf->models, strerror(errno));
     if (conf->state_dir[0] && access(conf->state_dir, R_OK | W_OK | X_OK) != 0)
