@@ -280,12 +280,11 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
         text = sentence;
         if (code == SSMD__CODE__OK)
             code = access_check(loop, request, stream, model, &text);
+        text = code == SSMD__CODE__OK ? sentence : text;
         if (code == SSMD__CODE__OK)
             code = form_check(request, model, stream, sentence, sizeof(sentence));
-        if (code == SSMD__CODE__OK && stream) {
-            text = sentence;
+        if (code == SSMD__CODE__OK && stream)
             code = history_begin(loop, request, stream, sentence, sizeof(sentence));
-        }
     }
     if (code != SSMD__CODE__OK) {
         refuse(loop, request, code, text);
