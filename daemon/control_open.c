@@ -280,9 +280,10 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
         text = sentence;
         if (code == SSMD__CODE__OK)
             code = access_check(loop, request, stream, model, &text);
-        text = code == SSMD__CODE__OK ? sentence : text;
-        if (code == SSMD__CODE__OK)
+        if (code == SSMD__CODE__OK) {
+            text = sentence;
             code = form_check(request, model, stream, sentence, sizeof(sentence));
+        }
         if (code == SSMD__CODE__OK && stream)
             code = history_begin(loop, request, stream, sentence, sizeof(sentence));
     }
@@ -292,7 +293,7 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
     }
     if (request->wants_results)
         outlet = calloc(1, sizeof(*outlet));
-    if ((request->wants_results && !outlet) || !conn_handle_acquire(request->conn, &handle)) {
+    if ((request->wants_results && !outlet) || !limits_handle_acquire(loop, request->conn, &handle)) {
         free(outlet);
         refuse(loop, request, SSMD__CODE__LIMIT, "this connection has used up its handles: reconnect");
         return;

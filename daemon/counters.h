@@ -102,6 +102,8 @@
       "requests refused at a limit: 4 readers for each of max_streams")                                                \
     X(limit_prefixes, "requests_limited_total{limit=prefixes}", one,                                                   \
       "requests refused at a limit: 16 prefixes of a connection")                                                      \
+    X(limit_handles, "requests_limited_total{limit=handles}", one,                                                     \
+      "requests refused at a limit: 16384 dead handles of a connection")                                               \
     X(limit_state_memory, "requests_limited_total{limit=state_memory}", one,                                           \
       "requests refused at a limit: state_memory")                                                                     \
     X(limit_histories, "requests_limited_total{limit=histories}", one, "requests refused at a limit: history_memory")  \

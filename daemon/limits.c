@@ -30,6 +30,16 @@ const char *limits_reader(struct loop *loop, const struct conn *conn)
     return "this connection reads connection_readers streams: close some, or use another connection";
 }
 
+bool limits_handle_acquire(struct loop *loop, struct conn *conn, uint32_t *out)
+{
+    bool has_free = conn->handles_free != UINT32_MAX; /* else all others are in use or dead */
+
+    if ((has_free || conn->handles_n - conn->writes - conn->reads < LIMITS_DEAD) && conn_handle_acquire(conn, out))
+        return true;
+    loop->counters.limit_handles++;
+    return false;
+}
+
 const char *limits_slot_acquire(struct loop *loop, const struct model *model, struct ssm_slot *out)
 {
     uint64_t bytes = model->info.state_bytes;

@@ -11,7 +11,8 @@
 
 #include "daemon/loop.h"
 
-#define LIMITS_READERS 4 /* of max_streams, all connections together */
+#define LIMITS_READERS 4     /* of max_streams, all connections together */
+#define LIMITS_DEAD    16384 /* handles of a connection */
 
 /* One more stream in the daemon. */
 const char *limits_stream(struct loop *loop);
@@ -19,6 +20,10 @@ const char *limits_stream(struct loop *loop);
 const char *limits_writer(struct loop *loop, const struct conn *conn);
 /* One more stream that the connection reads. */
 const char *limits_reader(struct loop *loop, const struct conn *conn);
+
+/* A handle of the connection. False, counted, when there is no memory, or so many of its handles are dead that it had
+ * better reconnect: dead ones stay, since messages for them may be on their way. */
+bool limits_handle_acquire(struct loop *loop, struct conn *conn, uint32_t *out);
 
 /* A slot of the model for a stream's state, counted in state_memory until it is released. (Checkpoints of histories are
  * counted in history_memory.) */

@@ -51,12 +51,12 @@ static uint64_t connections_bytes(const struct conf *conf)
 {
     uint64_t each = sizeof(struct conn) + UINT8_MAX + CONN_REFUSALS_MAX * sizeof(struct refusal) +
                     CONN_PREFIXES_MAX * sizeof(struct prefix) + CONN_OUTBOX_BYTES +
-                    CONN_OUTBOX_MESSAGES * sizeof(struct parcel);
+                    CONN_OUTBOX_MESSAGES * sizeof(struct parcel) + handles_bytes(LIMITS_DEAD);
 
     return conf->max_connections * each;
 }
 
-/* A stream is written on one connection, and dead handles of others are few beside it. */
+/* A stream is written on one connection; dead handles count with connections. */
 static uint64_t streams_bytes(const struct conf *conf)
 {
     uint64_t each = sizeof(struct stream) + PROTO_ID_MAX + 1 + 2 * sizeof(struct stream *) + sizeof(struct outlet);
@@ -89,7 +89,7 @@ uint32_t memory_items(const struct conf *conf, struct memory_item out[MEMORY_ITE
          conf->max_images * (sizeof(struct task) + conf->result_ring)},
         {"streams", "max_streams", streams_bytes(conf)},
         {"readers", "4 x max_streams", readers_bytes(conf)},
-        {"connections", "max_connections; replies and events that wait", connections_bytes(conf)},
+        {"connections", "max_connections; replies and events that wait, dead handles", connections_bytes(conf)},
         {"messages in", "max_connections x connection_messages x max_message", messages_bytes(conf, conf->max_message)},
         {"messages out", "max_connections x connection_messages x 256 KiB", messages_bytes(conf, DELIVER_RESULT_BYTES)},
         {"opens that wait", "fixed", (uint64_t)MODELS_MAX * MODELS_WAITS_MAX * sizeof(struct open_request)},

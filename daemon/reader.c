@@ -36,7 +36,7 @@ static struct outlet *outlet_new(struct loop *loop, struct conn *conn, struct st
         return NULL;
     *text = "this connection has used up its handles: reconnect";
     outlet = calloc(1, sizeof(*outlet));
-    if (!outlet || !conn_handle_acquire(conn, &outlet->handle)) {
+    if (!outlet || !limits_handle_acquire(loop, conn, &outlet->handle)) {
         free(outlet);
         return NULL;
     }

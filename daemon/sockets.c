@@ -175,6 +175,9 @@ int sockets_open(struct loop *loop)
         status = endpoint_bind(loop, loop->router, conf->endpoint.item[i]);
     if (status == EX_OK && has_tap)
         status = endpoint_bind(loop, loop->tap.socket, conf->tap);
+    if (status == EX_OK && has_tap && !conf_ipc_path(conf->tap) && !conf_is_loopback(conf->tap))
+        log_event(LOG_WARNING, "tap_exposed", "tap=%s consequence=%s", conf->tap,
+                  "whoever reaches it sees every stream, and can use up memory by subscribing");
     return status;
 }
 
