@@ -48,7 +48,7 @@ static void memory__keys_of_numbers__count_what_each_costs(void **state)
     before = memory_bytes(&conf);
     conf.max_connections += 1; /* messages each way, and what waits for it */
     assert_grows("a connection", before, conf.connection_messages * (conf.max_message + (256u << 10)),
-                 conf.connection_messages * (conf.max_message + (256u << 10)) + (5u << 20));
+                 conf.connection_messages * (conf.max_message + (256u << 10)) + (6u << 20));
     before = memory_bytes(&conf);
     conf.connection_messages += 1;
     assert_grows("a message", before, conf.max_connections * (conf.max_message + (256u << 10)),
