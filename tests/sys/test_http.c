@@ -167,8 +167,8 @@ static void http__metrics__are_what_stats_says(void **state)
     assert_true(sample("process_resident_memory_bytes") > 1e6);
 }
 
-/* Each chunk's results were waited for before the next was sent. The first may take two batches, as of every model that
- * nobody has seen run yet. */
+/* Each chunk's results were waited for before the next was sent. A batch has at least 64 frames' time, so a chunk takes
+ * one or two, by the machine's speed. */
 static void http__histograms__count_every_chunk_batch_and_result(void **state)
 {
     static const char *const of_batches[] = {"batch_streams", "batch_frames", "step_seconds"};
@@ -181,7 +181,7 @@ static void http__histograms__count_every_chunk_batch_and_result(void **state)
     WIRE_UNTIL(w, s->applied == 2000);
     assert_int_equal(http_ask("GET", "/metrics"), 200);
     batches = sample("ssmd_batches_total");
-    assert_in_range(batches, 20, 21);
+    assert_in_range(batches, 20, 40);
     for (size_t i = 0; i < sizeof(of_batches) / sizeof(of_batches[0]); i++) {
         snprintf(name, sizeof(name), "ssmd_%s_count", of_batches[i]);
         assert_true(sample(name) == batches);
@@ -193,7 +193,7 @@ static void http__histograms__count_every_chunk_batch_and_result(void **state)
     assert_true(sample("ssmd_batch_streams_sum") == batches);
     assert_int_equal((int)sample("ssmd_batch_frames_sum"), 2000);
     assert_true(sample("ssmd_batch_frames_bucket{le=\"128\"}") == batches);
-    assert_true(sample("ssmd_batch_frames_bucket{le=\"32\"}") == 0);
+    assert_true(sample("ssmd_batch_frames_bucket{le=\"32\"}") <= batches - 20);
     assert_true(sample("ssmd_end_to_end_seconds_sum") >= sample("ssmd_deliver_seconds_sum"));
     assert_true(sample("ssmd_step_seconds_sum") == sample("ssmd_engine_busy_seconds_total"));
 }
