@@ -61,7 +61,7 @@ BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 SSM_LIBS    := -ljansson -lkissfft-float -lxxhash -lm
 PROTO_LIBS  := -lprotobuf-c
 CLIENT_LIBS := -lzmq $(PROTO_LIBS)
-DAEMON_LIBS := -lzmq $(PROTO_LIBS) -linih $(SSM_LIBS)
+DAEMON_LIBS := -lzmq $(PROTO_LIBS) -linih -lmicrohttpd $(SSM_LIBS)
 AUDIO_LIBS  := -lsndfile -lm
 CTL_LIBS    := $(CLIENT_LIBS) $(AUDIO_LIBS) -lsamplerate -ljansson
 TEST_LIBS   := -lcmocka $(DAEMON_LIBS) $(AUDIO_LIBS)
@@ -146,7 +146,7 @@ check: ## install what is missing, build, run every test; GOLDEN=DIR adds cases
 	@scripts/deps check
 	@$(MAKE) --no-print-directory all tests lint-layers $(VENV)/client
 	@BUILD=$(BUILD) GOLDEN=$(GOLDEN) VERSION=$(VERSION) SOVERSION=$(SOVERSION) CC="$(CC)" \
-	  scripts/run-tests $(TESTS) scripts/check-python scripts/check-install
+	  scripts/run-tests $(TESTS) scripts/check-metrics scripts/check-python scripts/check-install
 .PHONY: tests lint-layers
 tests: $(TESTS)
 lint-layers:

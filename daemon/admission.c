@@ -36,7 +36,7 @@ Ssmd__Code admission_check(struct loop *loop, const struct model *model, char *t
                   admission_cost(model), live, sum, most);
         return SSMD__CODE__OK;
     }
-    loop->counters.opens_refused_load++;
+    loop->counters.limit_load++;
     snprintf(
         text, size,
         "the daemon has no time for it: a stream of this model takes %.2f%% of the engine, and with the %u that are "

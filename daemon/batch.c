@@ -246,6 +246,7 @@ static void row_take(struct batch *batch, struct stream *stream, uint32_t frames
             memcpy((float *)row->in + (size_t)done * channels, chunk->samples + (size_t)chunk->used * channels,
                    (size_t)n * channels * sizeof(float));
         piece_add(batch, of, chunk, n);
+        of->arrived_ns = chunk->arrived_ns;
         done += n;
         chunk->used += n;
         if (chunk->used == chunk->frames) {

@@ -60,9 +60,10 @@ struct batch_piece {
 /* The stream of a row, and the chunks that it used up. */
 struct batch_row {
     struct stream *stream;
-    struct chunk *used; /* to be released when the row is done */
-    uint64_t first;     /* index of its first frame */
-    uint32_t pieces;    /* of batch->pieces, after those of the rows before */
+    struct chunk *used;  /* to be released when the row is done */
+    uint64_t first;      /* index of its first frame */
+    uint64_t arrived_ns; /* of the chunk that its last frame came in; 0: not a sender's */
+    uint32_t pieces;     /* of batch->pieces, after those of the rows before */
     bool is_flush;
     bool draws;      /* its last frame is the stream's last, and the stream generates */
     uint32_t queued; /* frames of the row that were accepted as data */

@@ -163,6 +163,29 @@ static void endpoint_check(const char *key, const char *endpoint, const struct c
     }
 }
 
+/* HTTP has a socket of its own, which is bound to an address: names of interfaces are ZeroMQ's. */
+static void check_metrics(const struct conf *conf, struct conf_report *report)
+{
+    uint32_t errors = report->lines;
+    const char *host = conf->metrics + strlen("tcp://");
+    char text[INET6_ADDRSTRLEN + 1];
+    struct in6_addr address;
+
+    endpoint_check("metrics", conf->metrics, conf, report);
+    for (uint32_t i = 0; i < conf->endpoint.n; i++)
+        if (strcmp(conf->endpoint.item[i], conf->metrics) == 0)
+            report_add(report, "metrics = %s: is an endpoint already; HTTP needs its own, or off", conf->metrics);
+    if (strcmp(conf->tap, conf->metrics) == 0)
+        report_add(report, "metrics = %s: is the tap already; HTTP needs its own, or off", conf->metrics);
+    if (report->lines > errors || conf_ipc_path(conf->metrics))
+        return;
+    snprintf(text, sizeof(text), "%.*s", host[0] == '[' ? (int)strcspn(host + 1, "]") : (int)strcspn(host, ":"),
+             host[0] == '[' ? host + 1 : host);
+    if (inet_pton(host[0] == '[' ? AF_INET6 : AF_INET, text, &address) != 1)
+        report_add(report, "metrics = %s: must be tcp://ADDRESS:PORT with a numeric address, as 127.0.0.1 or [::1]",
+                   conf->metrics);
+}
+
 static void check_endpoints(const struct conf *conf, struct conf_report *report)
 {
     int tap = strcmp(conf->tap, "off") != 0;
@@ -177,6 +200,8 @@ static void check_endpoints(const struct conf *conf, struct conf_report *report)
     }
     if (tap)
         endpoint_check("tap", conf->tap, conf, report);
+    if (strcmp(conf->metrics, "off") != 0)
+        check_metrics(conf, report);
 }
 
 static void check_sizes(const struct conf *conf, struct conf_report *report)
@@ -201,18 +226,6 @@ static void check_rules(const struct conf *conf, struct conf_report *report)
 
     if (policy_check(conf, why, sizeof(why)) != 0)
         report_add(report, "%s", why);
-}
-
-uint64_t conf_memory_bytes(const struct conf *conf)
-{
-    /* Below 2^30 streams, connections and windows the products stay below 2^60. A connection holds a message that comes
-     * in and one that goes out. */
-    uint64_t rings = (uint64_t)conf->max_streams * conf->result_ring;
-
-    if (rings > conf->ring_memory)
-        rings = conf->ring_memory;
-    return conf->input_memory + rings + conf->image_memory + conf->history_memory +
-           (uint64_t)conf->max_connections * 2 * conf->max_message;
 }
 
 /* ---- the file ---------------------------------------------------------------------------------------------------- */

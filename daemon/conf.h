@@ -53,7 +53,11 @@ struct conf_rules {
       "$RUNTIME_DIRECTORY, else in $XDG_RUNTIME_DIR/ssmd, else in /run/ssmd.")                                         \
     X(tap, TEXT, "", "auto", restart,                                                                                  \
       "Where results are published for whoever watches (lossy), or off. auto is ssmd-tap.sock beside the first ipc "   \
-      "endpoint, and off when there is none.")                                                                         \
+      "endpoint, and off when there is none. For trusted peers, on ipc or loopback: a flood of subscriptions costs "   \
+      "memory before any is looked at.")                                                                               \
+    X(metrics, TEXT, "", "off", restart,                                                                               \
+      "Where HTTP answers /metrics (Prometheus), /livez and /readyz: tcp://ADDRESS:PORT, or ipc://PATH of a unix "     \
+      "socket. Or off.")                                                                                               \
     X(socket_mode, MODE, "0600..0777", "0660", restart, "Permissions of the sockets of ipc endpoints.")                \
     X(allow_unauthenticated, SWITCH, "yes|no", "no", restart,                                                          \
       "Allow tcp endpoints beyond loopback. Whoever reaches them may open, read and close every stream.")              \
@@ -68,6 +72,13 @@ struct conf_rules {
     X(max_streams, COUNT, "1..1000000", "20000", live, "Streams that may exist at a time; open is refused beyond.")    \
     X(max_connections, COUNT, "1..100000", "1000", live,                                                               \
       "Client connections known at a time; hello is refused beyond.")                                                  \
+    X(connection_streams, COUNT, "1..1000000", "20000", live,                                                          \
+      "Streams that one connection may write; open is refused beyond.")                                                \
+    X(connection_readers, COUNT, "1..4000000", "20000", live,                                                          \
+      "Streams that one connection may read; read is refused beyond.")                                                 \
+    X(connection_messages, COUNT, "2..10000", "256", restart,                                                          \
+      "Messages that ZeroMQ may hold for one connection, each way. With max_message the most that a connection "       \
+      "costs.")                                                                                                        \
     X(max_message, BYTES, "4K..64M", "1M", restart, "Largest message taken from a client.")                            \
     X(chunk_frames, COUNT, "1..16777216", "65536", live, "Most frames of one chunk (one stream's part of a message).") \
     X(stream_window, BYTES, "4K..256M", "1M", live, "Samples that a client may have on the way for one stream.")       \
@@ -90,12 +101,15 @@ struct conf_rules {
       "What to do when an open would bring the engine's time that live streams need, by their rates and the measured " \
       "cost of their models, beyond admission_load.")                                                                  \
     X(admission_load, COUNT, "1..1000", "90", live, "Per cent of the engine's time that live streams may need.")       \
+    X(state_memory, BYTES, "64K..4096G", "4G", live, "States of all streams together; streams are refused beyond.")    \
     X(image_memory, BYTES, "64K..256G", "256M", live,                                                                  \
       "Images of streams on their way to and from clients, all together; snapshot and restore are refused beyond.")    \
     X(max_images, COUNT, "1..100000", "256", live,                                                                     \
       "Such images at a time, and as many snapshots, forks and restores that wait for their turn.")                    \
     X(history_memory, BYTES, "0..256G", "256M", live,                                                                  \
       "Checkpoints and kept input of streams that were opened with a history, all together.")                          \
+    X(tap_subscriptions, COUNT, "1..1000000", "10000", live,                                                           \
+      "Prefixes that the tap may be subscribed to at a time, all watchers together; further ones are not taken.")      \
     X(state_dir, TEXT, "", "", restart,                                                                                \
       "Directory for the images of open streams: written at SIGTERM, taken up at the next start. Empty: streams end "  \
       "with the daemon.")                                                                                              \
@@ -139,9 +153,6 @@ int conf_load(struct conf *conf, const char *path, struct conf_report *report);
 /* Compares `next` (a loaded configuration) with `conf` (the running one) and copies what can change while running.
  * *applied gets one line `key=KEY from=OLD to=NEW` for each value taken, *refused one for each that needs a restart. */
 void conf_reload(struct conf *conf, const struct conf *next, struct conf_report *applied, struct conf_report *refused);
-
-/* The most memory in bytes that input, result rings, images, histories and message buffers can take; states and weights come on top. */
-uint64_t conf_memory_bytes(const struct conf *conf);
 
 /* `key = value` for every key: a file that conf_load reads back to the same values. */
 void conf_print(const struct conf *conf, FILE *out);

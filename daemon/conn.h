@@ -58,6 +58,7 @@ struct prefix {
     uint8_t size;
     uint8_t bytes[PROTO_ID_MAX];
     bool has_from;
+    bool is_short; /* it was told that a stream did not fit, and none did since */
     uint64_t from, limit;
 };
 
@@ -73,6 +74,7 @@ struct conn {
     TAILQ_HEAD(, stream) acks;
     struct refusal *refusals; /* CONN_REFUSALS_MAX, NULL until the first */
     uint32_t refusals_n;
+    uint32_t writes, reads; /* streams: its handles of either kind */
     struct prefix *prefixes;
     uint32_t prefixes_n;
     STAILQ_HEAD(, parcel) outbox;

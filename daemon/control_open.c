@@ -7,6 +7,7 @@
 #include "daemon/deliver.h"
 #include "daemon/generate.h"
 #include "daemon/history.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/reader.h"
 #include "daemon/state.h"
@@ -129,15 +130,15 @@ static Ssmd__Code form_check(const struct open_request *request, const struct mo
 }
 
 /* Whether the open may have the stream that exists (or NULL). */
-static Ssmd__Code access_check(const struct loop *loop, const struct open_request *request, const struct stream *stream,
+static Ssmd__Code access_check(struct loop *loop, const struct open_request *request, const struct stream *stream,
                                const struct model *model, const char **text)
 {
     uint64_t lo = stream ? stream->ring.lo : 0, hi = stream ? stream->ring.hi : 0;
 
     if (!stream && request->mode == SSMD__OPEN_MODE__RESUME)
         return *text = "no such stream", SSMD__CODE__NO_STREAM;
-    if (!stream && loop->streams.n >= loop->conf.max_streams)
-        return *text = "there are max_streams streams: close some", SSMD__CODE__LIMIT;
+    if (!stream && (*text = limits_stream(loop)) != NULL)
+        return SSMD__CODE__LIMIT;
     if (stream && request->mode == SSMD__OPEN_MODE__CREATE)
         return *text = "a stream with this id exists: resume it, or choose another id", SSMD__CODE__EXISTS;
     if (stream && stream->model != model)
@@ -149,6 +150,8 @@ static Ssmd__Code access_check(const struct loop *loop, const struct open_reques
                SSMD__CODE__TOO_OLD;
     if (request->wants_results && request->has_results_from && request->results_from > hi)
         return *text = "results_from lies beyond the next result: `info` names it as result_next", SSMD__CODE__TOO_NEW;
+    if ((!stream || stream->conn != request->conn) && (*text = limits_writer(loop, request->conn)) != NULL)
+        return SSMD__CODE__LIMIT;
     return SSMD__CODE__OK;
 }
 
@@ -175,16 +178,19 @@ static Ssmd__Code history_begin(struct loop *loop, const struct open_request *re
 }
 
 /* A new stream of the model, or NULL and why. */
-static struct stream *stream_new(struct loop *loop, const struct open_request *request, struct model *model)
+static struct stream *stream_new(struct loop *loop, const struct open_request *request, struct model *model,
+                                 const char **text)
 {
     struct stream *stream = streams_insert(&loop->streams, request->id, request->id_size,
                                            stream_result_channels(&model->info, request->top_k, request->generates));
 
+    *text = "no memory for one more stream";
     if (!stream)
         return NULL;
     stream->top_k = request->top_k;
     stream->generates = request->generates;
-    if (ssm_slot_acquire(model->program, &stream->slot) != SSM_OK) {
+    *text = limits_slot_acquire(loop, model, &stream->slot);
+    if (*text) {
         streams_remove(&loop->streams, stream);
         return NULL;
     }
@@ -239,6 +245,7 @@ static void stream_attach(struct loop *loop, struct stream *stream, const struct
     struct handle *handle = &request->conn->handles[number];
 
     stream->conn = request->conn;
+    stream->conn->writes++;
     stream->handle = number;
     stream->refused = 0;
     stream->wants_results = request->wants_results;
@@ -276,16 +283,14 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
         text = sentence;
         if (code == SSMD__CODE__OK)
             code = access_check(loop, request, stream, model, &text);
-        if (code == SSMD__CODE__OK)
+        if (code == SSMD__CODE__OK) {
+            text = sentence;
             code = form_check(request, model, stream, sentence, sizeof(sentence));
-        if (code == SSMD__CODE__OK && stream) {
-            text = sentence;
+        }
+        if (code == SSMD__CODE__OK && stream)
             code = history_begin(loop, request, stream, sentence, sizeof(sentence));
-        }
-        if (code == SSMD__CODE__OK && !stream) {
-            text = sentence;
+        if (code == SSMD__CODE__OK && !stream)
             code = admission_check(loop, model, sentence, sizeof(sentence));
-        }
     }
     if (code != SSMD__CODE__OK) {
         refuse(loop, request, code, text);
@@ -293,19 +298,19 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
     }
     if (request->wants_results)
         outlet = calloc(1, sizeof(*outlet));
-    if ((request->wants_results && !outlet) || !conn_handle_acquire(request->conn, &handle)) {
+    if ((request->wants_results && !outlet) || !limits_handle_acquire(loop, request->conn, &handle)) {
         free(outlet);
         refuse(loop, request, SSMD__CODE__LIMIT, "this connection has used up its handles: reconnect");
         return;
     }
     if (is_new)
-        stream = stream_new(loop, request, model);
+        stream = stream_new(loop, request, model, &text);
     else
         owner_change(loop, stream, request);
     if (!stream) {
         conn_handle_release(request->conn, handle, true);
         free(outlet);
-        refuse(loop, request, SSMD__CODE__LIMIT, "no memory for the state of one more stream");
+        refuse(loop, request, SSMD__CODE__LIMIT, text);
         return;
     }
     code = is_new ? history_begin(loop, request, stream, sentence, sizeof(sentence)) : SSMD__CODE__OK;

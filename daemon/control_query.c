@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Requests that ask and change nothing: hello (which makes the connection), list, info, stats.
+ * Requests that ask and change nothing: hello (which makes the connection), list, info.
  */
 #include "daemon/admission.h"
 #include "daemon/control.h"
@@ -52,7 +52,7 @@ static void model_fill(Ssmd__ModelInfo *out, const struct model *model, uint32_t
     out->cost = admission_cost(model);
     out->has_cost = out->cost > 0;
     out->load = admission_load(model);
-    out->deadline_misses = model->misses;
+    out->deadline_misses = model->counters.deadline_misses;
     out->queued_bytes = model->queued_bytes;
 }
 
@@ -143,6 +143,7 @@ void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size
         code = SSMD__CODE__MALFORMED, text = "`writer` has 16 bytes";
     else if (!conn && loop->conns.n >= loop->conf.max_connections)
         code = SSMD__CODE__LIMIT, text = "there are max_connections connections: try again later";
+    loop->counters.limit_connections += code == SSMD__CODE__LIMIT;
     if (code == SSMD__CODE__OK && conn && memcmp(conn->writer, hello->writer.data, PROTO_WRITER_BYTES) != 0)
         code = SSMD__CODE__MALFORMED, text = "this connection said hello as another writer";
     if (code == SSMD__CODE__OK && !conn) {
@@ -302,68 +303,4 @@ void control_list(struct loop *loop, struct conn *conn, uint64_t request_id, con
     deliver_reply(loop, conn, &reply);
     free(infos);
     free(pointers);
-}
-
-/* ---- stats ------------------------------------------------------------------------------------------------------- */
-
-enum {
-#define X(name, help) COUNT_##name,
-    COUNTERS(X) GAUGES(X)
-#undef X
-        COUNT_ALL
-};
-
-static void gauges_take(const struct loop *loop, uint64_t *value)
-{
-    const struct model *model;
-
-    value[COUNT_streams] = loop->streams.n;
-    value[COUNT_connections] = loop->conns.n;
-    value[COUNT_readers] = loop->readers;
-    value[COUNT_subscriptions] = loop->tap.subscriptions;
-    TAILQ_FOREACH(model, &loop->models.all, of_all)
-        value[COUNT_models] += model->state == MODEL_LOADED;
-    value[COUNT_input_bytes] = loop->input.bytes;
-    value[COUNT_ring_bytes] = loop->rings.bytes;
-    value[COUNT_image_bytes] = loop->states.bytes;
-    value[COUNT_history_bytes] = loop->states.history_bytes;
-    value[COUNT_stream_bytes] = loop->streams.n > 0 ? stream_bytes(loop->streams.sorted[0]) : sizeof(struct stream);
-    value[COUNT_uptime_ms] = (loop->now_ns - loop->started_ns) / CLOCK_MS;
-}
-
-void control_stats(struct loop *loop, struct conn *conn, uint64_t request_id)
-{
-    static const char *const names[] = {
-#define X(name, help) #name,
-        COUNTERS(X) GAUGES(X)
-#undef X
-    };
-    static const char *const helps[] = {
-#define X(name, help) help,
-        COUNTERS(X) GAUGES(X)
-#undef X
-    };
-    uint64_t value[COUNT_ALL] = {
-#define X(name, help) loop->counters.name,
-        COUNTERS(X)
-#undef X
-    };
-    Ssmd__Counter counter[COUNT_ALL], *pointers[COUNT_ALL];
-    Ssmd__Reply reply = SSMD__REPLY__INIT;
-    Ssmd__StatsReply stats = SSMD__STATS_REPLY__INIT;
-
-    gauges_take(loop, value);
-    for (size_t i = 0; i < COUNT_ALL; i++) {
-        ssmd__counter__init(&counter[i]);
-        counter[i].name = (char *)names[i];
-        counter[i].help = (char *)helps[i];
-        counter[i].value = value[i];
-        pointers[i] = &counter[i];
-    }
-    stats.n_counters = COUNT_ALL;
-    stats.counters = pointers;
-    reply.request_id = request_id;
-    reply.answer_case = SSMD__REPLY__ANSWER_STATS;
-    reply.stats = &stats;
-    deliver_reply(loop, conn, &reply);
 }

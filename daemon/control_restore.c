@@ -7,6 +7,7 @@
 #include "daemon/control.h"
 #include "daemon/deliver.h"
 #include "daemon/history.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/state.h"
 
@@ -126,8 +127,8 @@ static void model_found(struct loop *loop, struct open_request *request, struct 
     } else if ((task->top_k > 0 || task->generates) && (model->info.input != SSM_TOKENS || task->top_k > SSM_TOP_MAX ||
                                                         task->top_k > model->info.out_channels)) {
         refuse(loop, task, SSMD__CODE__BAD_IMAGE, "the image has results in a form that its model cannot give");
-    } else if (!task_slot_acquire(task, model)) {
-        refuse(loop, task, SSMD__CODE__LIMIT, "no memory for the state of one more stream");
+    } else if ((text = task_slot_acquire(loop, task, model)) != NULL) {
+        refuse(loop, task, SSMD__CODE__LIMIT, text);
     } else {
         ring_init(&task->ring, stream_result_channels(&model->info, task->top_k, task->generates));
         task_submit(loop, task, restore_run, restore_finished);
@@ -145,9 +146,8 @@ static Ssmd__Code id_take(struct loop *loop, struct task *task, const uint8_t *i
         return *text = "the daemon is stopping: restore at the next one", SSMD__CODE__DRAINING;
     if (streams_find(&loop->streams, id, id_size))
         return *text = "a stream with this id exists: close it first, or choose another id", SSMD__CODE__EXISTS;
-    if (loop->streams.n >= loop->conf.max_streams)
-        return *text = "there are max_streams streams: close some", SSMD__CODE__LIMIT;
-    return SSMD__CODE__OK;
+    *text = limits_stream(loop);
+    return *text ? SSMD__CODE__LIMIT : SSMD__CODE__OK;
 }
 
 /* The class that the stream had, if this daemon knows it. */

@@ -6,6 +6,7 @@
 #include "daemon/control.h"
 #include "daemon/deliver.h"
 #include "daemon/generate.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/state.h"
 
@@ -134,10 +135,12 @@ static void fork_run(struct work *work)
 /* Whether a stream of that id may come to be; else the task is refused. */
 static bool id_is_free(struct loop *loop, struct task *task)
 {
+    const char *text;
+
     if (streams_find(&loop->streams, task->id, task->id_size))
         task_refuse(loop, task, SSMD__CODE__EXISTS, "a stream with this id exists: choose another id");
-    else if (loop->streams.n >= loop->conf.max_streams)
-        task_refuse(loop, task, SSMD__CODE__LIMIT, "there are max_streams streams: close some");
+    else if ((text = limits_stream(loop)) != NULL)
+        task_refuse(loop, task, SSMD__CODE__LIMIT, text);
     else
         return true;
     return false;
@@ -172,11 +175,13 @@ static void fork_finished(struct loop *loop, struct task *task)
 static void fork_begin(struct loop *loop, struct task *task)
 {
     struct stream *stream = task->stream;
+    const char *text;
 
     if (!id_is_free(loop, task))
         return;
-    if (!task_slot_acquire(task, stream->model)) {
-        task_refuse(loop, task, SSMD__CODE__LIMIT, "no memory for the state of one more stream");
+    text = task_slot_acquire(loop, task, stream->model);
+    if (text) {
+        task_refuse(loop, task, SSMD__CODE__LIMIT, text);
         return;
     }
     task->from = stream->slot;

@@ -5,15 +5,15 @@
  */
 #include "daemon/deliver.h"
 #include "daemon/reader.h"
+#include "daemon/timing.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define COLUMNS_MAX    4096         /* chunks of one result message, streams of one acknowledgement */
-#define RESULT_BYTES   (256u << 10) /* about the size of one result message */
-#define RETRY_NS       5000000      /* between tries to send to a full queue: each builds a message anew */
-#define MESSAGES_FLUSH 16           /* result messages to one connection in one tick */
+#define COLUMNS_MAX    4096    /* chunks of one result message, streams of one acknowledgement */
+#define RETRY_NS       5000000 /* between tries to send to a full queue: each builds a message anew */
+#define MESSAGES_FLUSH 16      /* result messages to one connection in one tick */
 
 struct deliver {
     uint32_t handle[COLUMNS_MAX], frames[COLUMNS_MAX], flags[COLUMNS_MAX];
@@ -321,8 +321,8 @@ static size_t outlet_collect(struct deliver *d, struct outlet *outlet, size_t n,
     uint64_t due = outlet_due(outlet), next = outlet->next;
     size_t frame = outlet->stream->ring.channels * sizeof(float);
 
-    while (due > 0 && n < COLUMNS_MAX && (*bytes + frame <= RESULT_BYTES || *bytes == 0)) {
-        uint64_t most = *bytes < RESULT_BYTES ? (RESULT_BYTES - *bytes) / frame : 0;
+    while (due > 0 && n < COLUMNS_MAX && (*bytes + frame <= DELIVER_RESULT_BYTES || *bytes == 0)) {
+        uint64_t most = *bytes < DELIVER_RESULT_BYTES ? (DELIVER_RESULT_BYTES - *bytes) / frame : 0;
         struct ring_piece *piece = &d->piece[n];
 
         most = most == 0 ? 1 : most;
@@ -376,6 +376,7 @@ static bool results_encode(struct deliver *d, size_t n, size_t bytes, zmq_msg_t 
 static void results_sent(struct loop *loop, struct conn *conn, size_t outlets, size_t n)
 {
     struct deliver *d = loop->deliver;
+    uint64_t now_ns = n > 0 ? clock_now_ns() : 0;
     size_t i = 0;
 
     while (outlets-- > 0) {
@@ -386,6 +387,7 @@ static void results_sent(struct loop *loop, struct conn *conn, size_t outlets, s
             outlet->sent += d->bytes[i];
             loop->counters.results_sent += d->frames[i];
         }
+        timing_sent(loop, outlet, now_ns);
         TAILQ_REMOVE(&conn->ready, outlet, of_ready);
         outlet->is_ready = outlet_due(outlet) > 0;
         if (outlet->is_ready)
@@ -405,7 +407,7 @@ static bool results_send(struct loop *loop, struct conn *conn)
     zmq_msg_t parts[2];
     size_t n = 0, bytes = 0, outlets = 0;
 
-    for (outlet = TAILQ_FIRST(&conn->ready); outlet && n < COLUMNS_MAX && bytes < RESULT_BYTES; outlet = next) {
+    for (outlet = TAILQ_FIRST(&conn->ready); outlet && n < COLUMNS_MAX && bytes < DELIVER_RESULT_BYTES; outlet = next) {
         next = TAILQ_NEXT(outlet, of_ready);
         if (outlet->reader)
             reader_catch_up(loop, outlet);

@@ -17,6 +17,8 @@
 
 #include "daemon/loop.h"
 
+#define DELIVER_RESULT_BYTES (256u << 10) /* about the size of one result message */
+
 struct deliver; /* columns of the message being built */
 
 struct deliver *deliver_new(void);

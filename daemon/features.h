@@ -16,7 +16,8 @@
 #define FEATURES(X)                                                                                                    \
     X(IMAGES, "images")                                                                                                \
     X(TOKENS, "tokens")                                                                                                \
-    X(SCHEDULE, "schedule")
+    X(SCHEDULE, "schedule")                                                                                            \
+    X(HISTOGRAMS, "histograms")
 
 enum feature_bit {
 #define X(name, word) FEATURE_BIT_##name,
@@ -25,9 +26,10 @@ enum feature_bit {
         FEATURES_COUNT
 };
 
-#define FEATURE_IMAGES   (1u << FEATURE_BIT_IMAGES)
-#define FEATURE_TOKENS   (1u << FEATURE_BIT_TOKENS)
-#define FEATURE_SCHEDULE (1u << FEATURE_BIT_SCHEDULE)
+#define FEATURE_IMAGES     (1u << FEATURE_BIT_IMAGES)
+#define FEATURE_TOKENS     (1u << FEATURE_BIT_TOKENS)
+#define FEATURE_SCHEDULE   (1u << FEATURE_BIT_SCHEDULE)
+#define FEATURE_HISTOGRAMS (1u << FEATURE_BIT_HISTOGRAMS)
 
 /* Those of the wished for that this daemon has. */
 uint32_t features_grant(const Ssmd__Hello *hello);

@@ -116,6 +116,7 @@ static void chunk_accept(struct loop *loop, struct stream *stream, const struct 
     }
     chunk->first = stream->next;
     chunk->frames = frames;
+    chunk->arrived_ns = loop->now_ns;
     chunk->backfill = (from->flags & PROTO_FLAG_BACKFILL) != 0;
     chunk->has_time = (from->flags & PROTO_FLAG_TIME) != 0;
     chunk->time = from->time;

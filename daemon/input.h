@@ -21,8 +21,8 @@ struct chunk {
     struct chunk *next;
     uint64_t first; /* absolute index of frame 0 */
     int64_t time;
-    uint64_t arrived_ns;
-    uint64_t due_ns; /* its results are wanted by then (stream_due); 0: backfill, nobody waits for it */
+    uint64_t arrived_ns; /* when it was accepted; 0: not the sender's */
+    uint64_t due_ns;     /* its results are wanted by then (stream_due); 0: backfill, nobody waits for it */
     uint32_t frames;
     uint32_t used; /* frames that rows have taken */
     uint8_t class; /* of its block */

@@ -8,9 +8,11 @@
 #include "daemon/deliver.h"
 #include "daemon/generate.h"
 #include "daemon/history.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/reader.h"
 #include "daemon/state.h"
+#include "daemon/timing.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +29,10 @@ static void row_publish(struct loop *loop, struct stream *stream, const struct b
     uint32_t left = of->kept ? of->kept_n : row->out_frames;
     const float *out = of->kept ? of->kept : row->out;
 
+    if (left == 0)
+        return;
     loop->counters.results += left;
+    batch->model->counters.results += left;
     for (uint32_t i = 0; left > 0; i++) {
         const struct batch_piece *p = i < of->pieces ? &piece[i] : &drawn;
         uint32_t n = batch->model->is_one_to_one && p->frames < left ? p->frames : left;
@@ -37,6 +42,7 @@ static void row_publish(struct loop *loop, struct stream *stream, const struct b
         out += (size_t)n * stream->ring.channels;
         left -= n;
     }
+    timing_row(batch, of);
 }
 
 uint64_t loop_chunk_due(const struct loop *loop, struct stream *stream, uint32_t frames)
@@ -91,7 +97,7 @@ static void deadline_check(struct loop *loop, struct stream *stream, const struc
     bool is_missed = chunk->due_ns > 0 && done_ns > chunk->due_ns;
 
     loop->counters.deadline_misses += is_missed;
-    stream->model->misses += is_missed;
+    stream->model->counters.deadline_misses += is_missed;
     stream->misses += is_missed;
 }
 
@@ -124,6 +130,7 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
 
         of->used = chunk->next;
         deadline_check(loop, stream, chunk, batch->job.began_ns + batch->job.busy_ns);
+        timing_chunk(loop, batch, chunk);
         input_release(&loop->input, chunk);
     }
     stream->place = PLACE_NONE;
@@ -142,6 +149,7 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
         else
             row_publish(loop, stream, batch, piece, of, row);
         loop->counters.frames_applied += of->queued + of->fed;
+        batch->model->counters.frames += of->queued + of->fed;
         loop->counters.tokens_generated += of->fed;
         loop->counters.rows_step += row->view == SSM_STEP;
         loop->counters.rows_scan += row->view == SSM_SCAN;
@@ -165,6 +173,9 @@ void loop_batch_finish(struct loop *loop, struct batch *batch)
 
     loop->counters.batches++;
     loop->counters.engine_busy_ns += batch->job.busy_ns;
+    batch->model->counters.batches++;
+    batch->model->counters.busy_ns += batch->job.busy_ns;
+    timing_batch(loop, batch);
     batch_cost_learn(batch);
     lane_charge(&loop->batcher.lanes, batch->lane, batch->job.began_ns + batch->job.busy_ns, batch->job.busy_ns);
     for (uint32_t i = 0; i < batch->n; i++) {
@@ -212,6 +223,7 @@ void loop_stream_detach(struct loop *loop, struct stream *stream)
     if (stream->request_conn == conn)
         stream->request_conn = NULL;
     conn_handle_release(conn, stream->handle, false);
+    conn->writes--;
     stream->conn = NULL;
     if (stream->request != REQUEST_NONE || stream->is_closed)
         loop_stream_settle(loop, stream);
@@ -242,7 +254,7 @@ void loop_stream_remove(struct loop *loop, struct stream *stream)
     rollback_drop(loop, stream);
     admission_leave(stream);
     stream->model->queued_bytes -= stream->queued_bytes;
-    ssm_slot_release(stream->model->program, stream->slot);
+    limits_slot_release(loop, stream->model, stream->slot);
     stream->model->streams--;
     stream->model->used_ns = loop->now_ns;
     ring_fini(&stream->ring, &loop->rings);

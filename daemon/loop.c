@@ -13,6 +13,7 @@
 #include "daemon/generate.h"
 #include "daemon/ingest.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/notify.h"
 #include "daemon/reader.h"
 #include "daemon/lock.h"
@@ -36,7 +37,7 @@
 #define BLOCKED_MS    1    /* between tries to send to a full queue */
 #define SWEEP_STREAMS 2000 /* looked at in one period of the timer */
 
-enum { ITEM_ROUTER, ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_KEEPER, ITEM_TAP, ITEMS };
+enum { ITEM_ROUTER, ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_KEEPER, ITEM_HTTP, ITEM_TAP, ITEMS };
 
 /* ---- batches ----------------------------------------------------------------------------------------------------- */
 
@@ -223,6 +224,7 @@ static void reload(struct loop *loop)
     loop->input.limit = loop->conf.input_memory;
     loop->rings.limit = loop->conf.ring_memory;
     models_configure(loop);
+    loop->tap.limit = loop->conf.tap_subscriptions;
     report_log(LOG_NOTICE, "reload_applied", &applied);
     report_log(LOG_WARNING, "reload_needs_restart", &refused);
     log_event(LOG_NOTICE, "reloaded", "applied=%u refused=%u", applied.lines, refused.lines);
@@ -240,6 +242,7 @@ static void signals_take(struct loop *loop)
             loop->is_over = loop->is_hurried = true;
         } else {
             loop->drain_ns = loop->now_ns;
+            http_phase_set(&loop->http, HTTP_DRAINING);
             notify_send("STOPPING=1\nSTATUS=finishing what was accepted");
             log_event(LOG_NOTICE, "draining", "streams=%u limit_ms=%u", loop->streams.n, loop->conf.drain_ms);
         }
@@ -270,6 +273,8 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
     loop->has_more = false;
     if (items[ITEM_SIGNAL].revents)
         signals_take(loop);
+    if (items[ITEM_HTTP].revents)
+        http_answer(loop);
     if (n > ITEM_TAP && items[ITEM_TAP].revents)
         loop->has_more |= tap_drain(&loop->tap);
     if (items[ITEM_ROUTER].revents)
@@ -296,6 +301,7 @@ static int loop_run(struct loop *loop)
         [ITEM_ENGINE] = {NULL, loop->engine.done.fd, ZMQ_POLLIN, 0},
         [ITEM_LOADER] = {NULL, loop->loader.done.fd, ZMQ_POLLIN, 0},
         [ITEM_KEEPER] = {NULL, loop->states.keeper.done.fd, ZMQ_POLLIN, 0},
+        [ITEM_HTTP] = {NULL, loop->http.wake_fd, ZMQ_POLLIN, 0}, /* -1 when it is off: passed over */
         [ITEM_TAP] = {loop->tap.socket, 0, ZMQ_POLLIN, 0},
     };
     int n = loop->tap.socket ? ITEMS : ITEMS - 1;
@@ -344,9 +350,12 @@ static int loop_init(struct loop *loop)
 {
     const struct conf *conf = &loop->conf;
 
+    loop->http.wake_fd = loop->http.done_fd = -1;
     loop->signal_fd = loop->timer_fd = loop->store_fd = loop->store_lock = -1;
     loop->now_ns = clock_now_ns();
     loop->tap.counters = &loop->counters;
+    metrics_init(&loop->histograms);
+    loop->tap.limit = conf->tap_subscriptions;
     loop->rings.limit = conf->ring_memory;
     TAILQ_INIT(&loop->settling);
     proto_arena_init(&loop->arena);
@@ -406,6 +415,7 @@ static void loop_fini(struct loop *loop)
         loop_conn_forget(loop, conn);
     while (loop->streams.n > 0)
         loop_stream_remove(loop, loop->streams.sorted[loop->streams.n - 1]);
+    http_close(&loop->http);
     sockets_close(loop);
     batcher_fini(&loop->batcher, &loop->input);
     models_fini(&loop->models);
@@ -475,15 +485,19 @@ int daemon_run(const struct conf *conf, const char *config_path)
     if (status == EX_OK)
         status = sockets_open(loop);
     if (status == EX_OK)
+        status = http_open(loop);
+    if (status == EX_OK)
         status = threads_start(loop);
     if (status == EX_OK) {
         loop->started_ns = loop->now_ns = clock_now_ns();
         models_list(loop);
         store_load(loop);
+        http_phase_set(&loop->http, HTTP_SERVING);
         notify_send("READY=1\nSTATUS=serving");
         log_event(LOG_NOTICE, "ready", "version=%s endpoint=%s tap=%s", SSMD_VERSION, conf->endpoint.item[0],
                   conf->tap);
         status = loop_run(loop);
+        http_phase_set(&loop->http, HTTP_STOPPING);
         going_away(loop);
         log_event(LOG_NOTICE, "stopped", "streams=%u frames=%llu", loop->streams.n,
                   (unsigned long long)loop->counters.frames_applied);

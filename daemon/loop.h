@@ -20,6 +20,7 @@
 #include "daemon/conn.h"
 #include "daemon/counters.h"
 #include "daemon/engine.h"
+#include "daemon/http.h"
 #include "daemon/input.h"
 #include "daemon/loader.h"
 #include "daemon/models.h"
@@ -34,9 +35,9 @@ struct loop {
     const char *config_path;
     void *context, *router;
     int signal_fd, timer_fd;
-    int store_fd, store_lock; /* the state directory, or -1 */
-    int locks[CONF_LIST_MAX + 1];
-    const char *locked[CONF_LIST_MAX + 1]; /* the sockets' paths, within conf */
+    int store_fd, store_lock;              /* the state directory, or -1 */
+    int locks[CONF_LIST_MAX + 2];          /* of endpoints, tap and metrics */
+    const char *locked[CONF_LIST_MAX + 2]; /* the sockets' paths, within conf */
     uint32_t locks_n;
     uint64_t now_ns; /* of this tick */
     uint64_t started_ns;
@@ -48,6 +49,7 @@ struct loop {
     uint8_t incarnation[16];
     struct counters counters;
     struct policy_classes classes;
+    struct histograms histograms;
     struct proto_arena arena;
     struct input input;
     struct ring_budget rings;
@@ -63,6 +65,7 @@ struct loop {
     TAILQ_HEAD(stream_list, stream) settling; /* close or reset, waiting for their queue and results */
     uint32_t swept;                           /* position of the sweep over streams */
     struct deliver *deliver;
+    struct http http;
 };
 
 /* What engine, loader and keeper have done since. */

@@ -5,24 +5,25 @@
  */
 #include "daemon/conf.h"
 #include "daemon/daemon.h"
+#include "daemon/exposition.h"
 #include "daemon/log.h"
+#include "daemon/memory.h"
 
 #include <argp.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
 
-enum action { ACTION_RUN, ACTION_CHECK, ACTION_PRINT, ACTION_EXAMPLE, ACTION_MAN };
+enum action { ACTION_RUN, ACTION_CHECK, ACTION_PRINT, ACTION_EXAMPLE, ACTION_MAN, ACTION_METRICS };
 
 struct options {
     enum action action;
     const char *config;
 };
 
-enum { KEY_CHECK = 256, KEY_PRINT, KEY_EXAMPLE, KEY_MAN };
+enum { KEY_CHECK = 256, KEY_PRINT, KEY_EXAMPLE, KEY_MAN, KEY_METRICS };
 
 static const struct argp_option option_table[] = {
     {"config", 'c', "FILE", 0, "Read this configuration; without it the built-in one is used", 0},
@@ -30,6 +31,7 @@ static const struct argp_option option_table[] = {
     {"print-config", KEY_PRINT, NULL, 0, "Print the configuration with every key", 0},
     {"print-example", KEY_EXAMPLE, NULL, OPTION_HIDDEN, "Print daemon/ssmd.conf", 0},
     {"print-man", KEY_MAN, NULL, OPTION_HIDDEN, "Print the keys for docs/man/ssmd.conf.5", 0},
+    {"print-metrics", KEY_METRICS, NULL, OPTION_HIDDEN, "Print the table of docs/METRICS.md", 0},
     {0},
 };
 
@@ -52,6 +54,9 @@ static error_t option_take(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_MAN:
         options->action = ACTION_MAN;
+        return 0;
+    case KEY_METRICS:
+        options->action = ACTION_METRICS;
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "%s: ssmd takes options only", arg);
@@ -110,8 +115,8 @@ static int check(const struct options *options, const struct conf *conf)
 {
     const char *name = options->config ? options->config : "the built-in configuration";
 
-    printf("%s: ok; input, results and messages take at most %" PRIu64 " MiB, states and weights come on top\n", name,
-           conf_memory_bytes(conf) >> 20);
+    printf("%s: ok\n", name);
+    memory_print(conf, stdout);
     if (conf->models[0] && access(conf->models, R_OK | X_OK) != 0)
         fprintf(stderr, "%s: warning: models = %s: %s\n", name, conf->models, strerror(errno));
     if (conf->state_dir[0] && access(conf->state_dir, R_OK | W_OK | X_OK) != 0)
@@ -144,6 +149,10 @@ int main(int argc, char **argv)
     log_init(STDERR_FILENO, log_form_find(STDERR_FILENO), LOG_INFO);
     if (options.action == ACTION_EXAMPLE || options.action == ACTION_MAN) {
         (options.action == ACTION_MAN ? conf_print_man : conf_print_example)(stdout);
+        return EX_OK;
+    }
+    if (options.action == ACTION_METRICS) {
+        exposition_print_table(stdout);
         return EX_OK;
     }
     if (conf_load(&conf, options.config, &report) != 0) {

@@ -156,8 +156,10 @@ static struct model *model_new(struct loop *loop, const char *spec, const char *
     return model;
 }
 
-static enum models_answer refuse(Ssmd__Code code, const char *text, Ssmd__Code *out, const char **sentence)
+static enum models_answer refuse(struct loop *loop, Ssmd__Code code, const char *text, Ssmd__Code *out,
+                                 const char **sentence)
 {
+    loop->counters.limit_models += code == SSMD__CODE__LIMIT;
     *out = code;
     *sentence = text;
     return MODELS_REFUSED;
@@ -170,14 +172,14 @@ enum models_answer models_find(struct loop *loop, const char *spec, struct open_
     struct model *model;
 
     if (strlen(spec) >= CONF_TEXT_SIZE || key_make(key, sizeof(key), spec, request) != 0)
-        return refuse(SSMD__CODE__NO_MODEL, "the name of the model is too long", code, text);
+        return refuse(loop, SSMD__CODE__NO_MODEL, "the name of the model is too long", code, text);
     if (!ssm_is_template(spec) && !loader_name_is_valid(spec))
-        return refuse(SSMD__CODE__NO_MODEL,
+        return refuse(loop, SSMD__CODE__NO_MODEL,
                       "not the name of a model: a built-in template, or the name of a directory below "
                       "the daemon's `models`",
                       code, text);
     if (!ssm_is_template(spec) && loop->conf.models[0] == '\0')
-        return refuse(SSMD__CODE__NO_MODEL,
+        return refuse(loop, SSMD__CODE__NO_MODEL,
                       "no such template, and the daemon's configuration names no directory of models", code, text);
     TAILQ_FOREACH(model, &loop->models.all, of_all)
         if (model->state != MODEL_DROPPING && strcmp(model->key, key) == 0)
@@ -187,11 +189,11 @@ enum models_answer models_find(struct loop *loop, const char *spec, struct open_
         model = NULL;
     }
     if (!model && !room_make(loop))
-        return refuse(SSMD__CODE__LIMIT, "too many models are in use: close the streams of one", code, text);
+        return refuse(loop, SSMD__CODE__LIMIT, "too many models are in use: close the streams of one", code, text);
     if (!model)
         model = model_new(loop, spec, key, request);
     if (!model)
-        return refuse(SSMD__CODE__LIMIT, "too many models are being loaded: try again", code, text);
+        return refuse(loop, SSMD__CODE__LIMIT, "too many models are being loaded: try again", code, text);
     model->used_ns = loop->now_ns;
     if (model->state == MODEL_ALIAS)
         model = model->same;
@@ -201,7 +203,7 @@ enum models_answer models_find(struct loop *loop, const char *spec, struct open_
         return MODELS_READY;
     }
     if (model->waits_n >= MODELS_WAITS_MAX)
-        return refuse(SSMD__CODE__LIMIT, "too many opens wait for this model: try again", code, text);
+        return refuse(loop, SSMD__CODE__LIMIT, "too many opens wait for this model: try again", code, text);
     model->waits_n++;
     TAILQ_INSERT_TAIL(&model->waits, request, link);
     return MODELS_WAITS;

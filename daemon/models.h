@@ -18,6 +18,7 @@
 #include <sys/queue.h>
 
 #include "daemon/conf.h"
+#include "daemon/counters.h"
 #include "daemon/engine.h"
 #include "daemon/lane.h"
 #include "daemon/loader.h"
@@ -64,6 +65,7 @@ struct model {
     struct ssm_program *program;
     struct ssm_model_info info;
     uint32_t streams;
+    struct model_counters counters;
     double frame_ns; /* of the engine, for one frame in a batch: a running mean */
     double cost_ns;  /* ... in batches that are large enough to tell */
     uint64_t used_ns;
@@ -75,7 +77,6 @@ struct model {
     uint64_t queue_limit;             /* bytes of input of all its streams */
     uint64_t queued_bytes;
     uint32_t live_streams;        /* daemon/admission.h */
-    uint64_t misses;              /* live chunks whose results came after their deadline */
     char failure[CONF_TEXT_SIZE]; /* FAILED: "failed: ..." */
     TAILQ_ENTRY(model) of_all;
     struct load load;

@@ -5,11 +5,11 @@
 #include "daemon/reader.h"
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/limits.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define READERS_PER_STREAM 4 /* of max_streams, all connections together */
 
 void reader_close(struct loop *loop, struct outlet *outlet)
 {
@@ -19,21 +19,24 @@ void reader_close(struct loop *loop, struct outlet *outlet)
     if (outlet->is_ready)
         TAILQ_REMOVE(&conn->ready, outlet, of_ready);
     conn_handle_release(conn, outlet->handle, true);
+    conn->reads--;
     loop->readers--;
     free(outlet);
 }
 
-/* NULL when a limit is reached. */
+/* NULL and why not when a limit is reached. */
 static struct outlet *outlet_new(struct loop *loop, struct conn *conn, struct stream *stream, uint64_t next,
-                                 uint64_t limit)
+                                 uint64_t limit, const char **text)
 {
     struct outlet *outlet;
     struct handle *handle;
 
-    if (loop->readers / READERS_PER_STREAM >= loop->conf.max_streams)
+    *text = limits_reader(loop, conn);
+    if (*text)
         return NULL;
+    *text = "this connection has used up its handles: reconnect";
     outlet = calloc(1, sizeof(*outlet));
-    if (!outlet || !conn_handle_acquire(conn, &outlet->handle)) {
+    if (!outlet || !limits_handle_acquire(loop, conn, &outlet->handle)) {
         free(outlet);
         return NULL;
     }
@@ -49,6 +52,7 @@ static struct outlet *outlet_new(struct loop *loop, struct conn *conn, struct st
     handle->outlet = outlet;
     TAILQ_INSERT_TAIL(&stream->outlets, outlet, of_stream);
     loop->readers++;
+    conn->reads++;
     deliver_wake(loop, outlet);
     return outlet;
 }
@@ -70,6 +74,7 @@ static void open_one(struct loop *loop, struct conn *conn, uint64_t request_id, 
 {
     struct stream *stream = streams_find(&loop->streams, read->id.data, read->id.len);
     struct outlet *outlet;
+    const char *text;
 
     if (!stream) {
         deliver_error(loop, conn, request_id, SSMD__CODE__NO_STREAM, "no such stream");
@@ -80,11 +85,11 @@ static void open_one(struct loop *loop, struct conn *conn, uint64_t request_id, 
         deliver_error(loop, conn, request_id, SSMD__CODE__TOO_NEW,
                       "`from` lies beyond the next result: `info` names it as result_next");
     } else {
-        outlet = outlet_new(loop, conn, stream, read->has_from ? read->from : stream->ring.lo, read->limit);
+        outlet = outlet_new(loop, conn, stream, read->has_from ? read->from : stream->ring.lo, read->limit, &text);
         if (outlet)
             reply_send(loop, conn, request_id, &outlet->handle, 1);
         else
-            deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT, "too many streams are being read");
+            deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT, text);
     }
 }
 
@@ -94,15 +99,9 @@ static bool has_prefix(const struct stream *stream, const struct prefix *prefix)
 }
 
 static struct outlet *prefix_attach(struct loop *loop, struct conn *conn, struct stream *stream,
-                                    const struct prefix *prefix)
+                                    const struct prefix *prefix, const char **text)
 {
-    uint64_t next = stream->ring.hi;
-    struct outlet *outlet;
-
-    if (prefix->has_from)
-        next = prefix->from;
-    outlet = outlet_new(loop, conn, stream, next, prefix->limit);
-    return outlet;
+    return outlet_new(loop, conn, stream, prefix->has_from ? prefix->from : stream->ring.hi, prefix->limit, text);
 }
 
 static struct prefix *prefix_push(struct conn *conn, const Ssmd__Read *read)
@@ -125,28 +124,34 @@ static void open_prefix(struct loop *loop, struct conn *conn, uint64_t request_i
 {
     uint32_t at = streams_seek(&loop->streams, read->prefix.data, read->prefix.len, false), from = at;
     struct prefix *prefix = prefix_push(conn, read);
+    const char *text = "the daemon is out of memory";
+    char sentence[200];
     uint32_t *handles;
     size_t n = 0;
 
     if (!prefix) {
-        deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT, "this connection reads too many prefixes");
+        loop->counters.limit_prefixes++;
+        deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT,
+                      "a connection reads 16 prefixes at most: use longer ones, or another connection");
         return;
     }
     while (at < loop->streams.n && has_prefix(loop->streams.sorted[at], prefix))
         at++;
     handles = malloc((at - from + 1) * sizeof(*handles));
     for (; handles && from < at; from++) {
-        struct outlet *outlet = prefix_attach(loop, conn, loop->streams.sorted[from], prefix);
+        struct outlet *outlet = prefix_attach(loop, conn, loop->streams.sorted[from], prefix, &text);
 
         if (!outlet)
             break;
         handles[n++] = outlet->handle;
     }
-    if (handles && from == at)
+    if (handles && from == at) {
         reply_send(loop, conn, request_id, handles, n);
-    else
-        deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT,
-                      "too many streams are being read; those that fitted are announced");
+    } else {
+        prefix->is_short = true;
+        snprintf(sentence, sizeof(sentence), "%s; those that fitted are announced", text);
+        deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT, sentence);
+    }
     free(handles);
 }
 
@@ -164,6 +169,23 @@ void reader_open(struct loop *loop, struct conn *conn, uint64_t request_id, cons
         open_one(loop, conn, request_id, read);
 }
 
+/* A new stream that a prefix names. When there is no room for it the connection is told so without having asked, once
+ * until another one fits. */
+static void prefix_match(struct loop *loop, struct conn *conn, struct stream *stream, struct prefix *prefix)
+{
+    const char *text;
+    char sentence[300];
+
+    if (prefix_attach(loop, conn, stream, prefix, &text)) {
+        prefix->is_short = false;
+    } else if (!prefix->is_short) {
+        prefix->is_short = true;
+        snprintf(sentence, sizeof(sentence), "a stream that a prefix names is not read (%.*s): %s", stream->id_size,
+                 stream->id, text);
+        deliver_error(loop, conn, 0, SSMD__CODE__LIMIT, sentence);
+    }
+}
+
 void reader_match(struct loop *loop, struct stream *stream)
 {
     struct conn *conn;
@@ -171,7 +193,7 @@ void reader_match(struct loop *loop, struct stream *stream)
     TAILQ_FOREACH(conn, &loop->conns.all, of_all) {
         for (uint32_t i = 0; i < conn->prefixes_n; i++)
             if (has_prefix(stream, &conn->prefixes[i]))
-                (void)prefix_attach(loop, conn, stream, &conn->prefixes[i]);
+                prefix_match(loop, conn, stream, &conn->prefixes[i]);
     }
 }
 

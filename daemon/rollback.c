@@ -165,6 +165,7 @@ Ssmd__Code rollback_prepare(struct loop *loop, struct stream *stream, uint32_t i
         return SSMD__CODE__TOO_LARGE;
     }
     if (states->history_bytes + bytes > loop->conf.history_memory) {
+        loop->counters.limit_histories++;
         snprintf(text, size,
                  "the history would take %llu bytes, and of history_memory %llu are left: ask for less depth",
                  (unsigned long long)bytes,

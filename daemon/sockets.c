@@ -16,8 +16,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#define ROUTER_RCVHWM     256   /* messages of one peer; with max_message the most that it can make us hold */
-#define ROUTER_SNDHWM     256   /* of 256 KiB results at most: what a peer that does not read costs */
+#define TAP_RCVHWM        256   /* subscriptions of one watcher that wait */
 #define TAP_SNDHWM        2000  /* then a watcher loses */
 #define TAP_MESSAGE_BYTES 4096  /* of a subscription */
 #define LINGER_MS         1000  /* at exit, at least */
@@ -57,7 +56,8 @@ static void *router_open(struct loop *loop)
 
     if (!socket)
         return NULL;
-    if (options_set(socket, (int64_t)loop->conf.max_message, ROUTER_RCVHWM, ROUTER_SNDHWM) != 0 ||
+    if (options_set(socket, (int64_t)loop->conf.max_message, (int)loop->conf.connection_messages,
+                    (int)loop->conf.connection_messages) != 0 ||
         option_set(socket, ZMQ_ROUTER_MANDATORY, 1) != 0 || option_set(socket, ZMQ_ROUTER_HANDOVER, 0) != 0) {
         zmq_close(socket);
         return NULL;
@@ -71,7 +71,7 @@ static void *tap_open(struct loop *loop)
 
     if (!socket)
         return NULL;
-    if (options_set(socket, TAP_MESSAGE_BYTES, ROUTER_RCVHWM, TAP_SNDHWM) != 0 ||
+    if (options_set(socket, TAP_MESSAGE_BYTES, TAP_RCVHWM, TAP_SNDHWM) != 0 ||
         option_set(socket, ZMQ_XPUB_MANUAL, 1) != 0 || option_set(socket, ZMQ_XPUB_NODROP, 0) != 0) {
         zmq_close(socket);
         return NULL;
@@ -95,7 +95,7 @@ static void directory_make(const char *path)
         log_event(LOG_NOTICE, "directory_made", "path=%s", directory);
 }
 
-static int endpoint_lock(struct loop *loop, const char *endpoint)
+int sockets_lock(struct loop *loop, const char *endpoint)
 {
     const char *path = conf_ipc_path(endpoint);
 
@@ -121,7 +121,7 @@ static int endpoint_lock(struct loop *loop, const char *endpoint)
 
 static int endpoint_bind(struct loop *loop, void *socket, const char *endpoint)
 {
-    int status = endpoint_lock(loop, endpoint);
+    int status = sockets_lock(loop, endpoint);
     mode_t old;
 
     if (status != EX_OK)
@@ -175,6 +175,9 @@ int sockets_open(struct loop *loop)
         status = endpoint_bind(loop, loop->router, conf->endpoint.item[i]);
     if (status == EX_OK && has_tap)
         status = endpoint_bind(loop, loop->tap.socket, conf->tap);
+    if (status == EX_OK && has_tap && !conf_ipc_path(conf->tap) && !conf_is_loopback(conf->tap))
+        log_event(LOG_WARNING, "tap_exposed", "tap=%s consequence=%s", conf->tap,
+                  "whoever reaches it sees every stream, and can use up memory by subscribing");
     return status;
 }
 

@@ -7,6 +7,7 @@
 
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/reader.h"
@@ -88,6 +89,7 @@ struct task *task_new(struct loop *loop, struct conn *conn, uint64_t request_id,
     if (!conn || states->tasks_n < loop->conf.max_images)
         task = calloc(1, sizeof(*task));
     if (!task) {
+        loop->counters.limit_images++;
         if (conn)
             deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT,
                           "max_images snapshots, forks, restores and rollbacks are under way: wait for some");
@@ -118,7 +120,7 @@ void task_free(struct loop *loop, struct task *task)
 
     ring_fini(&task->ring, &loop->rings);
     if (task->model) {
-        ssm_slot_release(task->model->program, task->to);
+        limits_slot_release(loop, task->model, task->to);
         task->model->streams--;
         task->model->used_ns = loop->now_ns;
     }
@@ -155,16 +157,18 @@ Ssmd__Code task_code(int status)
     }
 }
 
-bool task_slot_acquire(struct task *task, struct model *model)
+const char *task_slot_acquire(struct loop *loop, struct task *task, struct model *model)
 {
-    if (ssm_slot_acquire(model->program, &task->to) != SSM_OK)
-        return false;
+    const char *text = limits_slot_acquire(loop, model, &task->to);
+
+    if (text)
+        return text;
     if (!task->model) {
         task->model = model;
         model->streams++;
     }
     task->program = model->program;
-    return true;
+    return NULL;
 }
 
 struct stream *task_stream_new(struct loop *loop, struct task *task, uint64_t next)
@@ -265,8 +269,10 @@ struct image *image_new(struct loop *loop, struct conn *conn, size_t bytes)
 
     if (!conn || (states->images_n < loop->conf.max_images && states->bytes + bytes <= loop->conf.image_memory))
         image = calloc(1, sizeof(*image));
-    if (!image)
+    if (!image) {
+        loop->counters.limit_images++;
         return NULL;
+    }
     image->conn = conn;
     image->number = ++states->numbers;
     image->size = bytes;

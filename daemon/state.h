@@ -86,6 +86,7 @@ struct states {
     uint32_t numbers;       /* the last one given */
     uint64_t bytes;         /* of images */
     uint64_t history_bytes; /* of all streams' histories */
+    uint64_t state_bytes;   /* of all streams' states, and of those that tasks make */
     struct proto_arena arena;
 };
 
@@ -122,8 +123,8 @@ void task_free(struct loop *loop, struct task *task);
 void task_refuse(struct loop *loop, struct task *task, Ssmd__Code code, const char *text);
 /* The wire's code for what libssm said of an image or a state. */
 Ssmd__Code task_code(int status);
-/* A slot for a new stream of the model, which the task counts. False when there is none. */
-bool task_slot_acquire(struct task *task, struct model *model);
+/* A slot for a new stream of the model, which the task counts: NULL, or why there is none (LIMIT). */
+const char *task_slot_acquire(struct loop *loop, struct task *task, struct model *model);
 /* The new stream of a task that is done, with the task's slot and ring, at frame `next`; NULL without memory. */
 struct stream *task_stream_new(struct loop *loop, struct task *task, uint64_t next);
 

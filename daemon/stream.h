@@ -33,6 +33,12 @@ struct policy_class;
 struct stream;
 struct task;
 
+/* Results whose way out is being timed (daemon/timing.h): those of one row. */
+struct outlet_timing {
+    uint64_t epoch, end; /* the index behind the last of them; 0: none */
+    uint64_t done_ns, arrived_ns;
+};
+
 /* Where results of a stream go: its writer, or a reader; under a credit of its own. */
 struct outlet {
     struct stream *stream;
@@ -46,6 +52,7 @@ struct outlet {
     uint64_t next;                  /* result index to send next */
     uint64_t sent;                  /* payload bytes since the handle was given */
     uint64_t limit;                 /* bytes that may be sent: cumulative */
+    struct outlet_timing timed;
     TAILQ_ENTRY(outlet) of_stream;
     TAILQ_ENTRY(outlet) of_ready;
 };

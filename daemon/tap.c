@@ -19,7 +19,7 @@ static void subscription_take(struct tap *tap, const uint8_t *bytes, size_t size
         (void)!zmq_setsockopt(tap->socket, ZMQ_UNSUBSCRIBE, bytes + 1, size - 1);
         if (tap->subscriptions > 0)
             tap->subscriptions--;
-    } else if (tap->subscriptions++ >= TAP_SUBSCRIPTIONS ||
+    } else if (tap->subscriptions++ >= tap->limit ||
                zmq_setsockopt(tap->socket, ZMQ_SUBSCRIBE, bytes + 1, size - 1) != 0) {
         tap->counters->tap_refused++;
     }

@@ -4,7 +4,7 @@
  * keep up loses messages and nobody else notices. Nothing is encoded while nobody watches.
  *
  * Subscriptions are approved one by one (ZMQ_XPUB_MANUAL): a prefix no longer than an id and its NUL, and
- * TAP_SUBSCRIPTIONS at most. What libzmq itself keeps for subscriptions that were never approved is beyond our reach:
+ * tap_subscriptions at most. What libzmq itself keeps for subscriptions that were never approved is beyond our reach:
  * the tap belongs on ipc or loopback.
  *
  * Threads: the loop thread.
@@ -18,12 +18,11 @@
 #include "daemon/counters.h"
 #include "daemon/stream.h"
 
-#define TAP_SUBSCRIPTIONS 10000
-#define TAP_DRAIN         256 /* subscriptions looked at in one tick */
+#define TAP_DRAIN 256 /* subscriptions looked at in one tick */
 
 struct tap {
-    void *socket; /* NULL when it is off */
-    uint32_t subscriptions;
+    void *socket;                  /* NULL when it is off */
+    uint32_t subscriptions, limit; /* tap_subscriptions; the loop thread may change it */
     struct counters *counters;
 };
 

@@ -205,7 +205,7 @@ static void answer_hello(struct ssmc *c, struct request *r, const Ssmd__Reply *r
 
 void link_hello(struct ssmc *c, Ssmd__Hello *hello)
 {
-    static const char *const features[] = {"images", "tokens", "schedule"};
+    static const char *const features[] = {"images", "tokens", "schedule", "histograms"};
     hello->version_min = hello->version_max = PROTO_VERSION;
     hello->writer = (ProtobufCBinaryData){sizeof c->writer, c->writer};
     hello->client = c->name;

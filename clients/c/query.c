@@ -122,30 +122,50 @@ int ssmc_models(struct ssmc *c, ssmc_model_fn *each, void *context, int timeout_
     return request_call(c, &message, SSMD__REPLY__ANSWER_HELLO, take_models, &m, timeout_ms);
 }
 
-struct counters {
-    ssmc_counter_fn *each;
+struct stats {
+    ssmc_counter_fn *counter;
+    ssmc_histogram_fn *histogram;
     void *context;
 };
+
+static void take_histogram(const struct stats *s, const Ssmd__Histogram *from)
+{
+    const struct ssmc_histogram histogram = {
+        .name = from->name,
+        .help = from->help ? from->help : "",
+        .is_nanoseconds = from->nanoseconds,
+        .count = from->count,
+        .sum = from->sum,
+        .max = from->max,
+        .quantiles = from->n_quantile < from->n_value ? from->n_quantile : from->n_value,
+        .quantile = from->quantile,
+        .value = from->value,
+    };
+    s->histogram(s->context, &histogram);
+}
 
 static int take_stats(struct ssmc *c, void *context, const Ssmd__Reply *reply)
 {
     (void)c;
-    struct counters *k = context;
-    for (size_t i = 0; i < reply->stats->n_counters; i++) {
-        const Ssmd__Counter *counter = reply->stats->counters[i];
-        k->each(k->context, counter->name, counter->value, counter->help ? counter->help : "");
+    const struct stats *s = context;
+    for (size_t i = 0; s->counter && i < reply->stats->n_counters; i++) {
+        const Ssmd__Counter *from = reply->stats->counters[i];
+        const struct ssmc_counter counter = {from->name, from->help ? from->help : "", from->model, from->value};
+        s->counter(s->context, &counter);
     }
+    for (size_t i = 0; s->histogram && i < reply->stats->n_histograms; i++)
+        take_histogram(s, reply->stats->histograms[i]);
     return SSMC_OK;
 }
 
-int ssmc_stats(struct ssmc *c, ssmc_counter_fn *each, void *context, int timeout_ms)
+int ssmc_stats(struct ssmc *c, ssmc_counter_fn *counter, ssmc_histogram_fn *histogram, void *context, int timeout_ms)
 {
-    struct counters k = {each, context};
+    struct stats s = {counter, histogram, context};
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Stats stats = SSMD__STATS__INIT;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_STATS;
     message.stats = &stats;
-    return request_call(c, &message, SSMD__REPLY__ANSWER_STATS, take_stats, &k, timeout_ms);
+    return request_call(c, &message, SSMD__REPLY__ANSWER_STATS, take_stats, &s, timeout_ms);
 }
 
 int ssmc_ping(struct ssmc *c, uint64_t *round_trip_ns, int timeout_ms)

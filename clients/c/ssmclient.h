@@ -301,8 +301,25 @@ struct ssmc_model_info {
 typedef void ssmc_model_fn(void *context, const struct ssmc_model_info *info);
 SSMC_API SSMC_MUST_CHECK int ssmc_models(struct ssmc *c, ssmc_model_fn *each, void *context, int timeout_ms);
 
-typedef void ssmc_counter_fn(void *context, const char *name, uint64_t value, const char *help);
-SSMC_API SSMC_MUST_CHECK int ssmc_stats(struct ssmc *c, ssmc_counter_fn *each, void *context, int timeout_ms);
+struct ssmc_counter {
+    const char *name, *help;
+    const char *model; /* NULL: of the whole daemon */
+    uint64_t value;
+};
+/* A distribution: of the `count` values that there were, the share quantile[i] does not exceed value[i]. */
+struct ssmc_histogram {
+    const char *name, *help;
+    int is_nanoseconds; /* else plain numbers */
+    uint64_t count, sum, max;
+    size_t quantiles;
+    const double *quantile;
+    const uint64_t *value;
+};
+typedef void ssmc_counter_fn(void *context, const struct ssmc_counter *counter);
+typedef void ssmc_histogram_fn(void *context, const struct ssmc_histogram *histogram);
+/* What the daemon counts and measures. Either function may be NULL. */
+SSMC_API SSMC_MUST_CHECK int ssmc_stats(struct ssmc *c, ssmc_counter_fn *counter, ssmc_histogram_fn *histogram,
+                                        void *context, int timeout_ms);
 SSMC_API SSMC_MUST_CHECK int ssmc_ping(struct ssmc *c, uint64_t *round_trip_ns, int timeout_ms);
 
 #ifdef __cplusplus

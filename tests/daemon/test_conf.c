@@ -391,20 +391,6 @@ static void conf__sizes_that_contradict__are_refused(void **state)
     assert_checked("models = models", "must begin with '/'");
 }
 
-static void conf__memory__counts_input_rings_images_histories_and_messages(void **state)
-{
-    (void)state;
-    assert_int_equal(
-        load("input_memory = 32M\nmax_streams = 10\nresult_ring = 1M\nmax_connections = 3\nmax_message = 2M\n"
-             "image_memory = 5M\nhistory_memory = 7M"),
-        0);
-    assert_int_equal(conf_memory_bytes(&conf), (32ull + 10 + 3 * 2 * 2 + 5 + 7) << 20);
-    assert_int_equal(load("input_memory = 256G\nmax_streams = 1000000\nresult_ring = 256M\nmax_connections = 100000\n"
-                          "max_message = 64M\nimage_memory = 256G\nhistory_memory = 256G"),
-                     0);
-    assert_int_equal(conf_memory_bytes(&conf), 3 * (256ull << 30) + (512ull << 20) + 200000 * (64ull << 20));
-}
-
 /* ---- reload ------------------------------------------------------------------------------------------------------ */
 
 static void conf__reload__takes_what_it_can_and_names_what_needs_a_restart(void **state)
@@ -509,7 +495,6 @@ int main(void)
         cmocka_unit_test(conf__tcp_beyond_loopback__needs_allow_unauthenticated),
         cmocka_unit_test(conf__endpoint_of_another_form__is_refused),
         cmocka_unit_test(conf__sizes_that_contradict__are_refused),
-        cmocka_unit_test(conf__memory__counts_input_rings_images_histories_and_messages),
         cmocka_unit_test(conf__reload__takes_what_it_can_and_names_what_needs_a_restart),
         cmocka_unit_test(conf__ssmd_conf__is_what_the_table_says),
         cmocka_unit_test(conf__ssmd_conf_with_every_key_uncommented__is_the_built_in_configuration),

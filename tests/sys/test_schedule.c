@@ -185,7 +185,7 @@ static void admission__refuse__keeps_what_it_has_no_time_for_out(void **state)
     (void)state;
     assert_int_equal(wire_try_open(w, &s, "heavy", HEAVY, 0, 0), SSMD__CODE__LIMIT);
     assert_non_null(strstr(w->reply->error->text, "admission_load"));
-    assert_int_equal(wire_counter(w, "opens_refused_load"), 1);
+    assert_int_equal(wire_counter(w, "limit_load"), 1);
     assert_int_equal(wire_try_open(w, &s, "light", "memory:rate=1,channels=1,order=8,window=9", 0, 0), SSMD__CODE__OK);
     assert_int_equal(wire_counter(w, "streams"), 1);
     wire_free(w);

@@ -156,8 +156,9 @@ static const struct command {
     {"list", "[PREFIX]", "the streams there are", ctl_list,
      "Lists the streams whose ids begin with PREFIX, in byte order.\n"},
     {"info", "ID", "everything about one stream", ctl_info, "Prints what the daemon knows about a stream.\n"},
-    {"stats", "", "the daemon's counters", ctl_stats,
-     "Prints every counter of the daemon.\n\n  -v, --verbose      with what each counts\n"},
+    {"stats", "", "the daemon's counters and latencies", ctl_stats,
+     "Prints every counter of the daemon and of each model, and how long things take.\n\n  -v, --verbose      with "
+     "what each counts\n"},
     {"models", "", "the models there are", ctl_models,
      "Lists model directories and templates, and what is known of those in use.\n"},
     {"ping", "", "is the daemon there, and how fast", ctl_ping,

@@ -129,27 +129,106 @@ int ctl_info(struct ctl *ctl, int argc, char **argv)
 
 /* ---- stats ------------------------------------------------------------------------------------------------------- */
 
-static void add_counter(void *context, const char *name, uint64_t value, const char *help)
+/* The member of that name, made when it is not there yet. */
+static json_t *json_member(json_t *object, const char *name)
 {
-    (void)help;
-    json_object_set_new(context, name, json_integer((json_int_t)value));
+    json_t *member = json_object_get(object, name);
+    if (member)
+        return member;
+    member = json_object();
+    json_object_set_new(object, name, member);
+    return member;
 }
 
-static void print_counter(void *context, const char *name, uint64_t value, const char *help)
+static void add_counter(void *context, const struct ssmc_counter *counter)
 {
-    const bool *is_verbose = context;
-    printf("%-32s %14" PRIu64 "%s%s\n", name, value, *is_verbose ? "  " : "", *is_verbose ? help : "");
+    json_t *object = context;
+    if (counter->model)
+        object = json_member(json_member(object, "by_model"), counter->model);
+    json_object_set_new(object, counter->name, json_integer((json_int_t)counter->value));
+}
+
+static json_t *json_measure(const struct ssmc_histogram *histogram, uint64_t value)
+{
+    return histogram->is_nanoseconds ? json_real((double)value * 1e-9) : json_integer((json_int_t)value);
+}
+
+static void add_histogram(void *context, const struct ssmc_histogram *histogram)
+{
+    json_t *object = json_member(json_member(context, "histograms"), histogram->name);
+    json_object_set_new(object, "count", json_integer((json_int_t)histogram->count));
+    json_object_set_new(object, "sum", json_measure(histogram, histogram->sum));
+    json_object_set_new(object, "max", json_measure(histogram, histogram->max));
+    for (size_t i = 0; i < histogram->quantiles; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "p%g", 100 * histogram->quantile[i]);
+        json_object_set_new(object, name, json_measure(histogram, histogram->value[i]));
+    }
+}
+
+struct printing {
+    bool is_verbose;
+    bool has_histograms; /* their heading is printed */
+    char model[128];     /* printed last */
+};
+
+static void print_counter(void *context, const struct ssmc_counter *counter)
+{
+    struct printing *p = context;
+    if (counter->model && strncmp(p->model, counter->model, sizeof(p->model) - 1) != 0) {
+        snprintf(p->model, sizeof(p->model), "%s", counter->model);
+        printf("\nmodel %s\n", counter->model);
+    }
+    printf("%-32s %14" PRIu64 "%s%s\n", counter->name, counter->value, p->is_verbose ? "  " : "",
+           p->is_verbose ? counter->help : "");
+}
+
+/* Three digits and a unit of time, or the number. */
+static void print_measure(const struct ssmc_histogram *histogram, uint64_t value)
+{
+    static const char *const units[] = {"ns", "us", "ms", "s"};
+    double shown = (double)value;
+    size_t unit = 0;
+    if (!histogram->is_nanoseconds) {
+        printf(" %10" PRIu64, value);
+        return;
+    }
+    while (shown >= 1000 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+        shown /= 1000;
+        unit++;
+    }
+    printf(" %7.*f %2s", shown < 10 ? 2 : shown < 100 ? 1 : 0, shown, units[unit]);
+}
+
+static void print_histogram(void *context, const struct ssmc_histogram *histogram)
+{
+    struct printing *p = context;
+    if (!p->has_histograms) {
+        p->has_histograms = true;
+        printf("\n%-16s %14s", "", "count");
+        for (size_t i = 0; i < histogram->quantiles; i++) {
+            char name[32];
+            snprintf(name, sizeof(name), "p%g", 100 * histogram->quantile[i]);
+            printf(" %10s", name);
+        }
+        printf(" %10s\n", "max");
+    }
+    printf("%-16s %14" PRIu64, histogram->name, histogram->count);
+    for (size_t i = 0; i < histogram->quantiles; i++)
+        print_measure(histogram, histogram->value[i]);
+    print_measure(histogram, histogram->max);
+    printf("%s%s\n", p->is_verbose ? "  " : "", p->is_verbose ? histogram->help : "");
 }
 
 int ctl_stats(struct ctl *ctl, int argc, char **argv)
 {
     static const struct option options[] = {{"verbose", no_argument, NULL, 'v'}, {NULL, 0, NULL, 0}};
-    bool is_verbose = false;
+    struct printing printing = {0};
     int o;
     while ((o = getopt_long(argc, argv, "v", options, NULL)) != -1) {
         if (o != 'v')
             return ctl_usage(ctl, "unknown option %s", argv[optind - 1]);
-        is_verbose = true;
+        printing.is_verbose = true;
     }
     if (optind < argc)
         return ctl_usage(ctl, "unexpected argument \"%s\"", argv[optind]);
@@ -157,8 +236,8 @@ int ctl_stats(struct ctl *ctl, int argc, char **argv)
     if (rc != 0)
         return rc;
     json_t *object = ctl->is_json ? json_object() : NULL;
-    rc = ssmc_stats(ctl->c, object ? add_counter : print_counter, object ? (void *)object : &is_verbose,
-                    ctl->timeout_ms);
+    rc = ssmc_stats(ctl->c, object ? add_counter : print_counter, object ? add_histogram : print_histogram,
+                    object ? (void *)object : &printing, ctl->timeout_ms);
     if (rc != 0) {
         json_decref(object);
         return ctl_fail(ctl, rc, "stats");
