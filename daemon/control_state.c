@@ -134,7 +134,9 @@ static void fork_run(struct work *work)
 /* Whether a stream of that id may come to be; else the task is refused. */
 static bool id_is_free(struct loop *loop, struct task *task)
 {
-    if (streams_find(&loop->streams, task->id, task->id_size))
+    if (evict_has(loop, task->id, task->id_size))
+        task_refuse(loop, task, SSMD__CODE__EXISTS, "a stream with this id was evicted: choose another id");
+    else if (streams_find(&loop->streams, task->id, task->id_size))
         task_refuse(loop, task, SSMD__CODE__EXISTS, "a stream with this id exists: choose another id");
     else if (loop->streams.n >= loop->conf.max_streams)
         task_refuse(loop, task, SSMD__CODE__LIMIT, "there are max_streams streams: close some");

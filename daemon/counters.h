@@ -64,6 +64,19 @@
     X(acknowledgements, "stream acknowledgements sent")                                                                \
     X(tap_published, "messages published on the tap")                                                                  \
     X(tap_refused, "subscriptions of the tap that were not taken")                                                     \
+    X(publish_messages, "messages of publishers received")                                                             \
+    X(publish_unmapped, "... dropped: no `publish` line maps the id")                                                  \
+    X(publish_refused, "... dropped: form, shape, samples or window; the tap and the log say which")                   \
+    X(publish_dropped, "... dropped: the stream could not be made yet, publish_memory used up, or the daemon stopping")\
+    X(publish_sources, "runs of publishers that began to write a stream")                                              \
+    X(publish_sources_refused, "chunks dropped: another publisher is live, or a client writes the stream")             \
+    X(publish_gaps_filled, "gaps filled")                                                                              \
+    X(publish_frames_filled, "frames that stand in for missing ones")                                                  \
+    X(publish_gaps_reset, "gaps that reset their stream")                                                              \
+    X(publish_gaps_refused, "chunks dropped behind a gap, as the stream's policy says")                                \
+    X(evictions, "idle streams that left memory for an image")                                                         \
+    X(evictions_failed, "images of idle streams that could not be written: the stream stayed")                         \
+    X(evictions_returned, "evicted streams that came back")                                                            \
     X(models_loaded, "models loaded")                                                                                  \
     X(models_failed, "models that could not be loaded")                                                                \
     X(models_unloaded, "models unloaded to make room")
@@ -77,6 +90,7 @@
     X(input_bytes, "input memory in use, free lists included")                                                         \
     X(ring_bytes, "result ring memory in use")                                                                         \
     X(image_bytes, "images on their way")                                                                              \
+    X(publish_bytes, "published data that waits for its stream")                                                       \
     X(history_bytes, "checkpoints and kept input")                                                                     \
     X(stream_bytes, "bytes of one open stream besides its state and ring")                                             \
     X(uptime_ms, "time since the daemon was ready")

@@ -15,7 +15,8 @@
 /* member, word on the wire */
 #define FEATURES(X)                                                                                                    \
     X(IMAGES, "images")                                                                                                \
-    X(TOKENS, "tokens")
+    X(TOKENS, "tokens")                                                                                                \
+    X(EVICTIONS, "evictions")
 
 enum feature_bit {
 #define X(name, word) FEATURE_BIT_##name,
@@ -26,6 +27,7 @@ enum feature_bit {
 
 #define FEATURE_IMAGES (1u << FEATURE_BIT_IMAGES)
 #define FEATURE_TOKENS (1u << FEATURE_BIT_TOKENS)
+#define FEATURE_EVICTIONS (1u << FEATURE_BIT_EVICTIONS)
 
 /* Those of the wished for that this daemon has. */
 uint32_t features_grant(const Ssmd__Hello *hello);

@@ -20,9 +20,11 @@
 #include "daemon/conn.h"
 #include "daemon/counters.h"
 #include "daemon/engine.h"
+#include "daemon/evict.h"
 #include "daemon/input.h"
 #include "daemon/loader.h"
 #include "daemon/models.h"
+#include "daemon/publish.h"
 #include "daemon/state.h"
 #include "daemon/stream.h"
 #include "daemon/tap.h"
@@ -34,8 +36,8 @@ struct loop {
     void *context, *router;
     int signal_fd, timer_fd;
     int store_fd, store_lock; /* the state directory, or -1 */
-    int locks[CONF_LIST_MAX + 1];
-    const char *locked[CONF_LIST_MAX + 1]; /* the sockets' paths, within conf */
+    int locks[2 * CONF_LIST_MAX + 1];
+    const char *locked[2 * CONF_LIST_MAX + 1]; /* the sockets' paths, within conf */
     uint32_t locks_n;
     uint64_t now_ns; /* of this tick */
     uint64_t started_ns;
@@ -58,6 +60,8 @@ struct loop {
     struct worker loader;
     struct states states;
     struct tap tap;
+    struct publish publish;
+    struct evict evict;
     TAILQ_HEAD(stream_list, stream) settling; /* close or reset, waiting for their queue and results */
     uint32_t swept;                           /* position of the sweep over streams */
     struct deliver *deliver;

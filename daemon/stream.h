@@ -28,6 +28,7 @@ struct conn;
 struct generation;
 struct history;
 struct model;
+struct publication;
 struct stream;
 struct task;
 
@@ -88,6 +89,9 @@ struct stream {
     uint64_t replayed_out;     /* results that the state had given at `applied`, while replaying */
     uint64_t active_ns;        /* last input, or when it was closed */
     struct history *history;   /* NULL: it cannot go back */
+    struct publication *publication; /* its publisher (daemon/publish.h), or NULL: clients write it */
+    bool was_told;             /* that publishers are refused: announced once */
+    bool is_evicted;           /* it ends as a stream, and is an image */
     TAILQ_HEAD(, task) tasks;  /* that wait for their turn, in the order of their barriers */
     TAILQ_ENTRY(stream) of_place;
     TAILQ_ENTRY(stream) of_acks;
