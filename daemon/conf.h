@@ -64,10 +64,10 @@ struct conf_rules {
       "first "                                                                                                         \
       "ipc endpoint when there are `publish` lines, else off.")                                                        \
     X(publish, RULES, CONF_PUBLISH_FORM, "", live,                                                                     \
-      "Published ids with this prefix (* is every id; the longest counts) become streams of this model. gap is what "  \
-      "is done about frames that never came: reset the stream, hold the last frame or put zeros (at most max_fill "    \
-      "frames, then reset), or refuse what follows. Another publisher may go on when the first was silent for "        \
-      "source_ms. evict_ms: as the key, for these streams.")                                                           \
+      "Published ids with this prefix (* is every id; the longest counts) become streams of this model. gap is "       \
+      "what is done about frames that never came: reset the stream (the default), hold the last frame or put "         \
+      "zeros (for at most max_fill frames, default 16384; else reset), or refuse what follows. Another publisher "     \
+      "may go on when the first was silent for source_ms (default 3000). evict_ms: as the key, for these streams.")    \
     X(publish_memory, BYTES, "64K..256G", "16M", live,                                                                 \
       "Published data that waits for its model, its stream's reset or its image; beyond it is dropped and counted.")   \
     X(socket_mode, MODE, "0600..0777", "0660", restart, "Permissions of the sockets of ipc endpoints.")                \

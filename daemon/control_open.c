@@ -255,9 +255,8 @@ static Ssmd__Code history_begin(struct loop *loop, const struct open_request *re
 struct stream *control_stream_new(struct loop *loop, const struct stream_making *making)
 {
     struct model *model = making->model;
-    struct stream *stream =
-        streams_insert(&loop->streams, making->id, making->id_size,
-                       stream_result_channels(&model->info, making->top_k, making->generates));
+    struct stream *stream = streams_insert(&loop->streams, making->id, making->id_size,
+                                           stream_result_channels(&model->info, making->top_k, making->generates));
 
     if (!stream)
         return NULL;
@@ -276,8 +275,8 @@ struct stream *control_stream_new(struct loop *loop, const struct stream_making 
 
 static struct stream *stream_new(struct loop *loop, const struct open_request *request, struct model *model)
 {
-    struct stream_making making = {request->id, request->id_size,  request->conn->writer, model,
-                                   request->top_k, request->generates};
+    struct stream_making making = {request->id, request->id_size, request->conn->writer,
+                                   model,       request->top_k,   request->generates};
 
     return control_stream_new(loop, &making);
 }

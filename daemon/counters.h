@@ -67,7 +67,8 @@
     X(publish_messages, "messages of publishers received")                                                             \
     X(publish_unmapped, "... dropped: no `publish` line maps the id")                                                  \
     X(publish_refused, "... dropped: form, shape, samples or window; the tap and the log say which")                   \
-    X(publish_dropped, "... dropped: the stream could not be made yet, publish_memory used up, or the daemon stopping")\
+    X(publish_dropped,                                                                                                 \
+      "... dropped: the stream could not be made yet, publish_memory used up, or the daemon stopping")                 \
     X(publish_sources, "runs of publishers that began to write a stream")                                              \
     X(publish_sources_refused, "chunks dropped: another publisher is live, or a client writes the stream")             \
     X(publish_gaps_filled, "gaps filled")                                                                              \

@@ -123,8 +123,7 @@ static void leave_run(struct work *work)
     char half[STORE_NAME_BYTES];
     const char *reason;
 
-    task->status =
-        image_fill(task->image->bytes, &task->sections, task->source, task->keep, task->program, task->from);
+    task->status = image_fill(task->image->bytes, &task->sections, task->source, task->keep, task->program, task->from);
     if (task->status != SSM_OK) {
         snprintf(task->error.text, sizeof(task->error.text), "%s", ssm_status_text(task->status));
         return;

@@ -53,10 +53,10 @@ struct evict_return {
 struct evict {
     int fd; /* of the folder, or -1 while there is none */
     uint32_t leaving, coming;
-    uint64_t retry_ns;                    /* a file could not be written: not before */
-    TAILQ_HEAD(, evict_return) returns;   /* in the order in which they were asked for */
-    struct evict_waits rooms;             /* for room: each began an eviction */
-    TAILQ_HEAD(, open_request) opens;     /* that wait on one of these lists */
+    uint64_t retry_ns;                  /* a file could not be written: not before */
+    TAILQ_HEAD(, evict_return) returns; /* in the order in which they were asked for */
+    struct evict_waits rooms;           /* for room: each began an eviction */
+    TAILQ_HEAD(, open_request) opens;   /* that wait on one of these lists */
     uint32_t opens_n;
 };
 

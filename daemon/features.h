@@ -25,8 +25,8 @@ enum feature_bit {
         FEATURES_COUNT
 };
 
-#define FEATURE_IMAGES (1u << FEATURE_BIT_IMAGES)
-#define FEATURE_TOKENS (1u << FEATURE_BIT_TOKENS)
+#define FEATURE_IMAGES    (1u << FEATURE_BIT_IMAGES)
+#define FEATURE_TOKENS    (1u << FEATURE_BIT_TOKENS)
 #define FEATURE_EVICTIONS (1u << FEATURE_BIT_EVICTIONS)
 
 /* Those of the wished for that this daemon has. */

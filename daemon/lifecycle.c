@@ -169,8 +169,7 @@ void loop_stream_remove(struct loop *loop, struct stream *stream)
     uint32_t handle = stream->handle;
 
     reader_end(loop, stream);
-    tap_publish_event(&loop->tap, stream,
-                      stream->is_evicted ? SSMD__EVENT__KIND__EVICTED : SSMD__EVENT__KIND__ENDED);
+    tap_publish_event(&loop->tap, stream, stream->is_evicted ? SSMD__EVENT__KIND__EVICTED : SSMD__EVENT__KIND__ENDED);
     if (!loop->is_over) /* else its client asks the next daemon */
         loop_request_refuse(loop, stream, SSMD__CODE__NO_STREAM, "the stream has ended: its linger_ms have passed");
     loop_stream_detach(loop, stream);

@@ -64,7 +64,7 @@ struct publication {
 
 /* An id with data and without a stream. */
 struct arrival {
-    struct arrival *next;  /* of its bucket */
+    struct arrival *next;   /* of its bucket */
     struct evict_wait wait; /* for its image, or for room */
     bool has_waited;        /* for room: not twice */
     bool was_told;          /* that some of its data was dropped */

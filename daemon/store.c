@@ -15,7 +15,7 @@
 #include "daemon/lock.h"
 #include "daemon/log.h"
 
-#define LOADS_AHEAD 16         /* images in memory at a time */
+#define LOADS_AHEAD 16 /* images in memory at a time */
 
 bool store_has_suffix(const char *name, const char *suffix)
 {
@@ -157,7 +157,8 @@ void store_load(struct loop *loop)
     while (directory && (entry = readdir(directory)) != NULL) {
         if (store_has_suffix(entry->d_name, STORE_SUFFIX STORE_HALF))
             set_aside(loop, entry->d_name, "it was not written to its end");
-        else if (store_has_suffix(entry->d_name, STORE_SUFFIX) && strlen(entry->d_name) < sizeof(((struct task *)0)->file))
+        else if (store_has_suffix(entry->d_name, STORE_SUFFIX) &&
+                 strlen(entry->d_name) < sizeof(((struct task *)0)->file))
             file_load(loop, entry->d_name);
         tasks_wait(loop, LOADS_AHEAD);
     }
