@@ -68,6 +68,13 @@ void evict_open(struct loop *loop)
     log_event(LOG_INFO, "evicted_found", "images=%u", images);
 }
 
+/* The disk is full, or so: not at every sweep. */
+static void failed(struct loop *loop)
+{
+    loop->counters.evictions_failed++;
+    loop->evict.retry_ns = loop->now_ns + RETRY_NS;
+}
+
 static bool folder_make(struct loop *loop)
 {
     if (loop->evict.fd >= 0)
@@ -76,9 +83,11 @@ static bool folder_make(struct loop *loop)
         return false;
     (void)!mkdirat(loop->store_fd, FOLDER, 0700);
     loop->evict.fd = openat(loop->store_fd, FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (loop->evict.fd < 0)
-        log_event(LOG_ERR, "evict_failed", "folder=%s/%s error=%s", loop->conf.state_dir, FOLDER, strerror(errno));
-    return loop->evict.fd >= 0 && fsync(loop->store_fd) == 0;
+    if (loop->evict.fd >= 0 && fsync(loop->store_fd) == 0)
+        return true;
+    log_event(LOG_ERR, "evict_failed", "folder=%s/%s error=%s", loop->conf.state_dir, FOLDER, strerror(errno));
+    failed(loop);
+    return false;
 }
 
 /* ---- who waits --------------------------------------------------------------------------------------------------- */
@@ -158,8 +167,7 @@ static void leave_finished(struct loop *loop, struct task *task)
     struct stream *stream = task->stream;
 
     if (task->status != SSM_OK) {
-        loop->counters.evictions_failed++;
-        loop->evict.retry_ns = loop->now_ns + RETRY_NS;
+        failed(loop);
         log_event(LOG_ERR, "evict_failed", "stream=%.*s error=%s", stream->id_size, stream->id, task->error.text);
         task_free(loop, task);
         return;
