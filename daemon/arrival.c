@@ -101,6 +101,11 @@ static void stream_make(struct loop *loop, struct arrival *arrival, struct mappi
         arrival_fail(loop, arrival, wrong);
         return;
     }
+    wrong = publish_shape_check(&model->info, STAILQ_FIRST(&arrival->held.chunks));
+    if (wrong) { /* no stream is made of that */
+        arrival_fail(loop, arrival, wrong);
+        return;
+    }
     if (loop->streams.n >= loop->conf.max_streams) {
         arrival_fail(loop, arrival, "there are max_streams streams: close some");
         return;
@@ -200,17 +205,18 @@ static void arrival_step(struct loop *loop, struct arrival *arrival)
         model_seek(loop, arrival);
 }
 
-/* The chunk joins those that wait. */
-static void arrival_hold(struct loop *loop, struct arrival *arrival, struct publish_chunk *chunk)
+/* The chunk joins those that wait. False when it could not, and was dropped. */
+static bool arrival_hold(struct loop *loop, struct arrival *arrival, struct publish_chunk *chunk)
 {
     if (publish_hold(loop, &arrival->held, chunk, false))
-        return;
+        return true;
     loop->counters.publish_dropped++;
     if (!arrival->was_told)
         publish_refuse_id(loop, arrival->id, arrival->id_size,
                           "the stream's model or image is being loaded, and publish_memory or its window is used up: "
                           "the chunk is dropped");
     arrival->was_told = true;
+    return false;
 }
 
 void arrival_take(struct loop *loop, const uint8_t *id, size_t id_size, struct publish_chunk *chunk)
@@ -219,7 +225,7 @@ void arrival_take(struct loop *loop, const uint8_t *id, size_t id_size, struct p
     const struct mapping *mapping;
 
     if (arrival) {
-        arrival_hold(loop, arrival, chunk);
+        (void)arrival_hold(loop, arrival, chunk);
         return;
     }
     mapping = mappings_find(&loop->publish.mappings, id, id_size);
@@ -238,6 +244,8 @@ void arrival_take(struct loop *loop, const uint8_t *id, size_t id_size, struct p
     memcpy(arrival->id, id, id_size);
     *at = arrival;
     loop->publish.arrivals_n++;
-    arrival_hold(loop, arrival, chunk);
-    arrival_step(loop, arrival);
+    if (arrival_hold(loop, arrival, chunk))
+        arrival_step(loop, arrival);
+    else
+        arrival_free(loop, arrival);
 }

@@ -296,10 +296,8 @@ static void gap_refuse(struct loop *loop, struct stream *stream, const struct pu
              "the publisher, or with the frames that were missing");
 }
 
-/* NULL, or why the chunk is none for this stream. */
-static const char *shape_check(const struct stream *stream, const struct publish_chunk *c)
+const char *publish_shape_check(const struct ssm_model_info *info, const struct publish_chunk *c)
 {
-    const struct ssm_model_info *info = &stream->model->info;
     size_t offset = 0, bytes;
 
     if (c->rate > 0 && info->in_rate > 0 &&
@@ -367,7 +365,7 @@ static void stranger_refuse(struct loop *loop, struct stream *stream)
 void publish_take(struct loop *loop, struct stream *stream, struct publish_chunk *c)
 {
     struct publication *p = stream->publication;
-    const char *wrong = p ? shape_check(stream, c) : NULL;
+    const char *wrong = p ? publish_shape_check(&stream->model->info, c) : NULL;
 
     if (!p) {
         stranger_refuse(loop, stream);

@@ -111,6 +111,8 @@ uint64_t publish_evict_ms(const struct loop *loop, const struct stream *stream);
 
 /* A chunk for a stream that is there; the payload is taken when it must wait. */
 void publish_take(struct loop *loop, struct stream *stream, struct publish_chunk *chunk);
+/* NULL, or why the chunk is none for a stream of this model. */
+const char *publish_shape_check(const struct ssm_model_info *info, const struct publish_chunk *chunk);
 /* A chunk for an id that has none (daemon/arrival.c). */
 void arrival_take(struct loop *loop, const uint8_t *id, size_t id_size, struct publish_chunk *chunk);
 void arrivals_fini(struct loop *loop);

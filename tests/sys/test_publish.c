@@ -409,13 +409,14 @@ static void data__for_ids_and_models_that_cannot_be__is_announced(void **state)
 {
     struct sys_daemon *d = serving_start(PUBLISHING_ENDPOINT "publish = t model=case-mixed-tokens gap=hold\n"
                                                              "publish = b model=broken\n"
-                                                             "publish = s model=" MODEL " rate=99\n");
+                                                             "publish = s model=" MODEL " rate=99\n"
+                                                             "publish = u model=" MODEL "\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "r");
     struct watching *t = watching_new(d, w);
     struct publishing *p = publishing_new(d, "run", IN);
 
     (void)state;
-    publishing_send(p, "unknown", 0, in_at(0), 100);
+    publishing_send(p, "nobody", 0, in_at(0), 100);
     refused__with(t, 0, "no `publish` line");
     publishing_send(p, "t1", 0, in_at(0), 100);
     refused__with(t, 1, "tokens");
@@ -425,6 +426,10 @@ static void data__for_ids_and_models_that_cannot_be__is_announced(void **state)
     refused__with(t, 3, "another rate");
     publishing_send(p, "b1", 100, in_at(0), 100); /* not loaded for every chunk */
     publishing_counter_wait(w, "publish_dropped", 4);
+    p->channels = 3;
+    publishing_send(p, "u1", 0, in_at(0), 100);
+    refused__with(t, 4, "payload");
+    publishing_counter_wait(w, "publish_dropped", 5);
     assert_int_equal(wire_counter(w, "models_failed"), 1);
     assert_int_equal(wire_counter(w, "publish_unmapped"), 1);
     assert_int_equal(wire_counter(w, "streams"), 0);
