@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Published ids that have no stream yet: the first data of one makes it. What that takes is tried in this order, and the
- * data waits meanwhile: the image of an evicted stream of that id, room below max_streams, the model of the line
+ * Published ids that have no stream yet: the first data of one makes it. What that takes is tried in this order, and
+ * the data waits meanwhile: room below max_streams, the image of an evicted stream of that id, the model of the line
  * `publish` that the id belongs to.
  *
  * Arrivals are found by a table of their own, since ten thousand sensors may begin while their model is being loaded.
@@ -125,6 +125,8 @@ static void stream_make(struct loop *loop, struct arrival *arrival, struct mappi
     held_take(loop, arrival);
 }
 
+static void arrival_step(struct loop *loop, struct arrival *arrival);
+
 static void model_found(struct loop *loop, struct open_request *request, struct model *model, Ssmd__Code code,
                         const char *text)
 {
@@ -134,6 +136,8 @@ static void model_found(struct loop *loop, struct open_request *request, struct 
     (void)code;
     if (streams_find(&loop->streams, request->id, request->id_size)) {
         held_take(loop, arrival); /* a client was faster */
+    } else if (evict_has(loop, request->id, request->id_size)) {
+        arrival_step(loop, arrival); /* ... and its stream has left since */
     } else if (!mapping) {
         arrival_fail(loop, arrival, "the `publish` line of this id was taken back");
     } else if (!model) {
@@ -173,8 +177,6 @@ static void model_seek(struct loop *loop, struct arrival *arrival)
 }
 
 /* ---- arriving ---------------------------------------------------------------------------------------------------- */
-
-static void arrival_step(struct loop *loop, struct arrival *arrival);
 
 static void waited(struct loop *loop, struct evict_wait *wait, Ssmd__Code code, const char *text)
 {

@@ -26,7 +26,7 @@ static bool history_is_wrong(const Ssmd__History *h)
     return h->interval == 0 || h->interval > HISTORY_INTERVAL_MAX || h->depth == 0 || h->depth > HISTORY_DEPTH_MAX;
 }
 
-/* ---- waiting for an evicted stream, or for room ------------------------------------------------------------------- */
+/* ---- waiting for an evicted stream, or for room ------------------------------------------------------------------ */
 
 static void open_begin(struct loop *loop, struct open_request *request, const char *spec);
 
@@ -63,19 +63,23 @@ void control_opens_drop(struct loop *loop, const struct conn *conn)
     }
 }
 
-/* Whether the open has to wait, and now does: open_waited gets it back. */
+/* Whether the open has to wait, and now does: open_waited gets it back; or that too many do, which it was told. */
 static bool open_waits(struct loop *loop, struct open_request *request, const char *spec)
 {
     bool is_evicted, needs_room;
 
-    if (streams_find(&loop->streams, request->id, request->id_size) || strlen(spec) >= sizeof(request->spec) ||
-        loop->evict.opens_n >= EVICT_OPENS_MAX)
+    if (streams_find(&loop->streams, request->id, request->id_size) || strlen(spec) >= sizeof(request->spec))
         return false;
     is_evicted = evict_has(loop, request->id, request->id_size);
     needs_room = !request->has_waited && loop->streams.n >= loop->conf.max_streams &&
                  (is_evicted || request->mode != SSMD__OPEN_MODE__RESUME);
     if (!is_evicted && !needs_room)
         return false;
+    if (loop->evict.opens_n >= EVICT_OPENS_MAX) {
+        refuse(loop, request, SSMD__CODE__LIMIT, "too many opens wait for evicted streams or for room: try again");
+        free(request);
+        return true;
+    }
     if (spec != request->spec)
         memcpy(request->spec, spec, strlen(spec) + 1);
     request->wait.done = open_waited;
@@ -212,6 +216,8 @@ static Ssmd__Code access_check(const struct loop *loop, const struct open_reques
 
     if (!stream && request->mode == SSMD__OPEN_MODE__RESUME)
         return *text = "no such stream", SSMD__CODE__NO_STREAM;
+    if (!stream && evict_has(loop, request->id, request->id_size))
+        return *text = "the stream was evicted while this waited for its model: open it again", SSMD__CODE__BUSY;
     if (!stream && loop->streams.n >= loop->conf.max_streams)
         return *text = "there are max_streams streams: close some", SSMD__CODE__LIMIT;
     if (stream && request->mode == SSMD__OPEN_MODE__CREATE)

@@ -103,7 +103,8 @@ static void restore_finished(struct loop *loop, struct task *task)
         task_free(loop, task);
         return;
     }
-    if (streams_find(&loop->streams, task->id, task->id_size)) {
+    if (streams_find(&loop->streams, task->id, task->id_size) ||
+        (!task->outcome && evict_has(loop, task->id, task->id_size))) {
         refuse(loop, task, SSMD__CODE__EXISTS, "a stream with this id exists: close it first, or choose another id");
         return;
     }

@@ -3,11 +3,11 @@
  * Eviction: a stream that nobody feeds leaves memory for a file, and comes back when somebody names it. The operator
  * asks for it, by time (evict_ms) or when max_streams is reached (evict_when_full); without either no stream ever goes.
  *
- * The file is the stream's image (daemon/image.h): state, epoch, index, writer and the results that were not received, in
- * the folder `evicted` of the state directory, named as there. It is written under another name, flushed, renamed, and
- * only then is the stream removed; it is removed only when the stream is back. So there is never a moment without one of
- * the two, and what a crash leaves is a whole image or none. Unlike those of a clean stop, evicted images stay files
- * over a start, and count as no streams.
+ * The file is the stream's image (daemon/image.h): state, epoch, index, writer and the results that were not received,
+ * in the folder `evicted` of the state directory, named as there. It is written under another name, flushed, renamed,
+ * and only then is the stream removed; it is removed only when the stream is back. So there is never a moment without
+ * one of the two, and what a crash leaves is a whole image or none. Unlike those of a clean stop, evicted images stay
+ * files over a start, and count as no streams.
  *
  * A stream that a connection writes is evicted only when that client asked for the feature "evictions", and is told.
  * Readers are told as well. While its image is written a stream may be fed, opened or asked for: then it stays.
@@ -67,7 +67,7 @@ void evict_open(struct loop *loop);
 
 /* In the sweep over streams: it goes when its time has come. */
 void evict_check(struct loop *loop, struct stream *stream);
-/* The stream longest idle goes, when the configuration says so; `wait` hears when. False: none may, and nothing waits. */
+/* The stream longest idle goes, when the configuration says so; `wait` hears when. False: none may, nothing waits. */
 bool evict_make_room(struct loop *loop, struct evict_wait *wait);
 /* Whether the id is that of an evicted stream. */
 bool evict_has(const struct loop *loop, const uint8_t *id, size_t id_size);

@@ -4,8 +4,8 @@
  * what a chunk means that begins elsewhere. Arithmetic only: no sockets, streams or memory, so that every policy can be
  * tried alone.
  *
- * A run counts its frames as it likes: the first index that is heard of it is the stream's next frame, and from there on
- * the two go together. A run owns the stream until it was silent for live_ns; only then another one is taken.
+ * A run counts its frames as it likes: the first index that is heard of it is the stream's next frame, and from there
+ * on the two go together. A run owns the stream until it was silent for live_ns; only then another one is taken.
  *
  * Threads: pure functions of what they are given.
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Publishers: an XPUB socket that connects. An XPUB and no PUB, because it sees the daemon's subscription come and go: so
- * nothing is sent into the void before the daemon listens or while it is away, and a full queue is told and not hidden.
+ * Publishers: an XPUB socket that connects. An XPUB and no PUB, because it sees the daemon's subscription come and go:
+ * so nothing is sent into the void before the daemon listens or while it is away, and a full queue is told and not
+ * hidden.
  */
 #include "clients/c/ssmclient.h"
 

@@ -295,7 +295,8 @@ struct ssmc_frames {
 /* Where publishers connect: see above. `endpoint` is the daemon's own, NULL: the default. SSMC_INVAL when it is not an
  * ipc endpoint and $SSMD_PUBLISH is not set. */
 SSMC_API SSMC_MUST_CHECK int ssmc_publish_endpoint(char *out, size_t size, const char *endpoint);
-/* Returns when the daemon listens, so that what follows is not lost. On failure *out is NULL and err has the sentence. */
+/* Returns when the daemon listens, so that what follows is not lost. On failure *out is NULL and err has the
+ * sentence. */
 SSMC_API SSMC_MUST_CHECK int ssmc_publisher_open(struct ssmc_publisher **out,
                                                  const struct ssmc_publisher_options *options, char *err,
                                                  size_t err_size);

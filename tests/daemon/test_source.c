@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Runs of publishers: what every policy says of every kind of chunk, who may write, and chains of chunks that come in any
- * order, twice or not at all, against a walk frame by frame.
+ * Runs of publishers: what every policy says of every kind of chunk, who may write, and chains of chunks that come in
+ * any order, twice or not at all, against a walk frame by frame.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A publisher and a watcher of the tap, by hand, for tests of published streams. The publisher knows that the daemon has
- * its subscription before it sends; so nothing is lost but what a test leaves out.
+ * A publisher and a watcher of the tap, by hand, for tests of published streams. The publisher knows that the daemon
+ * has its subscription before it sends; so nothing is lost but what a test leaves out.
  *
  * Everything fails the running test when it cannot do what it says.
  */
