@@ -18,8 +18,9 @@
 #include "daemon/loop.h"
 #include "daemon/store.h"
 
-#define FOLDER   "evicted"
-#define RETRY_NS (5000 * CLOCK_MS) /* after a file that could not be written */
+#define FOLDER    "evicted"
+#define RETRY_NS  (5000 * CLOCK_MS) /* after a file that could not be written */
+#define SEARCH_NS (100 * CLOCK_MS)  /* after a look at all streams that found none to evict */
 
 void evict_init(struct evict *evict)
 {
@@ -248,7 +249,7 @@ bool evict_make_room(struct loop *loop, struct evict_wait *wait)
 {
     struct stream *oldest = NULL;
 
-    if (!loop->conf.evict_when_full || loop->evict.leaving >= EVICT_LEAVING)
+    if (!loop->conf.evict_when_full || loop->evict.leaving >= EVICT_LEAVING || loop->now_ns < loop->evict.search_ns)
         return false;
     for (uint32_t i = 0; i < loop->streams.n; i++) {
         struct stream *stream = loop->streams.sorted[i];
@@ -256,6 +257,8 @@ bool evict_make_room(struct loop *loop, struct evict_wait *wait)
         if (!stream->conn && (!oldest || stream->active_ns < oldest->active_ns) && may_leave(stream))
             oldest = stream;
     }
+    if (!oldest)
+        loop->evict.search_ns = loop->now_ns + SEARCH_NS;
     if (!oldest || !leave(loop, oldest))
         return false;
     wait_add(&loop->evict.rooms, wait);

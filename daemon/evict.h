@@ -53,6 +53,7 @@ struct evict_return {
 struct evict {
     int fd; /* of the folder, or -1 while there is none */
     uint32_t leaving, coming;
+    uint64_t search_ns;                 /* nothing to evict was found: not before */
     uint64_t retry_ns;                  /* a file could not be written: not before */
     TAILQ_HEAD(, evict_return) returns; /* in the order in which they were asked for */
     struct evict_waits rooms;           /* for room: each began an eviction */

@@ -363,6 +363,40 @@ static void source__another_run_after_the_first__goes_on_where_the_stream_is(voi
     serving_stop(d);
 }
 
+static void sigterm__then_a_start__the_run_goes_on_where_it_was(void **state)
+{
+    struct sys_daemon *d = serving_start(LINES("gap=hold source_ms=86400000") "state_dir = @\n");
+    struct wire *w = reader_new(d, "r");
+    struct publishing *p = publishing_new(d, "run", IN);
+    float in[FRAMES * IN], *out = malloc(FRAMES * lti.out_channels * sizeof(float));
+    const struct wire_stream *s;
+    uint64_t from = 100;
+
+    (void)state;
+    assert_non_null(out);
+    memcpy(in, lti.in, sizeof(in));
+    for (uint32_t i = 100; i < 120; i++)
+        memcpy(in + i * IN, in_at(99), IN * sizeof(float));
+    reference_step(&lti, in, FRAMES, out);
+    publishing_send(p, "s1", 1000, in_at(0), 100);
+    bits_check(w, "s1", 0, in_at(0), 100);
+    publishing_free(p);
+    wire_free(w);
+    assert_int_equal(sys_daemon_stop(d, WIRE_MS), 0);
+    assert_int_equal(sys_daemon_restart(d), 0);
+    w = wire_new(sys_daemon_endpoint(d), "r");
+    assert_int_equal(wire_read(w, "s1", false, &from, READ_BYTES), SSMD__CODE__OK);
+    p = publishing_new(d, "run", IN);
+    publishing_send(p, "s1", 1120, in_at(120), 280);
+    WIRE_UNTIL(w, (s = wire_find(w, "s1")) != NULL && s->results == 300);
+    assert_memory_equal(s->out, out + 100 * lti.out_channels, 300 * lti.out_channels * sizeof(float));
+    assert_int_equal(wire_counter(w, "publish_frames_filled"), 20);
+    free(out);
+    publishing_free(p);
+    wire_free(w);
+    serving_stop(d);
+}
+
 static void open__of_a_published_stream__needs_take_over_and_ends_the_publishing(void **state)
 {
     struct sys_daemon *d = serving_start(LINES(""));
@@ -529,6 +563,7 @@ int main(void)
         cmocka_unit_test(gap__refuse__takes_nothing_until_the_frames_come_or_another_run),
         cmocka_unit_test(source__second_while_the_first_is_live__is_refused_and_announced_once),
         cmocka_unit_test(source__another_run_after_the_first__goes_on_where_the_stream_is),
+        cmocka_unit_test(sigterm__then_a_start__the_run_goes_on_where_it_was),
         cmocka_unit_test(open__of_a_published_stream__needs_take_over_and_ends_the_publishing),
         cmocka_unit_test(data__for_ids_and_models_that_cannot_be__is_announced),
         cmocka_unit_test(data__that_is_malformed__is_announced_and_harms_nobody),

@@ -53,9 +53,9 @@ class Publisher:
     with ssmd.Publisher() as publisher:
         publisher.publish("sensor/1", values, rate=1000)
 
-    Nothing is kept and nothing comes back: what the daemon, or the network, drops is a gap that the daemon deals with as
-    it was told. `endpoint` is where publishers connect (default: $SSMD_PUBLISH, or ssmd-publish.sock beside the daemon's
-    socket). It may be used by several threads.
+    Nothing is kept and nothing comes back: what the daemon, or the network, drops is a gap that the daemon deals with
+    as it was told. `endpoint` is where publishers connect (default: $SSMD_PUBLISH, or ssmd-publish.sock beside the
+    daemon's socket). It may be used by several threads.
     """
 
     def __init__(self, endpoint: str | None = None, *, timeout: float = 5.0) -> None:
@@ -76,7 +76,9 @@ class Publisher:
         self._listen(round(timeout * 1000))
         if not self._is_heard:
             self._socket.close(0)
-            raise Unreachable(f"nobody listens at {self.endpoint}: is ssmd running, and has it a publish_endpoint there?")
+            raise Unreachable(
+                f"nobody listens at {self.endpoint}: is ssmd running, and has it a publish_endpoint there?"
+            )
 
     def publish(
         self,
