@@ -8,6 +8,7 @@
  */
 #include "daemon/conf.h"
 #include "daemon/conf_key.h"
+#include "daemon/mapping.h"
 #include "daemon/policy.h"
 
 #include <arpa/inet.h>
@@ -60,7 +61,8 @@ static void endpoint_init(char out[CONF_TEXT_SIZE])
         snprintf(out, CONF_TEXT_SIZE, "ipc:///run/ssmd/ssmd.sock");
 }
 
-static void tap_init(const struct conf_list *endpoint, char out[CONF_TEXT_SIZE])
+/* `name` beside the first ipc endpoint, or off. */
+static void beside_init(const struct conf_list *endpoint, const char *name, char out[CONF_TEXT_SIZE])
 {
     const char *path = NULL;
     const char *slash;
@@ -69,7 +71,7 @@ static void tap_init(const struct conf_list *endpoint, char out[CONF_TEXT_SIZE])
         path = conf_ipc_path(endpoint->item[i]);
     slash = path ? strrchr(path, '/') : NULL;
     if (slash)
-        snprintf(out, CONF_TEXT_SIZE, "ipc://%.*s/ssmd-tap.sock", (int)(slash - path), path);
+        snprintf(out, CONF_TEXT_SIZE, "ipc://%.*s/%s", (int)(slash - path), path, name);
     else
         snprintf(out, CONF_TEXT_SIZE, "off");
 }
@@ -79,7 +81,18 @@ static void resolve(struct conf *conf)
     if (conf->endpoint.n == 1 && strcmp(conf->endpoint.item[0], "auto") == 0)
         endpoint_init(conf->endpoint.item[0]);
     if (strcmp(conf->tap, "auto") == 0)
-        tap_init(&conf->endpoint, conf->tap);
+        beside_init(&conf->endpoint, "ssmd-tap.sock", conf->tap);
+    if (conf->publish_endpoint.n == 1 && strcmp(conf->publish_endpoint.item[0], "auto") == 0) {
+        if (conf->publish.n > 0)
+            beside_init(&conf->endpoint, "ssmd-publish.sock", conf->publish_endpoint.item[0]);
+        else
+            strcpy(conf->publish_endpoint.item[0], "off");
+    }
+}
+
+int conf_has_publish(const struct conf *conf)
+{
+    return conf->publish_endpoint.n != 1 || strcmp(conf->publish_endpoint.item[0], "off") != 0;
 }
 
 static void standard_load(struct conf *conf)
@@ -204,6 +217,40 @@ static void check_endpoints(const struct conf *conf, struct conf_report *report)
         check_metrics(conf, report);
 }
 
+/* Publishers have a socket of their own as well. */
+static void check_publish_endpoints(const struct conf *conf, struct conf_report *report)
+{
+    const struct conf_list *list = &conf->publish_endpoint;
+
+    for (uint32_t i = 0; i < list->n && conf_has_publish(conf); i++) {
+        int is_taken = strcmp(list->item[i], conf->tap) == 0;
+
+        endpoint_check("publish_endpoint", list->item[i], conf, report);
+        for (uint32_t k = 0; k < i; k++)
+            is_taken |= strcmp(list->item[i], list->item[k]) == 0;
+        for (uint32_t k = 0; k < conf->endpoint.n; k++)
+            is_taken |= strcmp(list->item[i], conf->endpoint.item[k]) == 0;
+        if (is_taken)
+            report_add(report, "publish_endpoint = %s: is an endpoint already; publishers need their own, or off",
+                       list->item[i]);
+    }
+}
+
+static void check_publish(const struct conf *conf, struct conf_report *report)
+{
+    static struct mappings mappings; /* large; conf_load is one thread's */
+    char why[512];
+    int at = mappings_parse(&mappings, &conf->publish, why, sizeof(why));
+    int evicts = conf->evict_ms > 0 || conf->evict_when_full;
+
+    if (at >= 0)
+        report_add(report, "publish = %s: %s", conf->publish.item[at], why);
+    for (uint32_t i = 0; i < mappings.n; i++)
+        evicts |= mappings.of[i].evict_ms > 0;
+    if (evicts && !conf->state_dir[0])
+        report_add(report, "evict_ms, evict_when_full: need a state_dir, where the images of evicted streams go");
+}
+
 static void check_sizes(const struct conf *conf, struct conf_report *report)
 {
     if (conf->stream_window > conf->connection_window)
@@ -320,6 +367,8 @@ int conf_load(struct conf *conf, const char *path, struct conf_report *report)
     if (report->lines == 0) {
         resolve(conf);
         check_endpoints(conf, report);
+        check_publish_endpoints(conf, report);
+        check_publish(conf, report);
         check_sizes(conf, report);
         check_rules(conf, report);
     }

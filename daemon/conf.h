@@ -22,6 +22,11 @@
 #define CONF_LIST_MAX  8   /* entries of a list */
 #define CONF_RULES_MAX 32  /* lines of one kind of rule */
 
+/* What a line `publish` is (daemon/mapping.h). */
+#define CONF_PUBLISH_FORM                                                                                              \
+    "PREFIX model=SPEC [rate=HZ] [channels=N] [gap=reset|hold|zero|refuse] [max_fill=FRAMES] [source_ms=MS] "          \
+    "[evict_ms=MS]"
+
 struct conf_list {
     uint32_t n;
     char item[CONF_LIST_MAX][CONF_TEXT_SIZE];
@@ -58,6 +63,16 @@ struct conf_rules {
     X(metrics, TEXT, "", "off", restart,                                                                               \
       "Where HTTP answers /metrics (Prometheus), /livez and /readyz: tcp://ADDRESS:PORT, or ipc://PATH of a unix "     \
       "socket. Or off.")                                                                                               \
+    X(publish_endpoint, LIST, "", "auto", restart,                                                                     \
+      "Where publishers connect, who send frames and hear nothing, or off. auto is ssmd-publish.sock beside the "      \
+      "first ipc endpoint when there are `publish` lines, else off.")                                                  \
+    X(publish, RULES, CONF_PUBLISH_FORM, "", live,                                                                     \
+      "Published ids with this prefix (* is every id; the longest counts) become streams of this model. gap is "       \
+      "what is done about frames that never came: reset the stream (the default), hold the last frame or put "         \
+      "zeros (for at most max_fill frames, default 16384; else reset), or refuse what follows. Another publisher "     \
+      "may go on when the first was silent for source_ms (default 3000). evict_ms: as the key, for these streams.")    \
+    X(publish_memory, BYTES, "64K..256G", "16M", live,                                                                 \
+      "Published data that waits for its model, its stream's reset or its image; beyond it is dropped and counted.")   \
     X(socket_mode, MODE, "0600..0777", "0660", restart, "Permissions of the sockets of ipc endpoints.")                \
     X(allow_unauthenticated, SWITCH, "yes|no", "no", restart,                                                          \
       "Allow tcp endpoints beyond loopback. Whoever reaches them may open, read and close every stream.")              \
@@ -113,6 +128,12 @@ struct conf_rules {
     X(state_dir, TEXT, "", "", restart,                                                                                \
       "Directory for the images of open streams: written at SIGTERM, taken up at the next start. Empty: streams end "  \
       "with the daemon.")                                                                                              \
+    X(evict_ms, MILLIS, "0..4294967295", "0", live,                                                                    \
+      "A stream without input for so long, that no connection writes, leaves memory: its image goes to state_dir, "    \
+      "and "                                                                                                           \
+      "comes back when data or an open name it. 0: never.")                                                            \
+    X(evict_when_full, SWITCH, "yes|no", "no", live,                                                                   \
+      "At max_streams the stream longest idle that no connection writes leaves so, instead of a refusal.")             \
     X(idle_ms, MILLIS, "1000..86400000", "30000", live,                                                                \
       "A connection silent for so long is forgotten; its streams are not.")                                            \
     X(linger_ms, MILLIS, "0..86400000", "60000", live,                                                                 \
@@ -130,7 +151,8 @@ struct conf_rules {
 #define CONF_C_LIST(member)   struct conf_list member
 #define CONF_C_RULES(member)  struct conf_rules member
 
-/* After conf_init or conf_load no value is "auto" but isa, and tap is "off" or an endpoint. */
+/* After conf_init or conf_load no value is "auto" but isa, tap is "off" or an endpoint,
+ * and so is publish_endpoint. */
 struct conf {
 #define X(member, type, range, standard, reload, help) CONF_C_##type(member);
     CONF_KEYS(X)
@@ -164,6 +186,8 @@ void conf_print_help(FILE *out);
 
 /* ipc endpoints: the path after ipc://, or NULL. tcp endpoints: whether only this machine can reach them. */
 const char *conf_ipc_path(const char *endpoint);
+/* Whether there is a publish_endpoint. */
+int conf_has_publish(const struct conf *conf);
 int conf_is_loopback(const char *endpoint);
 
 #endif

@@ -19,6 +19,18 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
 /* ... when its model is there (or NULL, and why not). Does not free request. */
 void control_open_finish(struct loop *loop, struct open_request *request, struct model *model, Ssmd__Code code,
                          const char *text);
+/* Opens of a connection that goes away are forgotten. */
+void control_opens_drop(struct loop *loop, const struct conn *conn);
+/* A new stream, or NULL without memory. */
+struct stream_making {
+    const uint8_t *id;
+    size_t id_size;
+    const uint8_t *writer; /* PROTO_WRITER_BYTES */
+    struct model *model;
+    uint32_t top_k;
+    bool generates;
+};
+struct stream *control_stream_new(struct loop *loop, const struct stream_making *making, const char **text);
 /* The request `hello`; conn may be NULL. */
 void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size_t id_size, uint64_t request_id,
                    const Ssmd__Hello *hello);

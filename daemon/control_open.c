@@ -13,6 +13,7 @@
 #include "daemon/state.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,12 +28,102 @@ static bool history_is_wrong(const Ssmd__History *h)
     return h->interval == 0 || h->interval > HISTORY_INTERVAL_MAX || h->depth == 0 || h->depth > HISTORY_DEPTH_MAX;
 }
 
-void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Open *open)
+/* ---- waiting for an evicted stream, or for room ------------------------------------------------------------------ */
+
+static void open_begin(struct loop *loop, struct open_request *request, const char *spec);
+
+static void opens_remove(struct loop *loop, struct open_request *request)
 {
-    struct open_request *request = calloc(1, sizeof(*request));
+    TAILQ_REMOVE(&loop->evict.opens, request, of_waiting);
+    loop->evict.opens_n--;
+}
+
+static void open_waited(struct loop *loop, struct evict_wait *wait, Ssmd__Code code, const char *text)
+{
+    struct open_request *request = (struct open_request *)((char *)wait - offsetof(struct open_request, wait));
+
+    opens_remove(loop, request);
+    if (code == SSMD__CODE__OK) {
+        open_begin(loop, request, request->spec);
+        return;
+    }
+    refuse(loop, request, code, text);
+    free(request);
+}
+
+void control_opens_drop(struct loop *loop, const struct conn *conn)
+{
+    struct open_request *request, *next;
+
+    for (request = TAILQ_FIRST(&loop->evict.opens); request; request = next) {
+        next = TAILQ_NEXT(request, of_waiting);
+        if (request->conn != conn)
+            continue;
+        evict_forget(&request->wait);
+        opens_remove(loop, request);
+        free(request);
+    }
+}
+
+/* Whether the open has to wait, and now does: open_waited gets it back; or that too many do, which it was told. */
+static bool open_waits(struct loop *loop, struct open_request *request, const char *spec)
+{
+    bool is_evicted, needs_room;
+
+    if (streams_find(&loop->streams, request->id, request->id_size) || strlen(spec) >= sizeof(request->spec))
+        return false;
+    is_evicted = evict_has(loop, request->id, request->id_size);
+    needs_room = !request->has_waited && loop->streams.n >= loop->conf.max_streams &&
+                 (is_evicted || request->mode != SSMD__OPEN_MODE__RESUME);
+    if (!is_evicted && !needs_room)
+        return false;
+    if (loop->evict.opens_n >= EVICT_OPENS_MAX) {
+        refuse(loop, request, SSMD__CODE__LIMIT, "too many opens wait for evicted streams or for room: try again");
+        free(request);
+        return true;
+    }
+    if (spec != request->spec)
+        memcpy(request->spec, spec, strlen(spec) + 1);
+    request->wait.done = open_waited;
+    request->has_waited |= needs_room;
+    TAILQ_INSERT_TAIL(&loop->evict.opens, request, of_waiting);
+    loop->evict.opens_n++;
+    if (needs_room && evict_make_room(loop, &request->wait))
+        return true;
+    if (is_evicted) {
+        evict_return(loop, request->id, request->id_size, &request->wait);
+        return true;
+    }
+    opens_remove(loop, request);
+    return false;
+}
+
+static void open_begin(struct loop *loop, struct open_request *request, const char *spec)
+{
     struct model *model;
     const char *text;
     Ssmd__Code code;
+
+    if (open_waits(loop, request, spec))
+        return;
+    switch (models_find(loop, spec, request, &model, &code, &text)) {
+    case MODELS_WAITS:
+        return; /* it is theirs now */
+    case MODELS_REFUSED:
+        refuse(loop, request, code, text);
+        break;
+    case MODELS_READY:
+        control_open_finish(loop, request, model, SSMD__CODE__OK, NULL);
+        break;
+    }
+    free(request);
+}
+
+/* ---- the request ------------------------------------------------------------------------------------------------- */
+
+void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Open *open)
+{
+    struct open_request *request = calloc(1, sizeof(*request));
 
     if (!request) {
         deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT, "the daemon is out of memory");
@@ -70,16 +161,8 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
     } else {
         request->id_size = (uint8_t)open->id.len;
         memcpy(request->id, open->id.data, open->id.len);
-        switch (models_find(loop, open->model, request, &model, &code, &text)) {
-        case MODELS_WAITS:
-            return; /* it is theirs now */
-        case MODELS_REFUSED:
-            refuse(loop, request, code, text);
-            break;
-        case MODELS_READY:
-            control_open_finish(loop, request, model, SSMD__CODE__OK, NULL);
-            break;
-        }
+        open_begin(loop, request, open->model);
+        return;
     }
     free(request);
 }
@@ -137,12 +220,16 @@ static Ssmd__Code access_check(struct loop *loop, const struct open_request *req
 
     if (!stream && request->mode == SSMD__OPEN_MODE__RESUME)
         return *text = "no such stream", SSMD__CODE__NO_STREAM;
+    if (!stream && evict_has(loop, request->id, request->id_size))
+        return *text = "the stream was evicted while this waited for its model: open it again", SSMD__CODE__BUSY;
     if (!stream && (*text = limits_stream(loop)) != NULL)
         return SSMD__CODE__LIMIT;
     if (stream && request->mode == SSMD__OPEN_MODE__CREATE)
         return *text = "a stream with this id exists: resume it, or choose another id", SSMD__CODE__EXISTS;
     if (stream && stream->model != model)
         return *text = "the stream exists with another model: name that, or close it first", SSMD__CODE__EXISTS;
+    if (stream && stream->publication && !request->take_over)
+        return *text = "publishers write this stream: take it over, or choose another id", SSMD__CODE__OWNED;
     if (stream && memcmp(stream->writer, request->conn->writer, PROTO_WRITER_BYTES) != 0 && !request->take_over)
         return *text = "another writer holds the stream: take it over, or choose another id", SSMD__CODE__OWNED;
     if (request->wants_results && request->has_results_from && request->results_from < lo)
@@ -177,18 +264,17 @@ static Ssmd__Code history_begin(struct loop *loop, const struct open_request *re
     return SSMD__CODE__EXISTS;
 }
 
-/* A new stream of the model, or NULL and why. */
-static struct stream *stream_new(struct loop *loop, const struct open_request *request, struct model *model,
-                                 const char **text)
+struct stream *control_stream_new(struct loop *loop, const struct stream_making *making, const char **text)
 {
-    struct stream *stream = streams_insert(&loop->streams, request->id, request->id_size,
-                                           stream_result_channels(&model->info, request->top_k, request->generates));
+    struct model *model = making->model;
+    struct stream *stream = streams_insert(&loop->streams, making->id, making->id_size,
+                                           stream_result_channels(&model->info, making->top_k, making->generates));
 
     *text = "no memory for one more stream";
     if (!stream)
         return NULL;
-    stream->top_k = request->top_k;
-    stream->generates = request->generates;
+    stream->top_k = making->top_k;
+    stream->generates = making->generates;
     *text = limits_slot_acquire(loop, model, &stream->slot);
     if (*text) {
         streams_remove(&loop->streams, stream);
@@ -196,21 +282,32 @@ static struct stream *stream_new(struct loop *loop, const struct open_request *r
     }
     stream->model = model;
     model->streams++;
-    memcpy(stream->writer, request->conn->writer, PROTO_WRITER_BYTES);
+    memcpy(stream->writer, making->writer, PROTO_WRITER_BYTES);
     loop->counters.streams_opened++;
     return stream;
+}
+
+static struct stream *stream_new(struct loop *loop, const struct open_request *request, struct model *model,
+                                 const char **text)
+{
+    struct stream_making making = {request->id, request->id_size, request->conn->writer,
+                                   model,       request->top_k,   request->generates};
+
+    return control_stream_new(loop, &making, text);
 }
 
 /* The stream changes hands: with another writer its epoch rises, its index stays. The old handle's client is told first
  * that it died, then that nobody will answer it there. */
 static void owner_change(struct loop *loop, struct stream *stream, const struct open_request *request)
 {
-    bool same = memcmp(stream->writer, request->conn->writer, PROTO_WRITER_BYTES) == 0;
+    bool same = !stream->publication && memcmp(stream->writer, request->conn->writer, PROTO_WRITER_BYTES) == 0;
 
     if (!same) {
         if (generate_is_running(stream))
             stream->generation->is_silent = true; /* TAKEN_OVER tells enough */
         generate_stop(loop, stream, SSMD__ENDING__STREAM_CLOSED);
+        publish_detach(loop, stream);
+        stream->was_told = false;
         memcpy(stream->writer, request->conn->writer, PROTO_WRITER_BYTES);
         reader_epoch(loop, stream, false);
         stream->epoch = streams_epoch_new(&loop->streams);

@@ -232,7 +232,7 @@ void control_info_fill(const struct conn *conn, const struct stream *stream, str
     m->has_tokens = m->has_vocab = m->has_attached = m->has_closing = m->has_queued = true;
     m->tokens = info->input == SSM_TOKENS;
     m->vocab = info->vocab;
-    m->attached = stream->conn != NULL;
+    m->attached = stream->conn != NULL || publish_is_live(stream);
     m->closing = stream->is_closing;
     m->queued = stream->next - stream->applied;
     if (conn->features & FEATURE_TOKENS)
@@ -259,7 +259,10 @@ void control_info(struct loop *loop, struct conn *conn, uint64_t request_id, con
     struct control_info out;
 
     if (!stream) {
-        deliver_error(loop, conn, request_id, SSMD__CODE__NO_STREAM, "no such stream");
+        deliver_error(loop, conn, request_id, SSMD__CODE__NO_STREAM,
+                      stream_id_is_valid(info->id.data, info->id.len) && evict_has(loop, info->id.data, info->id.len)
+                          ? "the stream was evicted: open it, and it comes back"
+                          : "no such stream");
         return;
     }
     control_info_fill(conn, stream, &out);

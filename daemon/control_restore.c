@@ -15,6 +15,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Who published the stream, and the frame that was the last. A client that restores is the writer itself. */
+static bool publisher_take(struct task *task, const Ssmd__StreamImage *image)
+{
+    task->publisher.is_known = true;
+    memcpy(task->publisher.run, image->source.data, PROTO_SOURCE_BYTES);
+    task->publisher.next = image->source_next;
+    task->last_n = image->n_last;
+    task->last = malloc(image->n_last * sizeof(float) + 1);
+    if (task->last && image->n_last > 0)
+        memcpy(task->last, image->last, image->n_last * sizeof(float));
+    return task->last != NULL;
+}
+
 /* The image as the keeper meets it: all of it is judged before the slot changes. */
 static int image_take(struct task *task, struct proto_arena *arena)
 {
@@ -43,6 +56,8 @@ static int image_take(struct task *task, struct proto_arena *arena)
     task->history_depth = image->history ? image->history->depth : 0;
     if (task->outcome)
         memcpy(task->writer, image->writer.data, sizeof(task->writer));
+    if (task->outcome && image->has_source && !publisher_take(task, image))
+        return SSM_NOMEM;
     return image_take_results(from->bytes, &task->sections, image, &task->ring, &own);
 }
 
@@ -69,6 +84,7 @@ static void answer(struct loop *loop, const struct task *task, const struct stre
 /* Whoever asked is told why not. */
 static void refuse(struct loop *loop, struct task *task, Ssmd__Code code, const char *text)
 {
+    task->code = code;
     if (task->outcome)
         task->outcome(loop, task, text);
     task_refuse(loop, task, code, text);
@@ -88,7 +104,8 @@ static void restore_finished(struct loop *loop, struct task *task)
         task_free(loop, task);
         return;
     }
-    if (streams_find(&loop->streams, task->id, task->id_size)) {
+    if (streams_find(&loop->streams, task->id, task->id_size) ||
+        (!task->outcome && evict_has(loop, task->id, task->id_size))) {
         refuse(loop, task, SSMD__CODE__EXISTS, "a stream with this id exists: close it first, or choose another id");
         return;
     }
@@ -103,6 +120,8 @@ static void restore_finished(struct loop *loop, struct task *task)
         stream->is_closing = stream->is_closed = task->is_closed;
         if (loop->streams.epochs < task->epoch)
             loop->streams.epochs = task->epoch;
+        if (task->publisher.is_known)
+            publish_restore(loop, stream, &task->publisher, task->last, task->last_n);
     }
     if (task->history_interval && rollback_prepare(loop, stream, task->history_interval, task->history_depth, text,
                                                    sizeof(text)) != SSMD__CODE__OK)
@@ -146,6 +165,8 @@ static Ssmd__Code id_take(struct loop *loop, struct task *task, const uint8_t *i
         return *text = "the daemon is stopping: restore at the next one", SSMD__CODE__DRAINING;
     if (streams_find(&loop->streams, id, id_size))
         return *text = "a stream with this id exists: close it first, or choose another id", SSMD__CODE__EXISTS;
+    if (!task->outcome && evict_has(loop, id, id_size))
+        return *text = "a stream with this id was evicted: open it, or choose another id", SSMD__CODE__EXISTS;
     *text = limits_stream(loop);
     return *text ? SSMD__CODE__LIMIT : SSMD__CODE__OK;
 }

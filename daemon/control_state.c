@@ -137,7 +137,9 @@ static bool id_is_free(struct loop *loop, struct task *task)
 {
     const char *text;
 
-    if (streams_find(&loop->streams, task->id, task->id_size))
+    if (evict_has(loop, task->id, task->id_size))
+        task_refuse(loop, task, SSMD__CODE__EXISTS, "a stream with this id was evicted: choose another id");
+    else if (streams_find(&loop->streams, task->id, task->id_size))
         task_refuse(loop, task, SSMD__CODE__EXISTS, "a stream with this id exists: choose another id");
     else if ((text = limits_stream(loop)) != NULL)
         task_refuse(loop, task, SSMD__CODE__LIMIT, text);

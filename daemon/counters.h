@@ -92,6 +92,26 @@
     X(acknowledgements, "acknowledgements_total", one, "stream acknowledgements sent")                                 \
     X(tap_published, "tap_published_total", one, "messages published on the tap")                                      \
     X(tap_refused, "tap_refused_total", one, "subscriptions of the tap that were not taken")                           \
+    X(publish_messages, "publish_messages_total", one, "messages of publishers received")                              \
+    X(publish_unmapped, "publish_dropped_total{reason=unmapped}", one,                                                 \
+      "messages of publishers dropped: no `publish` line maps the id")                                                 \
+    X(publish_refused, "publish_dropped_total{reason=refused}", one,                                                   \
+      "messages of publishers dropped: form, shape, samples or window; the tap and the log say which")                 \
+    X(publish_dropped, "publish_dropped_total{reason=waiting}", one,                                                   \
+      "messages of publishers dropped: the stream could not be made yet, publish_memory used up, or the daemon "       \
+      "stopping")                                                                                                      \
+    X(publish_sources_refused, "publish_dropped_total{reason=source}", one,                                            \
+      "messages of publishers dropped: another publisher is live, or a client writes the stream")                      \
+    X(publish_gaps_refused, "publish_dropped_total{reason=gap}", one,                                                  \
+      "messages of publishers dropped: they are behind a gap, and the stream's policy refuses that")                   \
+    X(publish_sources, "publish_sources_total", one, "runs of publishers that began to write a stream")                \
+    X(publish_gaps_filled, "publish_gaps_total{policy=fill}", one, "gaps that did not stop a stream: filled")          \
+    X(publish_gaps_reset, "publish_gaps_total{policy=reset}", one, "gaps that did not stop a stream: it was reset")    \
+    X(publish_frames_filled, "publish_frames_filled_total", one, "frames that stand in for missing ones")              \
+    X(evictions, "evictions_total", one, "idle streams that left memory for an image")                                 \
+    X(evictions_failed, "evictions_failed_total", one,                                                                 \
+      "images of idle streams that could not be written: the stream stayed")                                           \
+    X(evictions_returned, "evictions_returned_total", one, "evicted streams that came back")                           \
     X(models_loaded, "models_loaded_total", one, "models loaded")                                                      \
     X(models_failed, "models_failed_total", one, "models that could not be loaded")                                    \
     X(models_unloaded, "models_unloaded_total", one, "models unloaded to make room")                                   \
@@ -127,6 +147,7 @@
     X(input_bytes, "input_bytes", bytes, "input memory in use, free lists included")                                   \
     X(ring_bytes, "ring_bytes", bytes, "result ring memory in use")                                                    \
     X(image_bytes, "image_bytes", bytes, "images on their way")                                                        \
+    X(publish_bytes, "publish_bytes", bytes, "published data that waits for its stream")                               \
     X(history_bytes, "history_bytes", bytes, "checkpoints and kept input")                                             \
     X(state_bytes, "state_bytes", bytes, "states of streams")                                                          \
     X(stream_bytes, "stream_bytes", bytes, "bytes of one open stream besides its state and ring")                      \

@@ -17,7 +17,8 @@
     X(IMAGES, "images")                                                                                                \
     X(TOKENS, "tokens")                                                                                                \
     X(SCHEDULE, "schedule")                                                                                            \
-    X(HISTOGRAMS, "histograms")
+    X(HISTOGRAMS, "histograms")                                                                                        \
+    X(EVICTIONS, "evictions")
 
 enum feature_bit {
 #define X(name, word) FEATURE_BIT_##name,
@@ -30,6 +31,7 @@ enum feature_bit {
 #define FEATURE_TOKENS     (1u << FEATURE_BIT_TOKENS)
 #define FEATURE_SCHEDULE   (1u << FEATURE_BIT_SCHEDULE)
 #define FEATURE_HISTOGRAMS (1u << FEATURE_BIT_HISTOGRAMS)
+#define FEATURE_EVICTIONS  (1u << FEATURE_BIT_EVICTIONS)
 
 /* Those of the wished for that this daemon has. */
 uint32_t features_grant(const Ssmd__Hello *hello);

@@ -12,6 +12,7 @@
 #include "daemon/history.h"
 #include "daemon/models.h"
 #include "daemon/policy.h"
+#include "daemon/publish.h"
 
 static const char MAGIC[8] = "ssmdimag";
 
@@ -98,6 +99,15 @@ bool image_describe(const struct stream *stream, uint64_t keep, unsigned char **
         history.has_bytes = history.has_oldest = false;
         image.history = &history;
     }
+    if (stream->publication && stream->publication->source.is_known) {
+        const struct publication *p = stream->publication;
+
+        image.has_source = image.has_source_next = true;
+        image.source = (ProtobufCBinaryData){PROTO_SOURCE_BYTES, (uint8_t *)p->source.run};
+        image.source_next = p->source.next - (stream->next - stream->applied);
+        image.n_last = p->channels;
+        image.last = (float *)p->last;
+    }
     head.description = (uint32_t)proto_size(&image.base);
     memcpy(head.magic, MAGIC, sizeof(head.magic));
     sections->results_at = sizeof(head) + head.description;
@@ -145,6 +155,11 @@ static bool description_is_sound(const Ssmd__StreamImage *i)
 {
     uint64_t frames = 0;
 
+    for (size_t k = 0; k < i->n_last; k++)
+        if (!isfinite(i->last[k]))
+            return false;
+    if (i->has_source && (i->source.len != PROTO_SOURCE_BYTES || i->source_next > INT64_MAX))
+        return false;
     for (size_t k = 0; k < i->n_frames; k++) {
         if (i->frames[k] == 0 || (i->flags[k] & ~PROTO_RESULT_TIME))
             return false;

@@ -14,9 +14,6 @@
 #include <string.h>
 #include <zmq.h>
 
-#define DRAIN_MESSAGES 512
-#define DRAIN_BYTES    (2u << 20)
-
 /* ---- refusing ---------------------------------------------------------------------------------------------------- */
 
 static void refusal_count(struct counters *c, Ssmd__Code code, enum stream_overflow of)
@@ -83,55 +80,79 @@ static void handle_refuse(struct loop *loop, struct conn *conn, const struct pro
 
 /* ---- chunks ------------------------------------------------------------------------------------------------------ */
 
-/* Convert and queue the frames of an admitted chunk behind `skip`. */
-static void chunk_accept(struct loop *loop, struct stream *stream, const struct proto_chunk *from,
-                         const unsigned char *bytes, uint32_t skip)
+int ingest_convert(struct loop *loop, const struct stream *stream, uint32_t format, const unsigned char *bytes,
+                   uint32_t frames, struct chunk **out, size_t *where)
 {
     const struct ssm_model_info *info = &stream->model->info;
-    uint32_t frames = from->frames - skip;
-    size_t n = (size_t)frames * info->in_channels, where = 0;
+    size_t n = (size_t)frames * info->in_channels;
     struct chunk *chunk = input_acquire(&loop->input, n * sizeof(float));
-    uint64_t index;
     int status;
 
-    if (!chunk) {
-        refusal_count(&loop->counters, SSMD__CODE__OVERFLOW, OVERFLOW_MEMORY);
-        chunk_refuse(loop, stream, from, SSMD__CODE__OVERFLOW,
-                     "the daemon's input_memory is used up: wait, then send from the index expected", NULL);
-        return;
-    }
-    bytes += (size_t)skip * info->in_channels * proto_sample_bytes(from->format);
+    *out = NULL;
+    if (!chunk)
+        return PROTO_NOMEM;
     if (info->input == SSM_TOKENS)
-        status = proto_tokens_decode(from->format, bytes, n, info->vocab, (int32_t *)(void *)chunk->samples, &where);
+        status = proto_tokens_decode(format, bytes, n, info->vocab, (int32_t *)(void *)chunk->samples, where);
     else
-        status = proto_signal_decode(from->format, bytes, n, chunk->samples, &where);
+        status = proto_signal_decode(format, bytes, n, chunk->samples, where);
     if (status < 0) {
-        Ssmd__Code code = status == PROTO_SAMPLE ? SSMD__CODE__BAD_SAMPLE : SSMD__CODE__BAD_FORMAT;
-
         input_release(&loop->input, chunk);
-        refusal_count(&loop->counters, code, OVERFLOW_STREAM);
-        index = stream->next + where / info->in_channels;
-        chunk_refuse(loop, stream, from, code, proto_status_text(status), status == PROTO_SAMPLE ? &index : NULL);
-        return;
+        return status;
     }
-    chunk->first = stream->next;
     chunk->frames = frames;
-    chunk->arrived_ns = loop->now_ns;
-    chunk->backfill = (from->flags & PROTO_FLAG_BACKFILL) != 0;
-    chunk->has_time = (from->flags & PROTO_FLAG_TIME) != 0;
-    chunk->time = from->time;
+    *out = chunk;
+    return PROTO_OK;
+}
+
+void ingest_push(struct loop *loop, struct stream *stream, struct chunk *chunk)
+{
+    uint64_t bytes = (uint64_t)chunk->frames * stream->model->info.in_channels * sizeof(float);
+
+    chunk->first = stream->next;
     chunk->arrived_ns = loop->now_ns;
     if (!chunk->backfill) {
-        chunk->due_ns = loop_chunk_due(loop, stream, frames);
+        chunk->due_ns = loop_chunk_due(loop, stream, chunk->frames);
         admission_live(loop, stream);
     }
     free(stream->generation); /* it ended; what was drawn last is the sender's to consume */
     stream->generation = NULL;
     stream->active_ns = loop->now_ns;
     loop->counters.chunks++;
-    loop->counters.frames += frames;
+    loop->counters.frames += chunk->frames;
+    loop_chunk_push(loop, stream, chunk, bytes);
+}
+
+/* Convert and queue the frames of an admitted chunk behind `skip`. */
+static void chunk_accept(struct loop *loop, struct stream *stream, const struct proto_chunk *from,
+                         const unsigned char *bytes, uint32_t skip)
+{
+    uint32_t channels = stream->model->info.in_channels;
+    struct chunk *chunk;
+    size_t where = 0;
+    uint64_t index;
+    int status;
+
+    bytes += (size_t)skip * channels * proto_sample_bytes(from->format);
+    status = ingest_convert(loop, stream, from->format, bytes, from->frames - skip, &chunk, &where);
+    if (status == PROTO_NOMEM) {
+        refusal_count(&loop->counters, SSMD__CODE__OVERFLOW, OVERFLOW_MEMORY);
+        chunk_refuse(loop, stream, from, SSMD__CODE__OVERFLOW,
+                     "the daemon's input_memory is used up: wait, then send from the index expected", NULL);
+        return;
+    }
+    if (status < 0) {
+        Ssmd__Code code = status == PROTO_SAMPLE ? SSMD__CODE__BAD_SAMPLE : SSMD__CODE__BAD_FORMAT;
+
+        refusal_count(&loop->counters, code, OVERFLOW_STREAM);
+        index = stream->next + where / channels;
+        chunk_refuse(loop, stream, from, code, proto_status_text(status), status == PROTO_SAMPLE ? &index : NULL);
+        return;
+    }
+    chunk->backfill = (from->flags & PROTO_FLAG_BACKFILL) != 0;
+    chunk->has_time = (from->flags & PROTO_FLAG_TIME) != 0;
+    chunk->time = from->time;
     loop->counters.chunks_trimmed += skip > 0;
-    loop_chunk_push(loop, stream, chunk, n * sizeof(float));
+    ingest_push(loop, stream, chunk);
 }
 
 static void chunk_take(struct loop *loop, struct conn *conn, struct stream *stream, const struct proto_chunk *chunk,
@@ -259,24 +280,23 @@ static void message_take(struct loop *loop, zmq_msg_t *parts, int n)
     }
 }
 
-/* One message whole: its routing id and up to two parts; more are counted and dropped. 0 parts: there is none. */
-static int message_receive(struct loop *loop, zmq_msg_t parts[3], size_t *bytes)
+int ingest_receive(void *socket, zmq_msg_t parts[INGEST_PARTS], size_t *bytes)
 {
     zmq_msg_t surplus;
     int n = 0;
     bool more = true;
 
     while (more) {
-        zmq_msg_t *part = n < 3 ? &parts[n] : &surplus;
+        zmq_msg_t *part = n < INGEST_PARTS ? &parts[n] : &surplus;
 
         zmq_msg_init(part);
-        if (zmq_msg_recv(part, loop->router, ZMQ_DONTWAIT) < 0) {
+        if (zmq_msg_recv(part, socket, ZMQ_DONTWAIT) < 0) {
             zmq_msg_close(part);
             break;
         }
         *bytes += zmq_msg_size(part);
         more = zmq_msg_more(part) != 0;
-        if (n >= 3)
+        if (n >= INGEST_PARTS)
             zmq_msg_close(part);
         n++;
     }
@@ -285,17 +305,17 @@ static int message_receive(struct loop *loop, zmq_msg_t parts[3], size_t *bytes)
 
 bool ingest_drain(struct loop *loop)
 {
-    zmq_msg_t parts[3];
+    zmq_msg_t parts[INGEST_PARTS];
     size_t bytes = 0;
 
-    for (int i = 0; i < DRAIN_MESSAGES && bytes < DRAIN_BYTES; i++) {
-        int n = message_receive(loop, parts, &bytes);
+    for (int i = 0; i < INGEST_DRAIN_MESSAGES && bytes < INGEST_DRAIN_BYTES; i++) {
+        int n = ingest_receive(loop->router, parts, &bytes);
 
         if (n == 0)
             return false;
         if (n >= 2)
             message_take(loop, parts, n);
-        for (int k = 0; k < n && k < 3; k++)
+        for (int k = 0; k < n && k < INGEST_PARTS; k++)
             zmq_msg_close(&parts[k]);
     }
     return true;

@@ -235,12 +235,12 @@ void loop_stream_remove(struct loop *loop, struct stream *stream)
     uint32_t handle = stream->handle;
 
     reader_end(loop, stream);
-    tap_publish_event(&loop->tap, stream, SSMD__EVENT__KIND__ENDED);
+    tap_publish_event(&loop->tap, stream, stream->is_evicted ? SSMD__EVENT__KIND__EVICTED : SSMD__EVENT__KIND__ENDED);
     if (!loop->is_over) /* else its client asks the next daemon */
         loop_request_refuse(loop, stream, SSMD__CODE__NO_STREAM, "the stream has ended: its linger_ms have passed");
     loop_stream_detach(loop, stream);
     states_stream_drop(loop, stream);
-    if (conn)
+    if (conn && !stream->is_evicted) /* else its client learns it by the event, and chunks are on their way */
         conn_handle_release(conn, handle, true);
     batcher_remove(&loop->batcher, stream);
     if (stream->is_settling)
@@ -252,6 +252,7 @@ void loop_stream_remove(struct loop *loop, struct stream *stream)
         input_release(&loop->input, chunk);
     }
     rollback_drop(loop, stream);
+    publish_detach(loop, stream);
     admission_leave(stream);
     stream->model->queued_bytes -= stream->queued_bytes;
     limits_slot_release(loop, stream->model, stream->slot);
@@ -298,6 +299,7 @@ static void stream_reset(struct loop *loop, struct stream *stream)
     log_event(LOG_DEBUG, "stream_reset", "stream=%.*s epoch=%llu", stream->id_size, stream->id,
               (unsigned long long)stream->epoch);
     request_answer(loop, stream);
+    publish_go_on(loop, stream);
 }
 
 /* Zeros that push out what the model still holds back. True when some were queued; false when the stream is
@@ -395,6 +397,7 @@ void loop_conn_forget(struct loop *loop, struct conn *conn)
     log_event(LOG_DEBUG, "connection_forgotten", "client=%s", conn->name);
     models_conn_drop(&loop->models, conn);
     states_conn_drop(loop, conn);
+    control_opens_drop(loop, conn);
     for (uint32_t i = 0; i < conn->handles_n; i++) {
         struct handle *handle = &conn->handles[i];
 

@@ -37,7 +37,18 @@
 #define BLOCKED_MS    1    /* between tries to send to a full queue */
 #define SWEEP_STREAMS 2000 /* looked at in one period of the timer */
 
-enum { ITEM_ROUTER, ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_KEEPER, ITEM_HTTP, ITEM_TAP, ITEMS };
+enum {
+    ITEM_ROUTER,
+    ITEM_SIGNAL,
+    ITEM_TIMER,
+    ITEM_ENGINE,
+    ITEM_LOADER,
+    ITEM_KEEPER,
+    ITEM_HTTP,
+    ITEM_TAP,
+    ITEM_PUBLISH,
+    ITEMS
+};
 
 /* ---- batches ----------------------------------------------------------------------------------------------------- */
 
@@ -144,6 +155,7 @@ static void streams_sweep(struct loop *loop)
             loop->swept = 0;
         stream = loop->streams.sorted[loop->swept++];
         admission_sweep(loop, stream);
+        evict_check(loop, stream);
         if (stream->is_closed && loop->now_ns - stream->active_ns > linger_ns) {
             loop->counters.streams_lingered++;
             log_event(LOG_INFO, "stream_lingered", "stream=%.*s unreceived=%llu", stream->id_size, stream->id,
@@ -225,6 +237,7 @@ static void reload(struct loop *loop)
     loop->rings.limit = loop->conf.ring_memory;
     models_configure(loop);
     loop->tap.limit = loop->conf.tap_subscriptions;
+    publish_configure(loop);
     report_log(LOG_NOTICE, "reload_applied", &applied);
     report_log(LOG_WARNING, "reload_needs_restart", &refused);
     log_event(LOG_NOTICE, "reloaded", "applied=%u refused=%u", applied.lines, refused.lines);
@@ -262,9 +275,9 @@ static long timeout_find(struct loop *loop)
     return loop->has_blocked || !TAILQ_EMPTY(&loop->settling) ? BLOCKED_MS : -1;
 }
 
-static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
+static int tick(struct loop *loop, zmq_pollitem_t items[ITEMS])
 {
-    if (zmq_poll(items, n, timeout_find(loop)) < 0 && errno != EINTR)
+    if (zmq_poll(items, ITEMS, timeout_find(loop)) < 0 && errno != EINTR)
         return -1;
     spsc_awake(&loop->engine.done, items[ITEM_ENGINE].revents != 0);
     spsc_awake(&loop->loader.done, items[ITEM_LOADER].revents != 0);
@@ -275,10 +288,12 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
         signals_take(loop);
     if (items[ITEM_HTTP].revents)
         http_answer(loop);
-    if (n > ITEM_TAP && items[ITEM_TAP].revents)
+    if (items[ITEM_TAP].revents)
         loop->has_more |= tap_drain(&loop->tap);
     if (items[ITEM_ROUTER].revents)
         loop->has_more |= ingest_drain(loop);
+    if (items[ITEM_PUBLISH].revents)
+        loop->has_more |= publish_drain(loop);
     if (items[ITEM_TIMER].revents)
         timer_take(loop);
     loop_jobs_take(loop);
@@ -302,12 +317,12 @@ static int loop_run(struct loop *loop)
         [ITEM_LOADER] = {NULL, loop->loader.done.fd, ZMQ_POLLIN, 0},
         [ITEM_KEEPER] = {NULL, loop->states.keeper.done.fd, ZMQ_POLLIN, 0},
         [ITEM_HTTP] = {NULL, loop->http.wake_fd, ZMQ_POLLIN, 0}, /* -1 when it is off: passed over */
-        [ITEM_TAP] = {loop->tap.socket, 0, ZMQ_POLLIN, 0},
+        [ITEM_TAP] = {loop->tap.socket, -1, ZMQ_POLLIN, 0},      /* likewise without a socket */
+        [ITEM_PUBLISH] = {loop->publish.socket, -1, ZMQ_POLLIN, 0},
     };
-    int n = loop->tap.socket ? ITEMS : ITEMS - 1;
 
     while (!loop->is_over) {
-        if (tick(loop, items, n) != 0) {
+        if (tick(loop, items) != 0) {
             log_event(LOG_ERR, "poll_failed", "error=%s", zmq_strerror(errno));
             return EX_OSERR;
         }
@@ -362,6 +377,9 @@ static int loop_init(struct loop *loop)
     input_init(&loop->input, conf->input_memory);
     policy_classes_init(&loop->classes, conf);
     streams_init(&loop->streams);
+    evict_init(&loop->evict);
+    publish_init(&loop->publish);
+    publish_configure(loop);
     loop->deliver = deliver_new();
     if (!loop->deliver || getrandom(loop->incarnation, sizeof(loop->incarnation), 0) != sizeof(loop->incarnation) ||
         conns_init(&loop->conns) != 0 || models_init(&loop->models) != 0 ||
@@ -417,6 +435,8 @@ static void loop_fini(struct loop *loop)
         loop_stream_remove(loop, loop->streams.sorted[loop->streams.n - 1]);
     http_close(&loop->http);
     sockets_close(loop);
+    publish_fini(loop);
+    evict_fini(&loop->evict);
     batcher_fini(&loop->batcher, &loop->input);
     models_fini(&loop->models);
     streams_fini(&loop->streams);
@@ -491,6 +511,7 @@ int daemon_run(const struct conf *conf, const char *config_path)
     if (status == EX_OK) {
         loop->started_ns = loop->now_ns = clock_now_ns();
         models_list(loop);
+        evict_open(loop);
         store_load(loop);
         http_phase_set(&loop->http, HTTP_SERVING);
         notify_send("READY=1\nSTATUS=serving");

@@ -20,11 +20,13 @@
 #include "daemon/conn.h"
 #include "daemon/counters.h"
 #include "daemon/engine.h"
+#include "daemon/evict.h"
 #include "daemon/http.h"
 #include "daemon/input.h"
 #include "daemon/loader.h"
 #include "daemon/models.h"
 #include "daemon/policy.h"
+#include "daemon/publish.h"
 #include "daemon/state.h"
 #include "daemon/stream.h"
 #include "daemon/tap.h"
@@ -35,9 +37,9 @@ struct loop {
     const char *config_path;
     void *context, *router;
     int signal_fd, timer_fd;
-    int store_fd, store_lock;              /* the state directory, or -1 */
-    int locks[CONF_LIST_MAX + 2];          /* of endpoints, tap and metrics */
-    const char *locked[CONF_LIST_MAX + 2]; /* the sockets' paths, within conf */
+    int store_fd, store_lock;                  /* the state directory, or -1 */
+    int locks[2 * CONF_LIST_MAX + 2];          /* of endpoints, publish_endpoints, tap and metrics */
+    const char *locked[2 * CONF_LIST_MAX + 2]; /* the sockets' paths, within conf */
     uint32_t locks_n;
     uint64_t now_ns; /* of this tick */
     uint64_t started_ns;
@@ -62,6 +64,8 @@ struct loop {
     struct worker loader;
     struct states states;
     struct tap tap;
+    struct publish publish;
+    struct evict evict;
     TAILQ_HEAD(stream_list, stream) settling; /* close or reset, waiting for their queue and results */
     uint32_t swept;                           /* position of the sweep over streams */
     struct deliver *deliver;

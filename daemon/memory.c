@@ -84,6 +84,7 @@ uint32_t memory_items(const struct conf *conf, struct memory_item out[MEMORY_ITE
         {"times of results", "max_streams; of streams whose chunks carry a time", times_bytes(conf)},
         {"images", "image_memory", conf->image_memory},
         {"histories", "history_memory", conf->history_memory},
+        {"published data that waits", "publish_memory", conf->publish_memory},
         {"states", "state_memory", conf->state_memory},
         {"forks and restores", "max_images x result_ring",
          conf->max_images * (sizeof(struct task) + conf->result_ring)},

@@ -13,7 +13,7 @@
 
 #include "daemon/conf.h"
 
-#define MEMORY_ITEMS 16
+#define MEMORY_ITEMS 17
 
 struct memory_item {
     const char *name;

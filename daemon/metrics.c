@@ -53,6 +53,7 @@ static void gauges_take(const struct loop *loop, uint64_t *value)
     value[VALUE_input_bytes] = loop->input.bytes;
     value[VALUE_ring_bytes] = loop->rings.bytes;
     value[VALUE_image_bytes] = loop->states.bytes;
+    value[VALUE_publish_bytes] = loop->publish.held_bytes;
     value[VALUE_history_bytes] = loop->states.history_bytes;
     value[VALUE_state_bytes] = loop->states.state_bytes;
     value[VALUE_stream_bytes] = loop->streams.n > 0 ? stream_bytes(loop->streams.sorted[0]) : sizeof(struct stream);

@@ -20,6 +20,7 @@
 #include "daemon/conf.h"
 #include "daemon/counters.h"
 #include "daemon/engine.h"
+#include "daemon/evict.h"
 #include "daemon/lane.h"
 #include "daemon/loader.h"
 #include "daemon/stream.h"
@@ -49,6 +50,11 @@ struct open_request {
     bool generates;
     uint32_t top_k;
     const struct policy_class *class; /* NULL: none was named */
+    /* of an open that waits for an evicted stream, or for room */
+    struct evict_wait wait;
+    TAILQ_ENTRY(open_request) of_waiting;
+    bool has_waited; /* for room: not twice */
+    char spec[CONF_TEXT_SIZE];
 };
 
 enum model_state { MODEL_LOADING, MODEL_COMPILING, MODEL_LOADED, MODEL_ALIAS, MODEL_FAILED, MODEL_DROPPING };

@@ -5,6 +5,7 @@
 #include "daemon/reader.h"
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/features.h"
 #include "daemon/limits.h"
 
 #include <stdio.h>
@@ -304,7 +305,10 @@ void reader_end(struct loop *loop, struct stream *stream)
         changes_tell(loop, outlet);
         if (outlet->next < stream->ring.hi)
             lost_send(loop, outlet, outlet->next, stream->ring.hi);
-        event_send(loop, outlet, SSMD__EVENT__KIND__ENDED, stream->ring.hi, 0);
+        event_send(loop, outlet,
+                   stream->is_evicted && (outlet->conn->features & FEATURE_EVICTIONS) ? SSMD__EVENT__KIND__EVICTED
+                                                                                      : SSMD__EVENT__KIND__ENDED,
+                   stream->ring.hi, 0);
         reader_close(loop, outlet);
     }
 }

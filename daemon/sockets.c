@@ -17,6 +17,8 @@
 #include <zmq.h>
 
 #define TAP_RCVHWM        256   /* subscriptions of one watcher that wait */
+#define PUBLISH_RCVHWM    1024  /* messages of one publisher; then libzmq drops at its end, and indices show it */
+#define PUBLISH_SNDHWM    1     /* nothing is sent */
 #define TAP_SNDHWM        2000  /* then a watcher loses */
 #define TAP_MESSAGE_BYTES 4096  /* of a subscription */
 #define LINGER_MS         1000  /* at exit, at least */
@@ -73,6 +75,20 @@ static void *tap_open(struct loop *loop)
         return NULL;
     if (options_set(socket, TAP_MESSAGE_BYTES, TAP_RCVHWM, TAP_SNDHWM) != 0 ||
         option_set(socket, ZMQ_XPUB_MANUAL, 1) != 0 || option_set(socket, ZMQ_XPUB_NODROP, 0) != 0) {
+        zmq_close(socket);
+        return NULL;
+    }
+    return socket;
+}
+
+static void *publish_open(struct loop *loop)
+{
+    void *socket = zmq_socket(loop->context, ZMQ_SUB);
+
+    if (!socket)
+        return NULL;
+    if (options_set(socket, (int64_t)loop->conf.max_message, PUBLISH_RCVHWM, PUBLISH_SNDHWM) != 0 ||
+        zmq_setsockopt(socket, ZMQ_SUBSCRIBE, "", 0) != 0) {
         zmq_close(socket);
         return NULL;
     }
@@ -155,7 +171,7 @@ static void descriptors_reserve(const struct loop *loop)
 int sockets_open(struct loop *loop)
 {
     const struct conf *conf = &loop->conf;
-    bool has_tap = strcmp(conf->tap, "off") != 0;
+    bool has_tap = strcmp(conf->tap, "off") != 0, has_publish = conf_has_publish(conf);
     int status = EX_OK;
 
     descriptors_reserve(loop);
@@ -167,7 +183,9 @@ int sockets_open(struct loop *loop)
     }
     if (loop->router && has_tap)
         loop->tap.socket = tap_open(loop);
-    if (!loop->router || (has_tap && !loop->tap.socket)) {
+    if (loop->router && has_publish)
+        loop->publish.socket = publish_open(loop);
+    if (!loop->router || (has_tap && !loop->tap.socket) || (has_publish && !loop->publish.socket)) {
         log_event(LOG_ERR, "sockets_failed", "error=%s", zmq_strerror(errno));
         return EX_OSERR;
     }
@@ -178,6 +196,8 @@ int sockets_open(struct loop *loop)
     if (status == EX_OK && has_tap && !conf_ipc_path(conf->tap) && !conf_is_loopback(conf->tap))
         log_event(LOG_WARNING, "tap_exposed", "tap=%s consequence=%s", conf->tap,
                   "whoever reaches it sees every stream, and can use up memory by subscribing");
+    for (uint32_t i = 0; has_publish && i < conf->publish_endpoint.n && status == EX_OK; i++)
+        status = endpoint_bind(loop, loop->publish.socket, conf->publish_endpoint.item[i]);
     return status;
 }
 
@@ -223,9 +243,11 @@ void sockets_close(struct loop *loop)
         option_set(loop->tap.socket, ZMQ_LINGER, 0);
         zmq_close(loop->tap.socket);
     }
+    if (loop->publish.socket)
+        zmq_close(loop->publish.socket);
     if (loop->context)
         context_end(loop->context);
-    loop->router = loop->tap.socket = loop->context = NULL;
+    loop->router = loop->tap.socket = loop->publish.socket = loop->context = NULL;
     while (loop->locks_n > 0) {
         loop->locks_n--;
         (void)!unlink(loop->locked[loop->locks_n]); /* libzmq leaves it; under the lock it is ours */

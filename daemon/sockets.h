@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The daemon's two sockets, with every default of libzmq that is dangerous set on purpose, behind the lock that keeps a
+ * The daemon's sockets, with every default of libzmq that is dangerous set on purpose, behind the lock that keeps a
  * second daemon away. Threads: the loop thread.
  */
 #ifndef DAEMON_SOCKETS_H

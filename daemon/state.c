@@ -126,6 +126,7 @@ void task_free(struct loop *loop, struct task *task)
     }
     if (task->image)
         image_free(loop, task->image);
+    free(task->last);
     TAILQ_REMOVE(&loop->states.tasks, task, of_all);
     loop->states.tasks_n--;
     if (stream) {
@@ -134,6 +135,8 @@ void task_free(struct loop *loop, struct task *task)
         batcher_add(&loop->batcher, stream);
         loop_stream_settle(loop, stream); /* for what is next */
     }
+    if (task->kind == TASK_EVICT)
+        evict_left(loop);
     free(task);
 }
 

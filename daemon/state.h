@@ -10,6 +10,7 @@
  *     snapshot   stream -> image, which the client fetches in pieces
  *     fork       stream -> new stream
  *     restore    image, which the client has put in pieces -> new stream; waits for the model
+ *     evict      stream -> file (daemon/evict.h), which may become a stream again as with restore
  *     rollback   checkpoint -> the stream's own slot; then kept input runs again (daemon/rollback.c)
  *
  * Bounds: max_images tasks, and as many images, of image_memory bytes together; beyond it LIMIT. What a connection left
@@ -22,6 +23,7 @@
 
 #include "daemon/image.h"
 #include "daemon/models.h"
+#include "daemon/source.h"
 #include "daemon/worker.h"
 
 /* An image on its way, named by a number of its connection. */
@@ -36,7 +38,7 @@ struct image {
     bool is_put;
 };
 
-enum task_kind { TASK_SNAPSHOT, TASK_FORK, TASK_RESTORE, TASK_ROLLBACK };
+enum task_kind { TASK_SNAPSHOT, TASK_FORK, TASK_RESTORE, TASK_ROLLBACK, TASK_EVICT };
 
 struct task {
     struct work work;
@@ -68,8 +70,16 @@ struct task {
     bool generates;
     const struct policy_class *class;
     uint32_t history_interval, history_depth;
+    struct source publisher; /* is_known false: it has none */
+    float *last;
+    size_t last_n;
+    /* evict.c's */
+    int fd;            /* of the folder */
+    int file_fd;       /* that is being read */
+    uint64_t since_ns; /* when the stream was fed last */
     /* the store's, which keeps writer and epoch; reason NULL: the stream is there */
     void (*outcome)(struct loop *loop, const struct task *task, const char *reason);
+    Ssmd__Code code; /* with a reason */
     char file[2 * PROTO_ID_MAX + 16];
     void (*step)(struct loop *loop, struct task *task); /* what the loop does next: in its turn, or after the keeper */
 

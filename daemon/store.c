@@ -15,12 +15,9 @@
 #include "daemon/lock.h"
 #include "daemon/log.h"
 
-#define SUFFIX      ".ssmd"
-#define HALF        ".half"    /* being written */
-#define REFUSED     ".refused" /* set aside */
-#define LOADS_AHEAD 16         /* images in memory at a time */
+#define LOADS_AHEAD 16 /* images in memory at a time */
 
-static bool has_suffix(const char *name, const char *suffix)
+bool store_has_suffix(const char *name, const char *suffix)
 {
     size_t n = strlen(name), k = strlen(suffix);
 
@@ -60,7 +57,7 @@ static void set_aside(struct loop *loop, const char *file, const char *reason)
 {
     char to[NAME_MAX + 1];
 
-    snprintf(to, sizeof(to), "%.200s" REFUSED, file);
+    snprintf(to, sizeof(to), "%.200s" STORE_REFUSED, file);
     loop->counters.states_refused++;
     log_event(LOG_ERR, "state_refused", "file=%s/%s moved_to=%s reason=%s", loop->conf.state_dir, file, to, reason);
     if (renameat(loop->store_fd, file, loop->store_fd, to) != 0)
@@ -79,51 +76,60 @@ static void outcome(struct loop *loop, const struct task *task, const char *reas
                   strerror(errno));
 }
 
-/* The whole file into an image of the store's; NULL and *reason when that cannot be. */
-static struct image *file_read(struct loop *loop, const char *file, const char **reason)
+struct image *store_image_open(struct loop *loop, int directory, const char *file, int *fd, const char **reason)
 {
-    int fd = openat(loop->store_fd, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct image *image = NULL;
     struct stat found;
-    size_t got = 0;
-    ssize_t n;
 
+    *fd = openat(directory, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     *reason = "it is not a file that can be read";
-    if (fd < 0 || fstat(fd, &found) != 0 || !S_ISREG(found.st_mode))
-        goto out;
+    if (*fd < 0 || fstat(*fd, &found) != 0 || !S_ISREG(found.st_mode))
+        goto fail;
     *reason = "it has not the size of an image";
     if (found.st_size < 1 || (uint64_t)found.st_size > IMAGE_BYTES_MAX)
-        goto out;
+        goto fail;
     *reason = "there is no memory for it";
     image = image_new(loop, NULL, (size_t)found.st_size);
     if (!image || !(image->bytes = malloc(image->size)))
-        goto out;
+        goto fail;
+    *reason = NULL;
+    return image;
+fail:
+    if (image)
+        image_free(loop, image);
+    if (*fd >= 0)
+        close(*fd);
+    return NULL;
+}
+
+const char *store_image_read(struct image *image, int fd)
+{
+    size_t got = 0;
+    ssize_t n;
+
     while (got < image->size && (n = read(fd, image->bytes + got, image->size - got)) != 0) {
         if (n < 0 && errno != EINTR)
             break;
         got += n > 0 ? (size_t)n : 0;
     }
-    *reason = got < image->size ? "it could not be read to its end" : NULL;
-out:
-    if (*reason && image) {
-        image_free(loop, image);
-        image = NULL;
-    }
-    if (fd >= 0)
-        close(fd);
-    return image;
+    close(fd);
+    return got < image->size ? "it could not be read to its end" : NULL;
 }
 
 static void file_load(struct loop *loop, const char *file)
 {
     const char *reason;
-    struct image *image = file_read(loop, file, &reason);
-    struct task *task = image ? task_new(loop, NULL, 0, TASK_RESTORE) : NULL;
+    int fd;
+    struct image *image = store_image_open(loop, loop->store_fd, file, &fd, &reason);
+    struct task *task;
 
+    if (image)
+        reason = store_image_read(image, fd);
+    task = reason ? NULL : task_new(loop, NULL, 0, TASK_RESTORE);
     if (!task) {
         if (image)
             image_free(loop, image);
-        set_aside(loop, file, image ? "there is no memory for it" : reason);
+        set_aside(loop, file, reason ? reason : "there is no memory for it");
         return;
     }
     task->image = image;
@@ -149,9 +155,10 @@ void store_load(struct loop *loop)
         return;
     directory = opendir(loop->conf.state_dir);
     while (directory && (entry = readdir(directory)) != NULL) {
-        if (has_suffix(entry->d_name, SUFFIX HALF))
+        if (store_has_suffix(entry->d_name, STORE_SUFFIX STORE_HALF))
             set_aside(loop, entry->d_name, "it was not written to its end");
-        else if (has_suffix(entry->d_name, SUFFIX) && strlen(entry->d_name) < sizeof(((struct task *)0)->file))
+        else if (store_has_suffix(entry->d_name, STORE_SUFFIX) &&
+                 strlen(entry->d_name) < sizeof(((struct task *)0)->file))
             file_load(loop, entry->d_name);
         tasks_wait(loop, LOADS_AHEAD);
     }
@@ -167,14 +174,13 @@ void store_load(struct loop *loop)
 
 /* ---- writing ----------------------------------------------------------------------------------------------------- */
 
-static void name_make(const struct stream *stream, char *name, size_t size, const char *suffix)
+void store_name(const uint8_t *id, size_t id_size, const char *suffix, char name[STORE_NAME_BYTES])
 {
     size_t n = 0;
 
-    for (uint8_t i = 0; i < stream->id_size && n < size; i++)
-        n += (size_t)snprintf(name + n, size - n, "%02x", stream->id[i]);
-    if (n < size)
-        snprintf(name + n, size - n, "%s", suffix);
+    for (size_t i = 0; i < id_size && i < PROTO_ID_MAX; i++)
+        n += (size_t)snprintf(name + n, STORE_NAME_BYTES - n, "%02x", id[i]);
+    snprintf(name + n, STORE_NAME_BYTES - n, "%s", suffix);
 }
 
 static bool bytes_write(int fd, const unsigned char *bytes, size_t size)
@@ -192,15 +198,29 @@ static bool bytes_write(int fd, const unsigned char *bytes, size_t size)
     return true;
 }
 
+const char *store_file_write(int directory, const char *name, const unsigned char *bytes, size_t size, bool flushes)
+{
+    int fd = openat(directory, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const char *reason = NULL;
+
+    if (fd < 0 || !bytes_write(fd, bytes, size) || (flushes && fsync(fd) != 0))
+        reason = strerror(errno);
+    if (fd >= 0)
+        close(fd);
+    if (reason)
+        (void)!unlinkat(directory, name, 0);
+    return reason;
+}
+
 /* NULL, or why the stream could not be written. */
 static const char *stream_save(struct loop *loop, const struct stream *stream)
 {
-    char name[2 * PROTO_ID_MAX + 16];
+    char name[STORE_NAME_BYTES];
     struct image_sections sections;
     uint64_t keep = stream_keep(stream);
-    const char *reason = NULL;
+    const char *reason;
     unsigned char *bytes;
-    int fd, status;
+    int status;
 
     if (stream->is_failed)
         return "the engine refused its frames";
@@ -215,21 +235,15 @@ static const char *stream_save(struct loop *loop, const struct stream *stream)
         free(bytes);
         return ssm_status_text(status);
     }
-    name_make(stream, name, sizeof(name), SUFFIX HALF);
-    fd = openat(loop->store_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0 || !bytes_write(fd, bytes, sections.size))
-        reason = strerror(errno);
-    if (fd >= 0)
-        close(fd);
-    if (reason)
-        (void)!unlinkat(loop->store_fd, name, 0);
+    store_name(stream->id, stream->id_size, STORE_SUFFIX STORE_HALF, name);
+    reason = store_file_write(loop->store_fd, name, bytes, sections.size, false);
     free(bytes);
     return reason;
 }
 
 void store_save(struct loop *loop)
 {
-    char half[2 * PROTO_ID_MAX + 16], name[2 * PROTO_ID_MAX + 16];
+    char half[STORE_NAME_BYTES], name[STORE_NAME_BYTES];
     uint32_t saved = 0, lost = 0;
 
     if (loop->store_fd < 0)
@@ -245,8 +259,10 @@ void store_save(struct loop *loop)
     if (syncfs(loop->store_fd) != 0)
         log_event(LOG_ERR, "state_dir_failed", "state_dir=%s error=%s", loop->conf.state_dir, strerror(errno));
     for (uint32_t i = 0; i < loop->streams.n; i++) {
-        name_make(loop->streams.sorted[i], half, sizeof(half), SUFFIX HALF);
-        name_make(loop->streams.sorted[i], name, sizeof(name), SUFFIX);
+        const struct stream *stream = loop->streams.sorted[i];
+
+        store_name(stream->id, stream->id_size, STORE_SUFFIX STORE_HALF, half);
+        store_name(stream->id, stream->id_size, STORE_SUFFIX, name);
         saved += renameat(loop->store_fd, half, loop->store_fd, name) == 0;
     }
     (void)!fsync(loop->store_fd);

@@ -17,11 +17,27 @@
 
 #include "daemon/loop.h"
 
+#define STORE_SUFFIX     ".ssmd"
+#define STORE_HALF       ".half"    /* being written */
+#define STORE_REFUSED    ".refused" /* set aside */
+#define STORE_NAME_BYTES (2 * PROTO_ID_MAX + 16)
+
 /* Sees that the directory is there, and ours alone. 0, or an exit code after saying why not. */
 int store_open(struct loop *loop);
 /* Takes up what is there; returns when every stream is there or was refused. */
 void store_load(struct loop *loop);
 /* Writes every stream that is not failed. No thread touches a state any more. */
 void store_save(struct loop *loop);
+
+/* ---- files of images (also for daemon/evict.c) ------------------------------------------------------------------- */
+
+bool store_has_suffix(const char *name, const char *suffix);
+void store_name(const uint8_t *id, size_t id_size, const char *suffix, char name[STORE_NAME_BYTES]);
+/* A file, and room for its bytes, to be read with store_image_read; NULL and *reason when that cannot be. */
+struct image *store_image_open(struct loop *loop, int directory, const char *file, int *fd, const char **reason);
+/* The whole of it, on any thread; closes fd. NULL, or why not. */
+const char *store_image_read(struct image *image, int fd);
+/* A new file, on the disk when `flushes`, on any thread. NULL, or why not; then there is none. */
+const char *store_file_write(int directory, const char *name, const unsigned char *bytes, size_t size, bool flushes);
 
 #endif

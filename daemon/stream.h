@@ -29,6 +29,7 @@ struct generation;
 struct history;
 struct lane;
 struct model;
+struct publication;
 struct policy_class;
 struct stream;
 struct task;
@@ -99,14 +100,17 @@ struct stream {
     struct lane *lane;           /* that it is in when READY */
     enum stream_request request; /* waits for the queue to be empty */
     uint64_t request_id;
-    struct conn *request_conn; /* NULL when it went away */
-    uint64_t rollback_to;      /* of REQUEST_ROLLBACK */
-    uint64_t replayed_out;     /* results that the state had given at `applied`, while replaying */
-    uint64_t active_ns;        /* last input, or when it was closed */
-    uint64_t live_ns;          /* its last live chunk (daemon/admission.h) */
-    uint64_t paced_ns;         /* where its live input would end, were it played in real time since it came */
-    struct history *history;   /* NULL: it cannot go back */
-    TAILQ_HEAD(, task) tasks;  /* that wait for their turn, in the order of their barriers */
+    struct conn *request_conn;       /* NULL when it went away */
+    uint64_t rollback_to;            /* of REQUEST_ROLLBACK */
+    uint64_t replayed_out;           /* results that the state had given at `applied`, while replaying */
+    uint64_t active_ns;              /* last input, or when it was closed */
+    uint64_t live_ns;                /* its last live chunk (daemon/admission.h) */
+    uint64_t paced_ns;               /* where its live input would end, were it played in real time since it came */
+    struct history *history;         /* NULL: it cannot go back */
+    struct publication *publication; /* its publisher (daemon/publish.h), or NULL: clients write it */
+    bool was_told;                   /* that publishers are refused: announced once */
+    bool is_evicted;                 /* it ends as a stream, and is an image */
+    TAILQ_HEAD(, task) tasks;        /* that wait for their turn, in the order of their barriers */
     TAILQ_ENTRY(stream) of_place;
     TAILQ_ENTRY(stream) of_acks;
     TAILQ_ENTRY(stream) of_settling;

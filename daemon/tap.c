@@ -4,6 +4,7 @@
  */
 #include "daemon/tap.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <zmq.h>
 
@@ -45,16 +46,17 @@ bool tap_drain(struct tap *tap)
     return true;
 }
 
-static void publish(struct tap *tap, const struct stream *stream, const Ssmd__TapHeader *header, const void *payload,
-                    size_t size)
+static void publish(struct tap *tap, const Ssmd__TapHeader *header, const void *payload, size_t size)
 {
     uint8_t bytes[256]; /* an id and at most six numbers */
+    uint8_t topic[PROTO_ID_MAX + 1] = {0};
 
     if (proto_size(&header->base) > sizeof(bytes))
         return;
     proto_encode(&header->base, bytes);
+    memcpy(topic, header->id.data, header->id.len);
     /* XPUB never blocks and never fails for a slow watcher: it drops. */
-    if (zmq_send(tap->socket, stream->id, stream->id_size + 1u, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0)
+    if (zmq_send(tap->socket, topic, header->id.len + 1u, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0)
         return;
     (void)!zmq_send(tap->socket, bytes, proto_size(&header->base), ZMQ_SNDMORE | ZMQ_DONTWAIT);
     (void)!zmq_send(tap->socket, payload, size, ZMQ_DONTWAIT);
@@ -86,14 +88,24 @@ void tap_publish(struct tap *tap, const struct stream *stream, uint64_t first, c
     header.has_pairs = header.pairs = stream_keeps_pairs(stream);
     header.has_rate = rate > 0;
     header.rate = rate;
-    publish(tap, stream, &header, samples, (size_t)frames * stream->ring.channels * sizeof(float));
+    publish(tap, &header, samples, (size_t)frames * stream->ring.channels * sizeof(float));
+}
+
+static void publish_event(struct tap *tap, const Ssmd__TapHeader *header, const Ssmd__Event *event)
+{
+    uint8_t bytes[TAP_EVENT_BYTES];
+    size_t size = proto_size(&event->base);
+
+    if (size > sizeof(bytes))
+        return;
+    proto_encode(&event->base, bytes);
+    publish(tap, header, bytes, size);
 }
 
 void tap_publish_event(struct tap *tap, const struct stream *stream, Ssmd__Event__Kind kind)
 {
     Ssmd__TapHeader header;
     Ssmd__Event event = SSMD__EVENT__INIT;
-    uint8_t bytes[64];
 
     if (!tap->socket || tap->subscriptions == 0)
         return;
@@ -102,8 +114,31 @@ void tap_publish_event(struct tap *tap, const struct stream *stream, Ssmd__Event
     event.has_epoch = event.has_first = true;
     event.epoch = stream->epoch;
     event.first = stream->ring.hi;
-    if (proto_size(&event.base) > sizeof(bytes))
+    publish_event(tap, &header, &event);
+}
+
+void tap_publish_note(struct tap *tap, const struct tap_note *note)
+{
+    Ssmd__TapHeader header;
+    Ssmd__Event event = SSMD__EVENT__INIT;
+    char text[TAP_TEXT_BYTES];
+
+    if (!tap->socket || tap->subscriptions == 0)
         return;
-    proto_encode(&event.base, bytes);
-    publish(tap, stream, &header, bytes, proto_size(&event.base));
+    if (note->stream) {
+        header_fill(&header, note->stream, SSMD__TAP_HEADER__KIND__EVENT);
+    } else {
+        ssmd__tap_header__init(&header);
+        header.id = (ProtobufCBinaryData){note->id_size, (uint8_t *)note->id};
+        header.kind = SSMD__TAP_HEADER__KIND__EVENT;
+    }
+    event.kind = note->kind;
+    event.has_epoch = note->stream != NULL;
+    event.epoch = header.epoch;
+    event.has_first = event.has_next = note->next > note->first;
+    event.first = note->first;
+    event.next = note->next;
+    snprintf(text, sizeof(text), "%s", note->text);
+    event.text = text;
+    publish_event(tap, &header, &event);
 }

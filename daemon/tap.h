@@ -20,6 +20,9 @@
 
 #define TAP_DRAIN 256 /* subscriptions looked at in one tick */
 
+#define TAP_TEXT_BYTES  300 /* of an event's sentence; longer ones are cut */
+#define TAP_EVENT_BYTES 400
+
 struct tap {
     void *socket;                  /* NULL when it is off */
     uint32_t subscriptions, limit; /* tap_subscriptions; the loop thread may change it */
@@ -32,5 +35,16 @@ bool tap_drain(struct tap *tap);
 void tap_publish(struct tap *tap, const struct stream *stream, uint64_t first, const float *samples, uint32_t frames,
                  bool has_time, int64_t time, double rate);
 void tap_publish_event(struct tap *tap, const struct stream *stream, Ssmd__Event__Kind kind);
+
+/* What happened to published frames: an event with a sentence, of a stream or of an id that has none. */
+struct tap_note {
+    Ssmd__Event__Kind kind;
+    const struct stream *stream; /* or NULL, then */
+    const uint8_t *id;
+    size_t id_size;
+    uint64_t first, next; /* frames that it is about; none when equal */
+    const char *text;
+};
+void tap_publish_note(struct tap *tap, const struct tap_note *note);
 
 #endif

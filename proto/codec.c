@@ -218,6 +218,23 @@ int proto_data_header_decode(struct proto_arena *arena, const void *bytes, size_
     return PROTO_OK;
 }
 
+int proto_publish_header_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__PublishHeader **out)
+{
+    ProtobufCMessage *message;
+    int status = decode(arena, &ssmd__publish_header__descriptor, bytes, size, &message);
+    const Ssmd__PublishHeader *h = (const Ssmd__PublishHeader *)message;
+
+    *out = NULL;
+    if (status < 0)
+        return status;
+    if (h->source.len != PROTO_SOURCE_BYTES || h->frames == 0)
+        return PROTO_MALFORMED;
+    if (h->has_flags && (h->flags & ~PROTO_FLAG_BACKFILL))
+        return PROTO_UNKNOWN;
+    *out = (Ssmd__PublishHeader *)message;
+    return PROTO_OK;
+}
+
 int proto_result_header_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__ResultHeader **out)
 {
     ProtobufCMessage *message;

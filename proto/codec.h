@@ -25,6 +25,7 @@
 #define PROTO_VERSION      1
 #define PROTO_WRITER_BYTES 16
 #define PROTO_ID_MAX       64
+#define PROTO_SOURCE_BYTES 16 /* PublishHeader.source */
 
 #define PROTO_ARENA_FACTOR                                                                                             \
     10 /* a packed uint64 takes 1 byte on the wire and 8 here; chunks of seven columns 40 for 7 */
@@ -71,6 +72,7 @@ void proto_arena_fini(struct proto_arena *arena);
 int proto_from_client_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__FromClient **out);
 int proto_from_daemon_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__FromDaemon **out);
 int proto_data_header_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__DataHeader **out);
+int proto_publish_header_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__PublishHeader **out);
 int proto_result_header_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__ResultHeader **out);
 int proto_tap_header_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__TapHeader **out);
 int proto_stream_image_decode(struct proto_arena *arena, const void *bytes, size_t size, Ssmd__StreamImage **out);

@@ -14,6 +14,7 @@
  *     reader.c      reliable views of other writers' streams
  *     query.c       list, info, models, stats, ping
  *     state.c       snapshot, restore, fork
+ *     publisher.c   publishers, which need no connection
  *     handles.c     the daemon's handle of a stream to our stream
  *     kept.c, results.c, fifo.c   frames not durable yet; results not taken yet; the queue beneath
  *

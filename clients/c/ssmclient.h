@@ -277,6 +277,44 @@ typedef void ssmc_found_fn(void *context, struct ssmc_stream *stream);
 SSMC_API SSMC_MUST_CHECK int ssmc_read(struct ssmc *c, const char *id, size_t id_size, int prefix, uint64_t from,
                                        ssmc_found_fn *found, void *context, int timeout_ms);
 
+/* ---- publishers -------------------------------------------------------------------------------------------------- */
+
+/* A publisher sends frames and hears nothing: no stream is opened, nothing is kept, and what the daemon or the network
+ * drops is a gap that the daemon's configuration deals with (its lines `publish`). It needs no struct ssmc. */
+struct ssmc_publisher;
+
+struct ssmc_publisher_options {
+    const char *endpoint; /* NULL: $SSMD_PUBLISH, or ssmd-publish.sock beside ssmc_default_endpoint() */
+    const uint8_t *run;   /* 16 bytes that name this run; NULL: random. A restarted publisher is another run */
+    int timeout_ms;       /* until the daemon listens; 0: 5000 */
+};
+
+/* Frames of one stream, as this run counts them. */
+struct ssmc_frames {
+    uint64_t first; /* index of the first */
+    const void *samples;
+    enum ssmc_format format;
+    uint32_t frames, channels;
+    unsigned flags; /* enum ssmc_push_flags */
+    int64_t time;
+    double rate; /* Hz; when not 0 the daemon sees that it is the stream's */
+};
+
+/* Where publishers connect: see above. `endpoint` is the daemon's own, NULL: the default. SSMC_INVAL when it is not an
+ * ipc endpoint and $SSMD_PUBLISH is not set. */
+SSMC_API SSMC_MUST_CHECK int ssmc_publish_endpoint(char *out, size_t size, const char *endpoint);
+/* Returns when the daemon listens, so that what follows is not lost. On failure *out is NULL and err has the
+ * sentence. */
+SSMC_API SSMC_MUST_CHECK int ssmc_publisher_open(struct ssmc_publisher **out,
+                                                 const struct ssmc_publisher_options *options, char *err,
+                                                 size_t err_size);
+/* Sends and never waits. SSMC_FULL: the daemon does not keep up; SSMC_IO: it is away. Nothing was sent then, and a gap
+ * remains if it is not sent again. */
+SSMC_API SSMC_MUST_CHECK int ssmc_publish(struct ssmc_publisher *p, const char *id, size_t id_size,
+                                          const struct ssmc_frames *frames);
+/* What was sent may take so long to leave. */
+SSMC_API void ssmc_publisher_free(struct ssmc_publisher *p, int linger_ms);
+
 /* ---- queries ----------------------------------------------------------------------------------------------------- */
 
 typedef void ssmc_stream_fn(void *context, const struct ssmc_stream_info *info);

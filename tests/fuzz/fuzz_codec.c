@@ -37,11 +37,12 @@ int fuzz_codec(const uint8_t *bytes, size_t size)
     Ssmd__ResultHeader *result;
     Ssmd__TapHeader *tap;
     Ssmd__Event *event;
+    Ssmd__PublishHeader *publish;
     if (size == 0)
         return 0;
     const uint8_t *part = bytes + 1;
     proto_arena_init(&arena);
-    switch (bytes[0] % 6) {
+    switch (bytes[0] % 7) {
     case 0:
         (void)!proto_from_client_decode(&arena, part, size - 1, &request);
         break;
@@ -58,8 +59,11 @@ int fuzz_codec(const uint8_t *bytes, size_t size)
     case 4:
         (void)!proto_tap_header_decode(&arena, part, size - 1, &tap);
         break;
-    default:
+    case 5:
         (void)!proto_event_decode(&arena, part, size - 1, &event);
+        break;
+    default:
+        (void)!proto_publish_header_decode(&arena, part, size - 1, &publish);
         break;
     }
     if (arena.size > PROTO_ARENA_FACTOR * size + 2 * PROTO_ARENA_EXTRA)

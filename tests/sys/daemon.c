@@ -45,15 +45,25 @@ static void program_path(char *out, size_t size)
     snprintf(out, size, "%s/bin/ssmd", build && *build ? build : "build");
 }
 
+/* Whether a line begins so. */
+static int has_line(const char *lines, const char *begin)
+{
+    const char *at = lines;
+
+    while (at && (at = strstr(at, begin)) != NULL && at > lines && at[-1] != '\n')
+        at++;
+    return at != NULL;
+}
+
 static int conf_write(const struct sys_daemon *d, const char *lines)
 {
     FILE *file = fopen(d->conf, "w");
 
     if (!file)
         return -1;
-    if (!lines || !strstr(lines, "endpoint ="))
+    if (!has_line(lines, "endpoint ="))
         fprintf(file, "endpoint = %s\n", d->endpoint);
-    if (!lines || !strstr(lines, "tap ="))
+    if (!has_line(lines, "tap ="))
         fprintf(file, "tap = %s\n", d->tap);
     for (; lines && *lines; lines++) {
         if (*lines == '@')

@@ -192,6 +192,7 @@ static void event_take(struct wire *w, const Ssmd__Event *event)
         s->next = event->first;
         break;
     case SSMD__EVENT__KIND__ENDED:
+    case SSMD__EVENT__KIND__EVICTED:
         assert_non_null(s);
         s->has_ended = true;
         break;

@@ -69,6 +69,21 @@ static const struct command {
      "At the end: samples; latency, the algorithm's own (how far the model looks ahead) and that of\n"
      "processing (a chunk, from sending it to its result: p50, p99); and the real-time factor\n"
      "(seconds of signal for a second of time).\n"},
+    {"publish", "FILE|- --stream ID", "send a recording, and hear nothing", ctl_publish,
+     "Publishes a recording (or standard input: -) as one run of a publisher. Whether and how the id\n"
+     "becomes a stream is the daemon's configuration (its lines `publish`); what is lost on the way is a\n"
+     "gap there. Results: ssmctl read, ssmctl watch.\n"
+     "\n"
+     "  -s, --stream=ID    name of the stream, 1 to 64 bytes\n"
+     "      --to=ENDPOINT  where the daemon takes what is published (default: $SSMD_PUBLISH, or\n"
+     "                     ssmd-publish.sock beside the daemon's socket)\n"
+     "      --first=N      index of the first frame (default 0)\n"
+     "      --chunk-ms=N   length of one chunk in milliseconds (default 10)\n"
+     "      --format=F     raw input is f32 f64 s16 s32, or i32 for tokens (default: by suffix; f32)\n"
+     "      --rate=HZ      rate of raw input\n"
+     "      --channels=N   channels of raw input (default 1)\n"
+     "      --backfill     this is old data: use the chunk form of the model (scan)\n"
+     "      --fast         as fast as it can be read; otherwise at the recording's own pace\n"},
     {"generate", "--model M --prompt-tokens LIST|FILE", "let a language model go on, token by token", ctl_generate,
      "Gives the prompt to a model of tokens, and prints the tokens that the daemon draws, as they come.\n"
      "The same seed draws the same tokens.\n"

@@ -121,6 +121,18 @@ static const char *event_name(int kind)
         return "lost";
     case SSMD__EVENT__KIND__EPOCH:
         return "new epoch";
+    case SSMD__EVENT__KIND__GAP_FILLED:
+        return "gap filled";
+    case SSMD__EVENT__KIND__GAP_RESET:
+        return "reset at a gap";
+    case SSMD__EVENT__KIND__GAP_REFUSED:
+        return "refused behind a gap";
+    case SSMD__EVENT__KIND__SOURCE_REFUSED:
+        return "publisher refused";
+    case SSMD__EVENT__KIND__PUBLISH_REFUSED:
+        return "frames refused";
+    case SSMD__EVENT__KIND__EVICTED:
+        return "evicted";
     default:
         return "event";
     }
@@ -184,14 +196,28 @@ static int print_event(struct watching *w, uint64_t epoch, uint64_t index, const
                        const zmq_msg_t *payload)
 {
     Ssmd__Event *event;
-    if (proto_event_decode(&w->arena, zmq_msg_data((zmq_msg_t *)payload), zmq_msg_size(payload), &event) != PROTO_OK)
+    char text[400] = "", frames[64] = "";
+    int rc = proto_event_decode(&w->arena, zmq_msg_data((zmq_msg_t *)payload), zmq_msg_size(payload), &event);
+    if (rc == PROTO_UNKNOWN)
+        return 0; /* of a later daemon: passed over */
+    if (rc != PROTO_OK)
         return EX_PROTOCOL;
-    if (w->ctl->is_json)
-        return ctl_print_json(json_pack("{s:o,s:I,s:I,s:s,s:s}", "id", ctl_json_bytes(id, id_size), "epoch",
-                                        (json_int_t)epoch, "index", (json_int_t)index, "kind", "event", "event",
-                                        event_name((int)event->kind)));
-    fprintf(w->is_raw || w->is_csv ? stderr : stdout, "%s: %s (epoch %" PRIu64 ")\n", id, event_name((int)event->kind),
-            epoch);
+    if (w->ctl->is_json) {
+        json_t *o = json_pack("{s:o,s:I,s:I,s:s,s:s}", "id", ctl_json_bytes(id, id_size), "epoch", (json_int_t)epoch,
+                              "index", (json_int_t)index, "kind", "event", "event", event_name((int)event->kind));
+        if (event->has_next)
+            json_object_update_new(
+                o, json_pack("{s:I,s:I}", "first", (json_int_t)event->first, "next", (json_int_t)event->next));
+        if (event->text)
+            json_object_set_new(o, "text", ctl_json_bytes(event->text, strlen(event->text)));
+        return ctl_print_json(o);
+    }
+    if (event->text)
+        snprintf(text, sizeof text, ": %s", event->text);
+    if (event->has_next)
+        snprintf(frames, sizeof frames, ", frames %" PRIu64 " to %" PRIu64, event->first, event->next - 1);
+    fprintf(w->is_raw || w->is_csv ? stderr : stdout, "%s: %s (epoch %" PRIu64 "%s)%s\n", id,
+            event_name((int)event->kind), epoch, frames, text);
     return ctl_finish();
 }
 

@@ -21,6 +21,7 @@ What crosses the wire is proto/PROTOCOL.md.
 """
 
 from . import aio
+from ._publisher import Publisher
 from ._sync import Client, Reader, Stream, Watch, connect
 from .errors import (
     Closed,
@@ -49,6 +50,7 @@ __all__ = [
     "Lost",
     "ModelInfo",
     "ProtocolError",
+    "Publisher",
     "Reader",
     "Refused",
     "Result",
