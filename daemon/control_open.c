@@ -25,6 +25,25 @@ static bool history_is_wrong(const Ssmd__History *h)
     return h->interval == 0 || h->interval > HISTORY_INTERVAL_MAX || h->depth == 0 || h->depth > HISTORY_DEPTH_MAX;
 }
 
+/* Whether a stream of model `has` is one of `wants`: also of another version, or another rate, of the directory. */
+static bool model_is_named(const struct model *has, const struct model *wants)
+{
+    return has == wants || (has->lineage && has->lineage == wants->lineage);
+}
+
+/* A stream that exists has its own version and rate, whatever a new one would get. */
+static enum models_answer model_find(struct loop *loop, const char *name, struct open_request *request,
+                                     struct model **out, Ssmd__Code *code, const char **text)
+{
+    struct stream *stream = streams_find(&loop->streams, request->id, request->id_size);
+
+    if (stream && stream->model->lineage && strcmp(stream->model->name, name) == 0) {
+        *out = stream->model;
+        return MODELS_READY;
+    }
+    return models_find(loop, name, request, out, code, text);
+}
+
 void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Open *open)
 {
     struct open_request *request = calloc(1, sizeof(*request));
@@ -49,6 +68,7 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
         .history_depth = open->history ? open->history->depth : 0,
         .rate = open->has_rate ? open->rate : 0,
         .channels = open->has_channels ? open->channels : 0,
+        .native_rate = open->native_rate,
         .generates = open->generates,
         .top_k = open->has_top_k ? open->top_k : 0,
     };
@@ -66,7 +86,7 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
     } else {
         request->id_size = (uint8_t)open->id.len;
         memcpy(request->id, open->id.data, open->id.len);
-        switch (models_find(loop, open->model, request, &model, &code, &text)) {
+        switch (model_find(loop, open->model, request, &model, &code, &text)) {
         case MODELS_WAITS:
             return; /* it is theirs now */
         case MODELS_REFUSED:
@@ -84,9 +104,10 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
 static Ssmd__Code shape_check(const struct open_request *request, const struct ssm_model_info *info, char *text,
                               size_t size)
 {
-    if (request->rate > 0 && info->in_rate > 0 && fabs(request->rate - info->in_rate) > 1e-6 * info->in_rate) {
-        snprintf(text, size, "the model runs at %.9g Hz and the stream at %.9g Hz: resample the stream to %.9g Hz",
-                 info->in_rate, request->rate, info->in_rate);
+    if (request->rate > 0 && info->in_rate > 0 && !models_rates_match(request->rate, info->in_rate)) {
+        snprintf(text, size, "the model runs at %.9g Hz and the stream at %.9g Hz: resample the stream to %.9g Hz%s",
+                 info->in_rate, request->rate, info->in_rate,
+                 info->fixed_by[0] || request->native_rate ? "" : ", or open it with native_rate");
         return SSMD__CODE__RATE;
     }
     if (request->channels > 0 && request->channels != info->in_channels) {
@@ -268,6 +289,8 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
     bool is_new = !stream;
     uint32_t handle;
 
+    if (stream && model && model_is_named(stream->model, model))
+        model = stream->model;
     if (model) {
         code = shape_check(request, &model->info, sentence, sizeof(sentence));
         text = sentence;

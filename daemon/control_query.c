@@ -8,6 +8,7 @@
 #include "daemon/generate.h"
 #include "daemon/history.h"
 #include "daemon/log.h"
+#include "daemon/unload.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,26 @@
 
 /* ---- hello ------------------------------------------------------------------------------------------------------- */
 
-static void model_fill(Ssmd__ModelInfo *out, const struct model *model)
+/* What connections know that were granted the features. */
+static void version_fill(Ssmd__ModelInfo *out, const struct model *model, uint32_t features)
+{
+    if (features & FEATURE_RATES) {
+        out->has_config_rate = true;
+        out->config_rate = model->info.config_rate;
+        out->has_modes_zeroed = model->rate > 0;
+        out->modes_zeroed = model->info.modes_zeroed;
+    }
+    if (features & FEATURE_VERSIONS) {
+        out->has_version = model->version > 0;
+        out->version = model->version;
+        out->has_newest_version = !version_is_newest(model);
+        out->newest_version = model->lineage ? model->lineage->newest : 0;
+        out->has_weight_bytes = true;
+        out->weight_bytes = model->info.weight_bytes;
+    }
+}
+
+static void model_fill(Ssmd__ModelInfo *out, const struct model *model, uint32_t features)
 {
     const struct ssm_model_info *info = &model->info;
 
@@ -44,6 +64,16 @@ static void model_fill(Ssmd__ModelInfo *out, const struct model *model)
     out->hop = info->hop;
     out->lookahead = info->lookahead;
     out->state_bytes = info->state_bytes;
+    version_fill(out, model, features);
+}
+
+/* Whether a connection with these features sees the model: names are one model each to those without them. */
+static bool model_is_listed(const struct model *model, uint32_t features)
+{
+    if (model->state == MODEL_ALIAS || model->state == MODEL_DROPPING || model->reload)
+        return false;
+    return (model->rate <= 0 || (features & FEATURE_RATES)) &&
+           (model->state != MODEL_LOADED || version_is_newest(model) || (features & FEATURE_VERSIONS));
 }
 
 static size_t name_fill(Ssmd__ModelInfo *out, size_t n, const char *name, bool is_template)
@@ -59,20 +89,20 @@ static size_t name_fill(Ssmd__ModelInfo *out, size_t n, const char *name, bool i
 }
 
 /* What may be opened: models in memory, templates, and directories that are not in memory. */
-static size_t models_fill(const struct loop *loop, Ssmd__ModelInfo *out)
+static size_t models_fill(const struct loop *loop, Ssmd__ModelInfo *out, uint32_t features)
 {
     const char *const *names = ssm_template_names();
     const struct model *model;
     size_t n = 0;
 
     TAILQ_FOREACH(model, &loop->models.all, of_all)
-        if (model->state != MODEL_ALIAS && model->state != MODEL_DROPPING && n < HELLO_MODELS)
-            model_fill(&out[n++], model);
+        if (model_is_listed(model, features) && n < HELLO_MODELS)
+            model_fill(&out[n++], model, features);
     for (; *names; names++)
         n = name_fill(out, n, *names, true);
     for (uint32_t i = 0; i < loop->models.names_n; i++) {
         TAILQ_FOREACH(model, &loop->models.all, of_all)
-            if (strcmp(model->name, loop->models.names[i]) == 0)
+            if (strcmp(model->name, loop->models.names[i]) == 0 && model_is_listed(model, features))
                 break;
         if (!model)
             n = name_fill(out, n, loop->models.names[i], false);
@@ -108,7 +138,7 @@ static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_
     hello.limits = &limits;
     hello.tap = loop->tap.socket ? loop->conf.tap : NULL;
     if (models && pointers) {
-        hello.n_models = models_fill(loop, models);
+        hello.n_models = models_fill(loop, models, conn->features);
         for (size_t i = 0; i < hello.n_models; i++)
             pointers[i] = &models[i];
         hello.models = pointers;
@@ -175,6 +205,24 @@ static void tokens_info_fill(const struct stream *stream, struct control_info *o
     m->generation = &out->generation;
 }
 
+static void version_info_fill(const struct conn *conn, const struct stream *stream, Ssmd__StreamInfo *m)
+{
+    const struct model *model = stream->model;
+
+    if (conn->features & FEATURE_RATES) {
+        m->has_config_rate = true;
+        m->config_rate = model->info.config_rate;
+        m->has_modes_zeroed = model->rate > 0;
+        m->modes_zeroed = model->info.modes_zeroed;
+    }
+    if (conn->features & FEATURE_VERSIONS) {
+        m->has_version = model->version > 0;
+        m->version = model->version;
+        m->has_newest_version = !version_is_newest(model);
+        m->newest_version = model->lineage ? model->lineage->newest : 0;
+    }
+}
+
 static void history_info_fill(const struct stream *stream, struct control_info *out)
 {
     ssmd__history__init(&out->history);
@@ -211,6 +259,7 @@ void control_info_fill(const struct conn *conn, const struct stream *stream, str
     m->attached = stream->conn != NULL;
     m->closing = stream->is_closing;
     m->queued = stream->next - stream->applied;
+    version_info_fill(conn, stream, m);
     if (conn->features & FEATURE_TOKENS)
         tokens_info_fill(stream, out);
     if (stream->history && (conn->features & FEATURE_IMAGES))
@@ -298,6 +347,7 @@ static void gauges_take(const struct loop *loop, uint64_t *value)
     value[COUNT_subscriptions] = loop->tap.subscriptions;
     TAILQ_FOREACH(model, &loop->models.all, of_all)
         value[COUNT_models] += model->state == MODEL_LOADED;
+    value[COUNT_model_bytes] = models_weight_bytes(loop, NULL);
     value[COUNT_input_bytes] = loop->input.bytes;
     value[COUNT_ring_bytes] = loop->rings.bytes;
     value[COUNT_image_bytes] = loop->states.bytes;

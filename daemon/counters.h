@@ -66,14 +66,21 @@
     X(tap_refused, "subscriptions of the tap that were not taken")                                                     \
     X(models_loaded, "models loaded")                                                                                  \
     X(models_failed, "models that could not be loaded")                                                                \
-    X(models_unloaded, "models unloaded to make room")
+    X(models_unloaded, "models unloaded: to make room, or superseded and without streams")                             \
+    X(models_memory_full, "models that could not be loaded because model_memory is used up by others")                 \
+    X(models_rates_full, "opens at a rate of their own refused because model_rates others are in use")                 \
+    X(models_versions_full, "versions not added because model_versions others are in use")                             \
+    X(models_reloaded, "versions of models added by a reload")                                                         \
+    X(models_reload_failed, "models that could not be reloaded; the version in memory stayed")                         \
+    X(streams_moved, "streams moved to a newer version of their model")
 
 #define GAUGES(X)                                                                                                      \
     X(streams, "streams now")                                                                                          \
     X(connections, "connections now")                                                                                  \
     X(readers, "streams being read now, each reader counted")                                                          \
     X(subscriptions, "subscriptions of the tap now")                                                                   \
-    X(models, "models loaded now")                                                                                     \
+    X(models, "models loaded now, each rate and version counted")                                                      \
+    X(model_bytes, "weights of those")                                                                                 \
     X(input_bytes, "input memory in use, free lists included")                                                         \
     X(ring_bytes, "result ring memory in use")                                                                         \
     X(image_bytes, "images on their way")                                                                              \

@@ -43,10 +43,14 @@ uint32_t features_needed(const Ssmd__FromClient *message)
         return FEATURE_IMAGES;
     case SSMD__FROM_CLIENT__REQUEST_OPEN:
         return (message->open->history ? FEATURE_IMAGES : 0) |
-               (message->open->has_top_k || message->open->has_generates ? FEATURE_TOKENS : 0);
+               (message->open->has_top_k || message->open->has_generates ? FEATURE_TOKENS : 0) |
+               (message->open->has_native_rate ? FEATURE_RATES : 0);
     case SSMD__FROM_CLIENT__REQUEST_GENERATE:
     case SSMD__FROM_CLIENT__REQUEST_CANCEL:
         return FEATURE_TOKENS;
+    case SSMD__FROM_CLIENT__REQUEST_RELOAD:
+    case SSMD__FROM_CLIENT__REQUEST_MOVE:
+        return FEATURE_VERSIONS;
     default:
         return 0;
     }

@@ -15,7 +15,9 @@
 /* member, word on the wire */
 #define FEATURES(X)                                                                                                    \
     X(IMAGES, "images")                                                                                                \
-    X(TOKENS, "tokens")
+    X(TOKENS, "tokens")                                                                                                \
+    X(RATES, "rates")                                                                                                  \
+    X(VERSIONS, "versions")
 
 enum feature_bit {
 #define X(name, word) FEATURE_BIT_##name,
@@ -24,8 +26,10 @@ enum feature_bit {
         FEATURES_COUNT
 };
 
-#define FEATURE_IMAGES (1u << FEATURE_BIT_IMAGES)
-#define FEATURE_TOKENS (1u << FEATURE_BIT_TOKENS)
+#define FEATURE_IMAGES   (1u << FEATURE_BIT_IMAGES)
+#define FEATURE_TOKENS   (1u << FEATURE_BIT_TOKENS)
+#define FEATURE_RATES    (1u << FEATURE_BIT_RATES)
+#define FEATURE_VERSIONS (1u << FEATURE_BIT_VERSIONS)
 
 /* Those of the wished for that this daemon has. */
 uint32_t features_grant(const Ssmd__Hello *hello);

@@ -110,8 +110,9 @@ static int check(const struct options *options, const struct conf *conf)
 {
     const char *name = options->config ? options->config : "the built-in configuration";
 
-    printf("%s: ok; input, results and messages take at most %" PRIu64 " MiB, states and weights come on top\n", name,
-           conf_memory_bytes(conf) >> 20);
+    printf("%s: ok; input, results and messages take at most %" PRIu64 " MiB, weights of models %" PRIu64
+           " MiB more; states come on top\n",
+           name, conf_memory_bytes(conf) >> 20, conf->model_memory >> 20);
     if (conf->models[0] && access(conf->models, R_OK | X_OK) != 0)
         fprintf(stderr, "%s: warning: models = %s: %s\n", name, conf->models, strerror(errno));
     if (conf->state_dir[0] && access(conf->state_dir, R_OK | W_OK | X_OK) != 0)

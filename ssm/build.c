@@ -256,7 +256,11 @@ static int check_rate(struct ssm_build *b, const struct ssm_layer *l)
 {
     double own = b->rate * b->stretch;
 
-    if (b->stretch == 1 || l->kind->any_rate)
+    if (l->kind->any_rate)
+        return SSM_OK;
+    if (!b->fixed_by[0])
+        memcpy(b->fixed_by, l->where, sizeof(b->fixed_by));
+    if (b->stretch == 1)
         return SSM_OK;
     return ssm_fail(
         b, l, SSM_INVAL,

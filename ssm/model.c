@@ -200,6 +200,7 @@ static int build_model(struct ssm_build *b, struct ssm_model *model, const json_
     info->weight_bytes = b->weight_bytes;
     info->layers = b->layers;
     info->modes_zeroed = b->modes_zeroed;
+    memcpy(info->fixed_by, b->fixed_by, sizeof(info->fixed_by));
     model->image_bytes = ssm_image_size(&model->graph);
     set_time(model, info);
     return check_output(b, config, info);

@@ -96,7 +96,8 @@ struct ssm_model_info {
     double in_rate; /* Hz; 0 when the configuration names none (tokens) */
     double out_rate;
     double config_rate; /* that the configuration names: in_rate, unless the model was discretised anew for another */
-    uint32_t modes_zeroed;         /* then: modes above half that rate, which contribute nothing */
+    uint32_t modes_zeroed; /* then: modes above half that rate, which contribute nothing */
+    char fixed_by[96];     /* "layer 2 (conv1d 'x')": the first layer that ties it to config_rate; "" when none does */
     uint32_t ratio_num, ratio_den; /* output frames per input frame */
     uint32_t hop;                  /* input frames after which the graph is back in phase */
     uint32_t lookahead;            /* input frames that an output may have to wait for */
@@ -200,6 +201,8 @@ SSM_API SSM_MUST_CHECK int ssm_slot_import(struct ssm_program *program, struct s
 /* What ssm_slot_import would say of the image, without a slot. */
 SSM_API SSM_MUST_CHECK int ssm_image_check(const struct ssm_model *model, const void *image, size_t size,
                                            struct ssm_error *err);
+/* Whether the image says that it is of this model, by its fingerprint alone: to choose among several. */
+SSM_API int ssm_image_is_of(const struct ssm_model *model, const void *image, size_t size);
 /* The state of `to` becomes that of `from`. */
 SSM_API SSM_MUST_CHECK int ssm_slot_copy(struct ssm_program *program, struct ssm_slot from, struct ssm_slot to);
 

@@ -449,7 +449,9 @@ static void layer__that_counts_frames__is_named_in_the_refusal(void **state)
     making_layers(&m, "{'type':'residual','layers':[{'type':'conv1d','name':'k','in':3,'out':3,'kernel':2,'groups':3,"
                       "'padding':'causal',"
                       "'bias':false}]}");
-    ssm_model_free(load_at(&m, 3, 3, RATE, NULL));
+    struct ssm_model *model = load_at(&m, 3, 3, RATE, NULL);
+    assert_string_equal(ssm_model_info(model)->fixed_by, "layer 1.0 (conv1d 'k')");
+    ssm_model_free(model);
     assert_null(load_at(&m, 3, 3, 50, &err));
     if (!strstr(err.text, "layer 1.0 (conv1d 'k')") || !strstr(err.text, "100 Hz") || !strstr(err.text, "50: resample"))
         fail_msg("%s", err.text);
@@ -487,6 +489,7 @@ static void fingerprint__of_another_rate__differs_and_its_source_does_not(void *
         struct ssm_model *model = load_at(&m, 3, 3, rates[i], NULL);
 
         info[i] = *ssm_model_info(model);
+        assert_string_equal(info[i].fixed_by, "");
         assert_memory_equal(info[i].source, info[0].fingerprint, SSM_FINGERPRINT_BYTES);
         ssm_model_free(model);
     }
