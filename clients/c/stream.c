@@ -65,6 +65,10 @@ void stream_info_copy(struct ssmc_stream_info *out, const Ssmd__StreamInfo *info
     out->history_depth = info->history ? info->history->depth : 0;
     out->history_bytes = info->history ? info->history->bytes : 0;
     out->history_oldest = info->history ? info->history->oldest : 0;
+    out->config_rate = info->has_config_rate ? info->config_rate : info->rate;
+    out->modes_zeroed = info->modes_zeroed;
+    out->version = info->version;
+    out->newest_version = info->has_newest_version ? info->newest_version : info->version;
 }
 
 int stream_id_check(struct ssmc *c, const char *id, size_t *size)

@@ -7,7 +7,21 @@
 #include <string.h>
 #include <sysexits.h>
 
-enum { REALTIME = 256, CHUNK_MS, FORMAT, RATE, CHANNELS, BACKFILL, RESUME, TAKE_OVER, KEEP, CLOSE, GIVE_UP, TOP_K };
+enum {
+    REALTIME = 256,
+    CHUNK_MS,
+    FORMAT,
+    RATE,
+    CHANNELS,
+    BACKFILL,
+    RESUME,
+    TAKE_OVER,
+    KEEP,
+    CLOSE,
+    GIVE_UP,
+    TOP_K,
+    NATIVE_RATE
+};
 
 static const struct option options[] = {
     {"model", required_argument, NULL, 'm'},
@@ -18,6 +32,7 @@ static const struct option options[] = {
     {"format", required_argument, NULL, FORMAT},
     {"rate", required_argument, NULL, RATE},
     {"channels", required_argument, NULL, CHANNELS},
+    {"native-rate", no_argument, NULL, NATIVE_RATE},
     {"backfill", no_argument, NULL, BACKFILL},
     {"resume", no_argument, NULL, RESUME},
     {"take-over", no_argument, NULL, TAKE_OVER},
@@ -75,6 +90,9 @@ static int take_option(const struct ctl *ctl, int option, char **argv, struct jo
         return 0;
     case 'o':
         out->out = optarg;
+        return 0;
+    case NATIVE_RATE:
+        out->has_native_rate = true;
         return 0;
     case REALTIME:
         out->is_realtime = true;
