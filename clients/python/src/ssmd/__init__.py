@@ -34,7 +34,7 @@ from .errors import (
     Timeout,
     Unreachable,
 )
-from .values import Counter, DaemonInfo, Ending, History, Image, ModelInfo, Result, StreamInfo, Token
+from .values import Counter, DaemonInfo, Ending, History, Image, ModelInfo, Reload, Result, StreamInfo, Token
 
 __all__ = [
     "Client",
@@ -51,6 +51,7 @@ __all__ = [
     "ProtocolError",
     "Reader",
     "Refused",
+    "Reload",
     "Result",
     "ResultsWaiting",
     "Stream",

@@ -129,6 +129,14 @@ class StreamInfo:
     generates: bool
     generating: bool
     history: History | None
+    config_rate: float
+    """Of the model's directory; another than `rate` when it was discretised anew."""
+    modes_zeroed: int
+    """Then: modes above half the rate, which contribute nothing."""
+    version: int
+    """Of the model, counted from 1; 0 for templates."""
+    newest_version: int
+    """That new streams get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +156,26 @@ class ModelInfo:
     hop: int
     lookahead: int
     state_bytes: int
+    config_rate: float
+    """Another than `rate`: discretised anew for streams of that rate, beside the one at its own."""
+    modes_zeroed: int
+    version: int
+    """Counted from 1; 0 for templates and what is not loaded."""
+    newest_version: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What became of directories of models that were read again."""
+
+    unchanged: int
+    added: int
+    """New versions."""
+    failed: int
+    """Their versions in memory stay."""
+    failure: str
+    """Why the last one failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +232,8 @@ def stream_info(m: pb.StreamInfo) -> StreamInfo:
         m.created, m.tokens, m.vocab, m.attached, m.closing, m.queued, m.top_k, m.generates,
         m.HasField("generation") and not m.generation.HasField("ending"),
         history(m.history) if m.HasField("history") else None,
+        m.config_rate if m.HasField("config_rate") else m.rate, m.modes_zeroed, m.version,
+        m.newest_version if m.HasField("newest_version") else m.version,
     )  # fmt: skip
 
 
@@ -211,7 +241,8 @@ def model_info(m: pb.ModelInfo) -> ModelInfo:
     """From the wire."""
     return ModelInfo(
         m.name, m.template, m.state, m.streams, m.tokens, m.rate, m.channels, m.out_rate, m.out_channels, m.vocab,
-        m.hop, m.lookahead, m.state_bytes,
+        m.hop, m.lookahead, m.state_bytes, m.config_rate if m.HasField("config_rate") else m.rate, m.modes_zeroed,
+        m.version, m.newest_version if m.HasField("newest_version") else m.version, m.weight_bytes,
     )  # fmt: skip
 
 
