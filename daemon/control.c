@@ -58,6 +58,7 @@ static void stream_request(struct loop *loop, struct conn *conn, uint64_t reques
 {
     struct handle *handle = conn_handle_find(conn, number);
     struct stream *stream = handle ? handle->stream : NULL;
+    struct control_info info;
 
     if (!handle || handle->state == HANDLE_DEAD) {
         deliver_error(loop, conn, request_id, SSMD__CODE__BAD_HANDLE, "not a handle of this connection");
@@ -85,6 +86,11 @@ static void stream_request(struct loop *loop, struct conn *conn, uint64_t reques
     if (request == REQUEST_ROLLBACK && !stream->history) {
         deliver_error(loop, conn, request_id, SSMD__CODE__TOO_OLD,
                       "the stream keeps no history: ask for one when it is opened");
+        return;
+    }
+    if (request == REQUEST_MOVE && version_is_newest(stream->model)) {
+        control_info_fill(conn, stream, &info);
+        control_info_send(loop, conn, request_id, &info);
         return;
     }
     if (stream->request == REQUEST_NONE)

@@ -275,7 +275,7 @@ static void stream_attach(struct loop *loop, struct stream *stream, const struct
         TAILQ_INSERT_TAIL(&stream->outlets, outlet, of_stream);
     }
     batcher_add(&loop->batcher, stream);
-    if (stream->is_closed)
+    if (stream->is_closed || stream->request != REQUEST_NONE)
         loop_stream_settle(loop, stream);
 }
 

@@ -345,8 +345,8 @@ static void move_turn(struct loop *loop, struct stream *stream)
     } else if (tail_push(loop, stream)) {
         if (!stream->head)
             loop_stream_settle(loop, stream);
-    } else if (tail_has_left(stream)) {
-        stream_reset(loop, stream, model);
+    } else if (tail_has_left(stream) && (stream->outlet || is_received(stream))) {
+        stream_reset(loop, stream, model); /* of a writer that is away not before it came back for its results */
     }
 }
 

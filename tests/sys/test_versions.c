@@ -188,6 +188,37 @@ static void move__sends_every_result_and_begins_again_with_the_newest(void **sta
     versions_close(&site);
 }
 
+static void move__of_a_writer_that_is_away__waits_for_it_to_take_its_results(void **state)
+{
+    struct versions_site site;
+    struct wire_stream *s;
+    struct wire *w;
+
+    (void)state;
+    versions_open(&site, "");
+    w = versions_wire(&site, "two");
+    s = wire_open(w, "s", "wave", WIRE_RESULTS | WIRE_NO_CREDIT);
+    versions_push(w, s, 100);
+    versions_write_wave(&site, "wave", 2, 1);
+    reload_check(w, "wave", 0, 1, 0);
+    wire_move_send(w, s); /* nobody waits for the answer */
+    assert_int_equal(wire_ping(w), SSMD__CODE__OK);
+    wire_free(w);
+    w = versions_wire(&site, "two");
+    s = wire_open(w, "s", "wave", WIRE_RESULTS | WIRE_NO_CREDIT);
+    version_check(w, 1, 2);
+    wire_credit(w, s, 0, 100 * sizeof(float));
+    WIRE_UNTIL(w, s->results == 100);
+    versions_check(s, 0, 0, 100, 1, 0);
+    do
+        info_ask(w, "s");
+    while (w->reply->stream->version == 1);
+    version_check(w, 2, 0);
+    assert_int_equal(w->reply->stream->next, 0);
+    wire_free(w);
+    versions_close(&site);
+}
+
 static void version__of_other_shapes__is_not_for_streams_that_are_there(void **state)
 {
     struct versions_site site;
@@ -329,6 +360,7 @@ int main(void)
         cmocka_unit_test(reset__of_a_stream_of_an_old_version__takes_the_newest),
         cmocka_unit_test(reset__of_a_stream_at_another_rate__takes_the_newest_at_it),
         cmocka_unit_test(move__sends_every_result_and_begins_again_with_the_newest),
+        cmocka_unit_test(move__of_a_writer_that_is_away__waits_for_it_to_take_its_results),
         cmocka_unit_test(version__of_other_shapes__is_not_for_streams_that_are_there),
         cmocka_unit_test(reload__of_what_does_not_load__changes_nothing_and_says_why),
         cmocka_unit_test(image__of_an_old_version__is_restored_as_long_as_that_has_streams),

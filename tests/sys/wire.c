@@ -588,6 +588,18 @@ int wire_move(struct wire *w, struct wire_stream *s)
     return begin_again(w, s, &message);
 }
 
+void wire_move_send(struct wire *w, const struct wire_stream *s)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Move request = SSMD__MOVE__INIT;
+
+    request.handle = s->handle;
+    message.request_id = ++w->request;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_MOVE;
+    message.move = &request;
+    message_send(w, &message.base);
+}
+
 int wire_reload(struct wire *w, const char *model)
 {
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;

@@ -118,6 +118,8 @@ int wire_close(struct wire *w, const struct wire_stream *s);
 int wire_reset(struct wire *w, struct wire_stream *s);
 int wire_move(struct wire *w, struct wire_stream *s);
 int wire_reload(struct wire *w, const char *model); /* NULL: all */
+/* Sends the request and does not wait. */
+void wire_move_send(struct wire *w, const struct wire_stream *s);
 /* Sends the request and does not wait; the request's number. */
 uint64_t wire_close_send(struct wire *w, const struct wire_stream *s);
 /* The stream's results below `received` may go, payload bytes up to `limit` may come. */
