@@ -281,6 +281,65 @@ static void s4__at_half_and_twice_the_rate__is_the_reference_with_dt_multiplied(
     }
 }
 
+/* The exact models above, of the reference with their steps multiplied. */
+static void reference_of(const struct making *m, const char *name, double times, const double *x, size_t T, double *y)
+{
+    const struct making_tensor *t = m->tensor;
+    float step[6];
+
+    for (uint32_t i = 0; i < 6 && t->rank == 1 && i < t->dims[0]; i++) /* log_dt or log_step is their first tensor */
+        step[i] = (float)(t->values[i] + log(times));
+    if (strcmp(name, "lti") == 0)
+        reference_lti(&(struct reference_lti){2, 5, 3, 0.01 * times, REFERENCE_ZOH, t[0].values, t[1].values,
+                                              t[2].values, t[3].values},
+                      x, T, y);
+    else if (strcmp(name, "s4d") == 0)
+        reference_s4d(&(struct reference_s4d){3, 4, REFERENCE_ZOH, step, t[1].values, t[2].values, t[3].values,
+                                              t[4].values, NULL},
+                      x, T, y);
+    else if (strcmp(name, "s5") == 0)
+        reference_s5(
+            &(struct reference_s5){3, 6, REFERENCE_ZOH, true, t[1].values, t[2].values, t[3].values, step, t[4].values},
+            x, T, y);
+    else
+        reference_hippo(&(struct reference_hippo){strcmp(name, "legt") == 0 ? REFERENCE_LEGT : REFERENCE_FOUT, 2, 6,
+                                                  0.02 * times, REFERENCE_ZOH, false},
+                        x, T, y);
+}
+
+static void others__at_half_and_twice_the_rate__are_the_reference_with_dt_multiplied(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < 2 * (sizeof(exact) / sizeof(*exact) - 1); k++) { /* but mean, the last */
+        const struct exact *e = &exact[k / 2];
+        double rate = k % 2 ? RATE / 2 : RATE * 2;
+        struct making m;
+
+        making_init(&m, 11);
+        e->make(&m);
+        struct ssm_model *model = load_at(&m, e->in, e->out, rate, NULL);
+        float *x = noise(&m, (size_t)FRAMES * e->in), *y = noise(&m, (size_t)FRAMES * e->out);
+        double *wide = calloc((size_t)FRAMES * e->in, sizeof(*wide));
+        double *want = calloc((size_t)FRAMES * e->out, sizeof(*want));
+
+        assert_true(wide && want);
+        for (size_t i = 0; i < (size_t)FRAMES * e->in; i++)
+            wide[i] = x[i];
+        reference_of(&m, e->name, RATE / rate, wide, FRAMES, want);
+        pass(model, SSM_STEP, x, FRAMES, y);
+        double error = running_error(y, want, (size_t)FRAMES * e->out);
+        if (!(error <= 1e-5))
+            fail_msg("%s at %g Hz: %g", e->name, rate, error);
+        assert_int_equal(ssm_model_info(model)->modes_zeroed, 0);
+        ssm_model_free(model);
+        making_fini(&m);
+        free(x);
+        free(y);
+        free(wide);
+        free(want);
+    }
+}
+
 /* Every golden case of continuous layers, at half and at twice its rate: the views agree as they do at its own. */
 static void golden__of_continuous_layers__agrees_in_all_views_at_other_rates(void **state)
 {
@@ -521,6 +580,7 @@ int main(void)
         cmocka_unit_test(oscillator__at_three_rates__moves_in_the_same_seconds),
         cmocka_unit_test(zoh__every_sample_twice_at_twice_the_rate__is_the_same_at_the_old_instants),
         cmocka_unit_test(s4__at_half_and_twice_the_rate__is_the_reference_with_dt_multiplied),
+        cmocka_unit_test(others__at_half_and_twice_the_rate__are_the_reference_with_dt_multiplied),
         cmocka_unit_test(golden__of_continuous_layers__agrees_in_all_views_at_other_rates),
         cmocka_unit_test(mode__above_half_a_lower_rate__contributes_nothing_and_is_counted),
         cmocka_unit_test(layer__that_counts_frames__is_named_in_the_refusal),
