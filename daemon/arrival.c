@@ -170,6 +170,7 @@ static void model_seek(struct loop *loop, struct arrival *arrival)
     }
     request->finish = model_found;
     request->rate = mapping->rate;
+    request->native_rate = mapping->rate > 0; /* a sensor cannot be asked to resample */
     request->channels = mapping->channels;
     request->id_size = arrival->id_size;
     memcpy(request->id, arrival->id, arrival->id_size);

@@ -125,6 +125,12 @@ struct conf_rules {
       "Checkpoints and kept input of streams that were opened with a history, all together.")                          \
     X(tap_subscriptions, COUNT, "1..1000000", "10000", live,                                                           \
       "Prefixes that the tap may be subscribed to at a time, all watchers together; further ones are not taken.")      \
+    X(model_memory, BYTES, "4K..1024G", "16G", live,                                                                   \
+      "Weights of all loaded models together; those that no stream uses go first, then open is refused.")              \
+    X(model_rates, COUNT, "0..64", "8", live,                                                                          \
+      "Rates beside its own for which one model is discretised anew at a time; open is refused beyond.")               \
+    X(model_versions, COUNT, "1..64", "4", live,                                                                       \
+      "Versions of one model in memory at a time; a reload that would add another is refused.")                        \
     X(state_dir, TEXT, "", "", restart,                                                                                \
       "Directory for the images of open streams: written at SIGTERM, taken up at the next start. Empty: streams end "  \
       "with the daemon.")                                                                                              \

@@ -58,6 +58,7 @@ static void stream_request(struct loop *loop, struct conn *conn, uint64_t reques
 {
     struct handle *handle = conn_handle_find(conn, number);
     struct stream *stream = handle ? handle->stream : NULL;
+    struct control_info info;
 
     if (!handle || handle->state == HANDLE_DEAD) {
         deliver_error(loop, conn, request_id, SSMD__CODE__BAD_HANDLE, "not a handle of this connection");
@@ -69,12 +70,13 @@ static void stream_request(struct loop *loop, struct conn *conn, uint64_t reques
         return;
     }
     if (handle->state == HANDLE_READS) {
-        deliver_error(loop, conn, request_id, SSMD__CODE__BAD_HANDLE, "a reader cannot reset a stream or take it back");
+        deliver_error(loop, conn, request_id, SSMD__CODE__BAD_HANDLE,
+                      "a reader cannot reset, move or take back a stream");
         return;
     }
     if (stream->request != REQUEST_NONE && (stream->request_conn || stream->request != request)) {
         deliver_error(loop, conn, request_id, SSMD__CODE__BUSY,
-                      "another reset, rollback or close of this stream is under way");
+                      "another reset, move, rollback or close of this stream is under way");
         return;
     }
     if (stream->is_closing && request != REQUEST_CLOSE) {
@@ -84,6 +86,11 @@ static void stream_request(struct loop *loop, struct conn *conn, uint64_t reques
     if (request == REQUEST_ROLLBACK && !stream->history) {
         deliver_error(loop, conn, request_id, SSMD__CODE__TOO_OLD,
                       "the stream keeps no history: ask for one when it is opened");
+        return;
+    }
+    if (request == REQUEST_MOVE && version_is_newest(stream->model)) {
+        control_info_fill(conn, stream, &info);
+        control_info_send(loop, conn, request_id, &info);
         return;
     }
     if (stream->request == REQUEST_NONE)
@@ -175,6 +182,12 @@ static void request_run(struct loop *loop, struct conn *conn, const Ssmd__FromCl
         break;
     case SSMD__FROM_CLIENT__REQUEST_FORK:
         control_fork(loop, conn, id, message->fork);
+        break;
+    case SSMD__FROM_CLIENT__REQUEST_RELOAD:
+        versions_reload(loop, conn, id, message->reload->model);
+        break;
+    case SSMD__FROM_CLIENT__REQUEST_MOVE:
+        stream_request(loop, conn, id, message->move->handle, REQUEST_MOVE, 0);
         break;
     case SSMD__FROM_CLIENT__REQUEST_ROLLBACK:
         stream_request(loop, conn, id, message->rollback->handle, REQUEST_ROLLBACK, message->rollback->index);

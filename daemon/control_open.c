@@ -98,6 +98,25 @@ static bool open_waits(struct loop *loop, struct open_request *request, const ch
     return false;
 }
 
+/* Whether a stream of model `has` is one of `wants`: also of another version, or another rate, of the directory. */
+static bool model_is_named(const struct model *has, const struct model *wants)
+{
+    return has == wants || (has->lineage && has->lineage == wants->lineage);
+}
+
+/* A stream that exists has its own version and rate, whatever a new one would get. */
+static enum models_answer model_find(struct loop *loop, const char *name, struct open_request *request,
+                                     struct model **out, Ssmd__Code *code, const char **text)
+{
+    struct stream *stream = streams_find(&loop->streams, request->id, request->id_size);
+
+    if (stream && stream->model->lineage && strcmp(stream->model->name, name) == 0) {
+        *out = stream->model;
+        return MODELS_READY;
+    }
+    return models_find(loop, name, request, out, code, text);
+}
+
 static void open_begin(struct loop *loop, struct open_request *request, const char *spec)
 {
     struct model *model;
@@ -106,7 +125,7 @@ static void open_begin(struct loop *loop, struct open_request *request, const ch
 
     if (open_waits(loop, request, spec))
         return;
-    switch (models_find(loop, spec, request, &model, &code, &text)) {
+    switch (model_find(loop, spec, request, &model, &code, &text)) {
     case MODELS_WAITS:
         return; /* it is theirs now */
     case MODELS_REFUSED:
@@ -142,6 +161,7 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
         .history_depth = open->history ? open->history->depth : 0,
         .rate = open->has_rate ? open->rate : 0,
         .channels = open->has_channels ? open->channels : 0,
+        .native_rate = open->native_rate,
         .generates = open->generates,
         .top_k = open->has_top_k ? open->top_k : 0,
     };
@@ -171,9 +191,10 @@ void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, con
 static Ssmd__Code shape_check(const struct open_request *request, const struct ssm_model_info *info, char *text,
                               size_t size)
 {
-    if (request->rate > 0 && info->in_rate > 0 && fabs(request->rate - info->in_rate) > 1e-6 * info->in_rate) {
-        snprintf(text, size, "the model runs at %.9g Hz and the stream at %.9g Hz: resample the stream to %.9g Hz",
-                 info->in_rate, request->rate, info->in_rate);
+    if (request->rate > 0 && info->in_rate > 0 && !models_rates_match(request->rate, info->in_rate)) {
+        snprintf(text, size, "the model runs at %.9g Hz and the stream at %.9g Hz: resample the stream to %.9g Hz%s",
+                 info->in_rate, request->rate, info->in_rate,
+                 info->fixed_by[0] || request->native_rate ? "" : ", or open it with native_rate");
         return SSMD__CODE__RATE;
     }
     if (request->channels > 0 && request->channels != info->in_channels) {
@@ -361,7 +382,7 @@ static void stream_attach(struct loop *loop, struct stream *stream, const struct
         TAILQ_INSERT_TAIL(&stream->outlets, outlet, of_stream);
     }
     batcher_add(&loop->batcher, stream);
-    if (stream->is_closed)
+    if (stream->is_closed || stream->request != REQUEST_NONE)
         loop_stream_settle(loop, stream);
 }
 
@@ -375,6 +396,8 @@ void control_open_finish(struct loop *loop, struct open_request *request, struct
     bool is_new = !stream;
     uint32_t handle;
 
+    if (stream && model && model_is_named(stream->model, model))
+        model = stream->model;
     if (model) {
         code = shape_check(request, &model->info, sentence, sizeof(sentence));
         text = sentence;

@@ -9,6 +9,7 @@
 #include "daemon/generate.h"
 #include "daemon/history.h"
 #include "daemon/log.h"
+#include "daemon/unload.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,38 @@
 #define HELLO_MODELS (LOADER_NAMES + MODELS_MAX + 16)
 
 /* ---- hello ------------------------------------------------------------------------------------------------------- */
+
+/* What connections know that were granted the features. */
+static void version_fill(Ssmd__ModelInfo *out, const struct model *model, uint32_t features)
+{
+    if (features & FEATURE_RATES) {
+        out->has_config_rate = true;
+        out->config_rate = model->info.config_rate;
+        out->has_modes_zeroed = model->rate > 0;
+        out->modes_zeroed = model->info.modes_zeroed;
+    }
+    if (features & FEATURE_VERSIONS) {
+        out->has_version = model->version > 0;
+        out->version = model->version;
+        out->has_newest_version = !version_is_newest(model);
+        out->newest_version = model->lineage ? model->lineage->newest : 0;
+        out->has_weight_bytes = true;
+        out->weight_bytes = model->info.weight_bytes;
+    }
+}
+
+static void schedule_fill(Ssmd__ModelInfo *out, const struct model *model, uint32_t features)
+{
+    if (!(features & FEATURE_SCHEDULE))
+        return;
+    out->has_priority = out->has_load = out->has_deadline_misses = out->has_queued_bytes = true;
+    out->priority = model->priority;
+    out->cost = admission_cost(model);
+    out->has_cost = out->cost > 0;
+    out->load = admission_load(model);
+    out->deadline_misses = model->counters.deadline_misses;
+    out->queued_bytes = model->queued_bytes;
+}
 
 static void model_fill(Ssmd__ModelInfo *out, const struct model *model, uint32_t features)
 {
@@ -45,15 +78,17 @@ static void model_fill(Ssmd__ModelInfo *out, const struct model *model, uint32_t
     out->hop = info->hop;
     out->lookahead = info->lookahead;
     out->state_bytes = info->state_bytes;
-    if (!(features & FEATURE_SCHEDULE))
-        return;
-    out->has_priority = out->has_load = out->has_deadline_misses = out->has_queued_bytes = true;
-    out->priority = model->priority;
-    out->cost = admission_cost(model);
-    out->has_cost = out->cost > 0;
-    out->load = admission_load(model);
-    out->deadline_misses = model->counters.deadline_misses;
-    out->queued_bytes = model->queued_bytes;
+    version_fill(out, model, features);
+    schedule_fill(out, model, features);
+}
+
+/* Whether a connection with these features sees the model: names are one model each to those without them. */
+static bool model_is_listed(const struct model *model, uint32_t features)
+{
+    if (model->state == MODEL_ALIAS || model->state == MODEL_DROPPING || model->reload)
+        return false;
+    return (model->rate <= 0 || (features & FEATURE_RATES)) &&
+           (model->state != MODEL_LOADED || version_is_newest(model) || (features & FEATURE_VERSIONS));
 }
 
 static size_t name_fill(Ssmd__ModelInfo *out, size_t n, const char *name, bool is_template)
@@ -76,13 +111,13 @@ static size_t models_fill(const struct loop *loop, Ssmd__ModelInfo *out, uint32_
     size_t n = 0;
 
     TAILQ_FOREACH(model, &loop->models.all, of_all)
-        if (model->state != MODEL_ALIAS && model->state != MODEL_DROPPING && n < HELLO_MODELS)
+        if (model_is_listed(model, features) && n < HELLO_MODELS)
             model_fill(&out[n++], model, features);
     for (; *names; names++)
         n = name_fill(out, n, *names, true);
     for (uint32_t i = 0; i < loop->models.names_n; i++) {
         TAILQ_FOREACH(model, &loop->models.all, of_all)
-            if (strcmp(model->name, loop->models.names[i]) == 0)
+            if (strcmp(model->name, loop->models.names[i]) == 0 && model_is_listed(model, features))
                 break;
         if (!model)
             n = name_fill(out, n, loop->models.names[i], false);
@@ -199,6 +234,24 @@ static void schedule_info_fill(const struct stream *stream, Ssmd__StreamInfo *m)
         m->catch_up = (double)stream->caught * 1e9 / (double)ns;
 }
 
+static void version_info_fill(const struct conn *conn, const struct stream *stream, Ssmd__StreamInfo *m)
+{
+    const struct model *model = stream->model;
+
+    if (conn->features & FEATURE_RATES) {
+        m->has_config_rate = true;
+        m->config_rate = model->info.config_rate;
+        m->has_modes_zeroed = model->rate > 0;
+        m->modes_zeroed = model->info.modes_zeroed;
+    }
+    if (conn->features & FEATURE_VERSIONS) {
+        m->has_version = model->version > 0;
+        m->version = model->version;
+        m->has_newest_version = !version_is_newest(model);
+        m->newest_version = model->lineage ? model->lineage->newest : 0;
+    }
+}
+
 static void history_info_fill(const struct stream *stream, struct control_info *out)
 {
     ssmd__history__init(&out->history);
@@ -235,6 +288,7 @@ void control_info_fill(const struct conn *conn, const struct stream *stream, str
     m->attached = stream->conn != NULL || publish_is_live(stream);
     m->closing = stream->is_closing;
     m->queued = stream->next - stream->applied;
+    version_info_fill(conn, stream, m);
     if (conn->features & FEATURE_TOKENS)
         tokens_info_fill(stream, out);
     if (conn->features & FEATURE_SCHEDULE)

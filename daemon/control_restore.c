@@ -141,7 +141,10 @@ static void model_found(struct loop *loop, struct open_request *request, struct 
 {
     struct task *task = request->task;
 
-    if (!model) {
+    if (!model && code == SSMD__CODE__RATE) {
+        refuse(loop, task, SSMD__CODE__BAD_IMAGE,
+               "the image is of another model of this name: that one runs at another rate");
+    } else if (!model) {
         refuse(loop, task, code, text);
     } else if ((task->top_k > 0 || task->generates) && (model->info.input != SSM_TOKENS || task->top_k > SSM_TOP_MAX ||
                                                         task->top_k > model->info.out_channels)) {
@@ -182,6 +185,24 @@ static const struct policy_class *class_find(const struct loop *loop, const Ssmd
     return class;
 }
 
+/* The model of the image: the version and rate that it was made with, if that is in memory; else the newest version, for
+ * the image's rate, which the state will be held against. */
+static enum models_answer image_model_find(struct loop *loop, const struct task *task, const Ssmd__StreamImage *image,
+                                           struct open_request *request, struct model **out, Ssmd__Code *code,
+                                           const char **text)
+{
+    const unsigned char *state = task->image->bytes + task->sections.state_at;
+    size_t size = task->sections.size - task->sections.state_at - sizeof(uint64_t);
+
+    TAILQ_FOREACH(*out, &loop->models.all, of_all)
+        if ((*out)->state == MODEL_LOADED && strcmp((*out)->name, image->model) == 0 &&
+            ssm_image_is_of((*out)->model, state, size))
+            return MODELS_READY;
+    request->native_rate = !ssm_is_template(image->model);
+    request->rate = request->native_rate ? image->rate : 0;
+    return models_find(loop, image->model, request, out, code, text);
+}
+
 void restore_begin(struct loop *loop, struct task *task, const ProtobufCBinaryData *id)
 {
     struct open_request *request = calloc(1, sizeof(*request));
@@ -210,7 +231,7 @@ void restore_begin(struct loop *loop, struct task *task, const ProtobufCBinaryDa
     request->conn = task->conn;
     request->finish = model_found;
     request->task = task;
-    switch (models_find(loop, image->model, request, &model, &code, &text)) {
+    switch (image_model_find(loop, task, image, request, &model, &code, &text)) {
     case MODELS_WAITS:
         return; /* it is theirs now */
     case MODELS_REFUSED:

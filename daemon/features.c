@@ -44,10 +44,13 @@ uint32_t features_needed(const Ssmd__FromClient *message)
     case SSMD__FROM_CLIENT__REQUEST_OPEN:
         return (message->open->history ? FEATURE_IMAGES : 0) |
                (message->open->has_top_k || message->open->has_generates ? FEATURE_TOKENS : 0) |
-               (message->open->class_ ? FEATURE_SCHEDULE : 0);
+               (message->open->class_ ? FEATURE_SCHEDULE : 0) | (message->open->has_native_rate ? FEATURE_RATES : 0);
     case SSMD__FROM_CLIENT__REQUEST_GENERATE:
     case SSMD__FROM_CLIENT__REQUEST_CANCEL:
         return FEATURE_TOKENS;
+    case SSMD__FROM_CLIENT__REQUEST_RELOAD:
+    case SSMD__FROM_CLIENT__REQUEST_MOVE:
+        return FEATURE_VERSIONS;
     default:
         return 0;
     }

@@ -18,7 +18,9 @@
     X(TOKENS, "tokens")                                                                                                \
     X(SCHEDULE, "schedule")                                                                                            \
     X(HISTOGRAMS, "histograms")                                                                                        \
-    X(EVICTIONS, "evictions")
+    X(EVICTIONS, "evictions")                                                                                          \
+    X(RATES, "rates")                                                                                                  \
+    X(VERSIONS, "versions")
 
 enum feature_bit {
 #define X(name, word) FEATURE_BIT_##name,
@@ -32,6 +34,8 @@ enum feature_bit {
 #define FEATURE_SCHEDULE   (1u << FEATURE_BIT_SCHEDULE)
 #define FEATURE_HISTOGRAMS (1u << FEATURE_BIT_HISTOGRAMS)
 #define FEATURE_EVICTIONS  (1u << FEATURE_BIT_EVICTIONS)
+#define FEATURE_RATES      (1u << FEATURE_BIT_RATES)
+#define FEATURE_VERSIONS   (1u << FEATURE_BIT_VERSIONS)
 
 /* Those of the wished for that this daemon has. */
 uint32_t features_grant(const Ssmd__Hello *hello);

@@ -274,7 +274,35 @@ static void request_answer(struct loop *loop, struct stream *stream)
     stream->request_conn = NULL;
 }
 
-static void stream_reset(struct loop *loop, struct stream *stream)
+/* The stream's state and history become fresh ones of another version, of the same shapes. False without memory. */
+static bool stream_change_model(struct loop *loop, struct stream *stream, struct model *model)
+{
+    Ssmd__History had = SSMD__HISTORY__INIT;
+    struct ssm_slot slot;
+    char text[200];
+
+    if (limits_slot_acquire(loop, model, &slot) != NULL)
+        return false;
+    if (stream->history)
+        history_fill(stream->history, &had);
+    rollback_drop(loop, stream);
+    admission_leave(stream);
+    limits_slot_release(loop, stream->model, stream->slot);
+    stream->model->streams--;
+    stream->model->used_ns = loop->now_ns;
+    log_event(LOG_DEBUG, "stream_moved", "stream=%.*s model=%s from=%u to=%u", stream->id_size, stream->id, model->name,
+              stream->model->version, model->version);
+    stream->model = model;
+    stream->slot = slot;
+    model->streams++;
+    loop->counters.streams_moved++;
+    if (had.interval && rollback_prepare(loop, stream, had.interval, had.depth, text, sizeof(text)) != SSMD__CODE__OK)
+        log_event(LOG_WARNING, "history_dropped", "stream=%.*s reason=%s", stream->id_size, stream->id, text);
+    return true;
+}
+
+/* The stream begins again, with the model: its own or a newer version. */
+static void stream_reset(struct loop *loop, struct stream *stream, struct model *model)
 {
     struct outlet *outlet = stream->outlet;
 
@@ -288,8 +316,11 @@ static void stream_reset(struct loop *loop, struct stream *stream)
     stream->generation = NULL;
     stream->next = stream->applied = stream->received = 0;
     stream->refused = 0;
-    stream->is_failed = false;
+    stream->is_failed = stream->has_flushed = false;
     ring_reset(&stream->ring);
+    if (model != stream->model && !stream_change_model(loop, stream, model))
+        log_event(LOG_WARNING, "stream_stays", "stream=%.*s model=%s version=%u reason=no memory for its state",
+                  stream->id_size, stream->id, model->name, stream->model->version);
     if (stream->history)
         history_reset(stream->history, stream->slot);
     if (outlet)
@@ -350,12 +381,53 @@ void loop_closed_check(struct loop *loop, struct stream *stream)
         loop_stream_remove(loop, stream);
 }
 
+/* A reset whose turn has come. It takes the newest version of the model if that has the stream's shapes. */
+static void reset_turn(struct loop *loop, struct stream *stream)
+{
+    const char *text;
+    Ssmd__Code code;
+    struct model *model = versions_target(loop, stream, &code, &text);
+
+    if (!model)
+        return; /* it is being loaded, and comes back here */
+    if (code != SSMD__CODE__OK)
+        log_event(LOG_NOTICE, "stream_stays", "stream=%.*s model=%s version=%u reason=%s", stream->id_size, stream->id,
+                  model->name, model->version, text);
+    stream_reset(loop, stream, model);
+}
+
+/* A move whose turn has come: when every result has been sent, the stream begins again with the newest version. */
+static void move_turn(struct loop *loop, struct stream *stream)
+{
+    const char *text;
+    Ssmd__Code code;
+    struct model *model = versions_target(loop, stream, &code, &text);
+
+    if (!model)
+        return;
+    if (model == stream->model) {
+        if (code != SSMD__CODE__OK) {
+            loop_request_refuse(loop, stream, code, text);
+            stream->request = REQUEST_NONE;
+        } else {
+            request_answer(loop, stream);
+        }
+    } else if (tail_push(loop, stream)) {
+        if (!stream->head)
+            loop_stream_settle(loop, stream);
+    } else if (tail_has_left(stream) && (stream->outlet || is_received(stream))) {
+        stream_reset(loop, stream, model); /* of a writer that is away not before it came back for its results */
+    }
+}
+
 static void stream_settle(struct loop *loop, struct stream *stream)
 {
     if (state_turn(loop, stream) || stream->place != PLACE_NONE || generate_is_ready(stream))
         return; /* its batch, or its task, comes back here */
     if (stream->request == REQUEST_RESET) {
-        stream_reset(loop, stream);
+        reset_turn(loop, stream);
+    } else if (stream->request == REQUEST_MOVE) {
+        move_turn(loop, stream);
     } else if (stream->request == REQUEST_ROLLBACK) {
         rollback_turn(loop, stream);
     } else if (stream->request == REQUEST_CLOSE) {

@@ -208,6 +208,7 @@ static void timer_take(struct loop *loop)
     if (!loop->has_more) /* else what the silent said may wait in the socket */
         conns_sweep(loop);
     batcher_retry(&loop->batcher);
+    versions_sweep(loop);
     if (loop->drain_ns && (is_drained(loop) || loop->now_ns - loop->drain_ns > loop->conf.drain_ms * CLOCK_MS))
         loop->is_over = true;
 }
@@ -235,9 +236,10 @@ static void reload(struct loop *loop)
     log_set_level(log_level_find(loop->conf.log_level));
     loop->input.limit = loop->conf.input_memory;
     loop->rings.limit = loop->conf.ring_memory;
-    models_configure(loop);
     loop->tap.limit = loop->conf.tap_subscriptions;
+    models_configure(loop);
     publish_configure(loop);
+    versions_reload(loop, NULL, 0, NULL);
     report_log(LOG_NOTICE, "reload_applied", &applied);
     report_log(LOG_WARNING, "reload_needs_restart", &refused);
     log_event(LOG_NOTICE, "reloaded", "applied=%u refused=%u", applied.lines, refused.lines);

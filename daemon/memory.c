@@ -86,6 +86,7 @@ uint32_t memory_items(const struct conf *conf, struct memory_item out[MEMORY_ITE
         {"histories", "history_memory", conf->history_memory},
         {"published data that waits", "publish_memory", conf->publish_memory},
         {"states", "state_memory", conf->state_memory},
+        {"weights", "model_memory", conf->model_memory},
         {"forks and restores", "max_images x result_ring",
          conf->max_images * (sizeof(struct task) + conf->result_ring)},
         {"streams", "max_streams", streams_bytes(conf)},

@@ -13,7 +13,7 @@
 
 #include "daemon/conf.h"
 
-#define MEMORY_ITEMS 17
+#define MEMORY_ITEMS 18
 
 struct memory_item {
     const char *name;

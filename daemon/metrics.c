@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Tables and copies; see metrics.h. */
 #include "daemon/metrics.h"
+#include "daemon/unload.h"
 
 #include "daemon/loop.h"
 
@@ -50,6 +51,7 @@ static void gauges_take(const struct loop *loop, uint64_t *value)
     value[VALUE_models] = 0;
     TAILQ_FOREACH(model, &loop->models.all, of_all)
         value[VALUE_models] += model->state == MODEL_LOADED;
+    value[VALUE_model_bytes] = models_weight_bytes(loop, NULL);
     value[VALUE_input_bytes] = loop->input.bytes;
     value[VALUE_ring_bytes] = loop->rings.bytes;
     value[VALUE_image_bytes] = loop->states.bytes;

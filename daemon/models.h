@@ -5,8 +5,11 @@
  * fills in.
  *
  * A model goes LOADING (loader thread), COMPILING (engine thread), LOADED; opens that name it meanwhile wait in order.
- * A model without streams stays, until MODELS_MAX are there and another is wanted: then the one unused longest goes. A
- * directory that could not be loaded stays as FAILED, to say why in hello, until it is asked for again.
+ * A model without streams stays, until there is no room for another that is wanted (daemon/unload.h). A directory that
+ * could not be loaded stays as FAILED, to say why in hello, until it is asked for again.
+ *
+ * A directory has versions (daemon/versions.h), and each may be here at several rates. An open at a rate of its own waits
+ * for the model at the configuration's rate first, which knows whether it can be discretised for another.
  *
  * Threads: the loop thread.
  */
@@ -24,9 +27,11 @@
 #include "daemon/lane.h"
 #include "daemon/loader.h"
 #include "daemon/stream.h"
+#include "daemon/versions.h"
 
-#define MODELS_MAX       64   /* loaded, spellings of templates counted too */
-#define MODELS_WAITS_MAX 4096 /* opens that wait for one model */
+#define MODELS_MAX          64   /* loaded: each rate and version, spellings of templates counted too */
+#define MODELS_DROPPING_MAX 8    /* ... and so many more that the engine is about to drop */
+#define MODELS_WAITS_MAX    4096 /* opens that wait for one model */
 
 struct loop;
 
@@ -45,6 +50,7 @@ struct open_request {
     bool take_over, wants_results, has_results_from;
     Ssmd__OpenMode mode;
     double rate;       /* 0: the model's */
+    bool native_rate;  /* a directory may be discretised anew for it */
     uint32_t channels; /* 0: the model's */
     uint64_t results_from;
     bool generates;
@@ -67,6 +73,10 @@ struct model {
     char name[CONF_TEXT_SIZE];     /* of the directory, or the template's as filled in */
     char key[CONF_TEXT_SIZE + 64]; /* what was asked for */
     struct model *same;            /* ALIAS: of this one */
+    struct lineage *lineage;       /* of a directory; NULL: a template */
+    uint32_t version;              /* of a directory, when it is loaded; else 0 */
+    double rate;                   /* that it was discretised anew for; 0: the configuration's own */
+    struct reload *reload;         /* that reads it again: no open waits for it; or NULL */
     struct ssm_model *model;
     struct ssm_program *program;
     struct ssm_model_info info;
@@ -97,6 +107,10 @@ struct models {
     uint64_t listed_ns; /* when it was submitted last */
     char (*names)[LOADER_NAME_MAX];
     uint32_t names_n;
+    struct versions versions;
+    char sentence[CONF_TEXT_SIZE]; /* of the last refusal that names something */
+    Ssmd__Code move_code;          /* why the last stream that wanted a newer version cannot have it */
+    char move_sentence[CONF_TEXT_SIZE];
 };
 
 int models_init(struct models *models);
@@ -116,6 +130,14 @@ void models_loaded(struct loop *loop, struct load *load);
 void models_compiled(struct loop *loop, struct job *job);
 /* Read the model directory again, unless that was done a moment ago. */
 void models_list(struct loop *loop);
+/* Read the directory of that name for a reload; false when there is no room. */
+bool models_read_again(struct loop *loop, const char *name, struct reload *reload);
+/* Takes it from the list and frees it; it has no program. */
+void models_free(struct models *models, struct model *model);
+/* Forgets other spellings of the template. */
+void models_aliases_drop(struct models *models, const struct model *of);
+/* Whether two rates are one to a stream. */
+bool models_rates_match(double a, double b);
 /* Opens of a connection that goes away are forgotten. */
 void models_conn_drop(struct models *models, const struct conn *conn);
 

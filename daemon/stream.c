@@ -155,7 +155,7 @@ void stream_admit(const struct stream *stream, const struct proto_chunk *chunk, 
     else if (stream->request == REQUEST_ROLLBACK)
         refuse(out, SSMD__CODE__BUSY,
                "the stream waits to go back: send from the index and in the epoch of the answer");
-    else if (stream->request == REQUEST_RESET)
+    else if (stream->request == REQUEST_RESET || stream->request == REQUEST_MOVE)
         refuse(out, SSMD__CODE__BUSY, "the stream waits to be reset: send from index 0 in the epoch of the answer");
     else if (limits->is_generating)
         refuse(out, SSMD__CODE__BUSY, "the stream is generating: cancel that, or wait for its end");

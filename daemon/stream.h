@@ -58,7 +58,10 @@ struct outlet {
     TAILQ_ENTRY(outlet) of_ready;
 };
 
-enum stream_request { REQUEST_NONE, REQUEST_CLOSE, REQUEST_RESET, REQUEST_ROLLBACK };
+enum stream_request { REQUEST_NONE, REQUEST_CLOSE, REQUEST_RESET, REQUEST_ROLLBACK, REQUEST_MOVE };
+
+/* Of a stream that begins again: whether the newest version of its model is being loaded, or could not be. */
+enum stream_move { MOVE_NONE, MOVE_WAITS, MOVE_FAILED };
 
 /* Which list of the batcher the stream is on; HELD: its state is being copied, so it joins no batch. */
 enum stream_place { PLACE_NONE, PLACE_READY, PLACE_STALLED, PLACE_IN_BATCH, PLACE_HELD };
@@ -99,6 +102,7 @@ struct stream {
     enum stream_place place;
     struct lane *lane;           /* that it is in when READY */
     enum stream_request request; /* waits for the queue to be empty */
+    enum stream_move move;
     uint64_t request_id;
     struct conn *request_conn;       /* NULL when it went away */
     uint64_t rollback_to;            /* of REQUEST_ROLLBACK */

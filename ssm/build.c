@@ -5,6 +5,7 @@
  * A layer is built in this order: type, name, known keys, the kind's init (which may come back here for its branches).
  * When all are there, ssm/build_time.c settles their clocks and gives them their places in the slot.
  */
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +61,21 @@ bool ssm_build_is_signal(const struct ssm_build *b)
 bool ssm_build_is_first(const struct ssm_build *b, const struct ssm_layer *l)
 {
     return b->first == l;
+}
+
+double ssm_build_dt(const struct ssm_build *b, double dt)
+{
+    return dt * b->stretch;
+}
+
+double ssm_build_band(const struct ssm_build *b, double dt)
+{
+    return b->stretch > 1 ? M_PI / dt : INFINITY;
+}
+
+void ssm_build_zeroed(struct ssm_build *b, uint32_t modes)
+{
+    b->modes_zeroed += modes;
 }
 
 float *ssm_floats_new(size_t n)
@@ -235,6 +251,24 @@ static int check_embedding(struct ssm_build *b, const struct ssm_layer *l, const
     return SSM_OK;
 }
 
+/* A model for another rate than its own is one of layers that have a meaning there. */
+static int check_rate(struct ssm_build *b, const struct ssm_layer *l)
+{
+    double own = b->rate * b->stretch;
+
+    if (l->kind->any_rate)
+        return SSM_OK;
+    if (!b->fixed_by[0])
+        memcpy(b->fixed_by, l->where, sizeof(b->fixed_by));
+    if (b->stretch == 1)
+        return SSM_OK;
+    return ssm_fail(
+        b, l, SSM_INVAL,
+        "works frame by frame, so the model runs at %.9g Hz only and not at the stream's %.9g: resample the "
+        "stream to %.9g Hz",
+        own, b->rate, own);
+}
+
 static int build_layer(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
 {
     const char *type = json_string_value(json_object_get(keys, "type"));
@@ -248,6 +282,8 @@ static int build_layer(struct ssm_build *b, struct ssm_layer *l, const json_t *k
         rc = ssm_key_check_known(b, l, keys, l->kind->keys);
     if (!rc)
         rc = check_embedding(b, l, keys);
+    if (!rc)
+        rc = check_rate(b, l);
     return rc ? rc : l->kind->init(b, l, keys);
 }
 

@@ -29,7 +29,10 @@ struct ssm_build {
     struct ssm_clocks *clocks;   /* the model's */
     bool signal;
     uint32_t in_channels;
-    uint32_t vocab; /* 0 for signals */
+    uint32_t vocab;        /* 0 for signals */
+    double rate, stretch;  /* the stream's, when the model is discretised anew for it: then steps grow by `stretch` */
+    uint32_t modes_zeroed; /* so far */
+    char fixed_by[96];     /* struct ssm_model_info's; "" so far */
 
     struct ssm_step trail[SSM_DEPTH_MAX]; /* to the layer at work, trail[depth] being its own */
     uint32_t depth;

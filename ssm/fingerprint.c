@@ -3,6 +3,7 @@
  * lists of tensors run together to the same bytes. */
 #include "ssm/fingerprint.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include <xxhash.h>
@@ -56,4 +57,17 @@ int ssm_fingerprint(unsigned char out[SSM_FINGERPRINT_BYTES], const json_t *conf
     }
     XXH3_freeState(state);
     return failed ? ssm_error_set(err, SSM_NOMEM, "%s: out of memory", file) : SSM_OK;
+}
+
+void ssm_fingerprint_at_rate(unsigned char out[SSM_FINGERPRINT_BYTES],
+                             const unsigned char source[SSM_FINGERPRINT_BYTES], double rate)
+{
+    char text[SSM_FINGERPRINT_BYTES + 48];
+    XXH128_canonical_t digest;
+    int n;
+
+    memcpy(text, source, SSM_FINGERPRINT_BYTES);
+    n = snprintf(text + SSM_FINGERPRINT_BYTES, sizeof(text) - SSM_FINGERPRINT_BYTES, "rate=%.9g", rate);
+    XXH128_canonicalFromHash(&digest, XXH3_128bits(text, SSM_FINGERPRINT_BYTES + (size_t)n));
+    memcpy(out, digest.digest, SSM_FINGERPRINT_BYTES);
 }

@@ -17,4 +17,9 @@
 int ssm_fingerprint(unsigned char out[SSM_FINGERPRINT_BYTES], const json_t *config, struct ssm_tensors *tensors,
                     const char *file, struct ssm_error *err);
 
+/* Of the model whose fingerprint is `source`, discretised anew for a stream of another rate, which counts to nine digits.
+ */
+void ssm_fingerprint_at_rate(unsigned char out[SSM_FINGERPRINT_BYTES],
+                             const unsigned char source[SSM_FINGERPRINT_BYTES], double rate);
+
 #endif

@@ -330,3 +330,14 @@ int ssm_slot_copy(struct ssm_program *program, struct ssm_slot from, struct ssm_
     memcpy(ssm_slot_states(target), ssm_slot_states(source), program->pool.slot_bytes - 64);
     return SSM_OK;
 }
+
+int ssm_image_is_of(const struct ssm_model *model, const void *image, size_t size)
+{
+    struct head head;
+
+    if (size < sizeof(head))
+        return 0;
+    memcpy(&head, image, sizeof(head));
+    return memcmp(head.magic, MAGIC, sizeof(MAGIC)) == 0 &&
+           memcmp(head.fingerprint, model->info.fingerprint, sizeof(head.fingerprint)) == 0;
+}

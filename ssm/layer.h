@@ -115,6 +115,9 @@ struct ssm_kind {
     int (*init)(struct ssm_build *build, struct ssm_layer *layer, const json_t *keys);
     bool any_rows; /* its kernel takes rows of any number of frames, none too; others are given at least one, and at
                       most SSM_TILE_FRAMES in all */
+    bool any_rate; /* means the same, in seconds, to a stream of another rate than the configuration's: it looks at one
+                      frame at a time, or is a system in continuous time and takes its step from ssm_build_dt. What
+                      counts frames (a kernel, a window) or learned their spacing does not (docs/MODELS.md) */
     /* Frees what params own; the graph frees params and branches themselves. NULL when they own nothing. Runs also
      * after a failed init, and then params may be NULL or half filled. */
     void (*fini)(struct ssm_layer *layer);
@@ -169,6 +172,16 @@ bool ssm_tensor_exists(const struct ssm_build *b, const struct ssm_layer *l, con
 uint32_t ssm_build_in_channels(const struct ssm_build *b);
 bool ssm_build_is_signal(const struct ssm_build *b);
 bool ssm_build_is_first(const struct ssm_build *b, const struct ssm_layer *l); /* first layer of the model */
+
+/* ---- for definitions: systems in continuous time, at the stream's rate -------------------------------------------- */
+
+/* The step `dt` that the configuration means for its own rate, at the stream's. */
+double ssm_build_dt(const struct ssm_build *b, double dt);
+/* The highest |Im A| that a mode of step dt (at the stream's rate) may have, in radians per its time: half the rate, when
+ * the model is discretised anew for a lower one; else infinity. What lies above contributes nothing. */
+double ssm_build_band(const struct ssm_build *b, double dt);
+/* So many modes lie above it and were zeroed. */
+void ssm_build_zeroed(struct ssm_build *b, uint32_t modes);
 
 /* The bias "<layer name>.bias" (channels) padded with zeros to whole vectors of 16, or only zeros when `has` is
  * false. */

@@ -18,7 +18,8 @@
 #include "ssm/model.h"
 
 #define FORMAT_VERSION 1u
-#define RATE_MAX       1e9 /* Hz */
+#define RATE_MIN       1e-9 /* Hz */
+#define RATE_MAX       1e9
 
 static const char *const MODEL_KEYS[] = {"model_type", "format_version", "name", "input", "output", "layers", NULL};
 static const char *const SIGNAL_KEYS[] = {"kind", "channels", "sample_rate", NULL};
@@ -68,10 +69,9 @@ static int find_part(struct ssm_build *b, const json_t *config, const char *key,
     return ssm_fail(b, NULL, SSM_CONFIG, "key '%s' is missing or not an object", key);
 }
 
-/* A rate in Hz, which the smallest positive double bounds from below. */
 static int read_rate(struct ssm_build *b, const struct ssm_layer *part, const json_t *keys, double *out)
 {
-    return ssm_key_number(b, part, keys, "sample_rate", out, 1e-9, RATE_MAX);
+    return ssm_key_number(b, part, keys, "sample_rate", out, RATE_MIN, RATE_MAX);
 }
 
 static int read_input(struct ssm_build *b, const json_t *config, struct ssm_model_info *info)
@@ -94,6 +94,31 @@ static int read_input(struct ssm_build *b, const json_t *config, struct ssm_mode
     if (!rc)
         rc = ssm_key_count(b, &part, input, "channels", &info->in_channels, 1, SSM_CHANNELS_MAX);
     return rc ? rc : read_rate(b, &part, input, &info->in_rate);
+}
+
+static bool rates_are_equal(double a, double b)
+{
+    return fabs(a - b) <= 1e-9 * b;
+}
+
+/* The model is for a stream of this rate (0: its own). One of another rate than the configuration's is known by it, so it
+ * is taken as written in nine digits. */
+static int set_rate(struct ssm_build *b, struct ssm_model_info *info, double rate)
+{
+    char text[32];
+
+    memcpy(info->source, info->fingerprint, sizeof(info->source));
+    info->config_rate = info->in_rate;
+    if (!(rate > 0) || !(info->in_rate > 0) || rates_are_equal(rate, info->in_rate))
+        return SSM_OK;
+    if (!(rate >= RATE_MIN && rate <= RATE_MAX))
+        return ssm_fail(b, NULL, SSM_INVAL, "a stream's rate is %g to %g Hz, not %.9g", RATE_MIN, RATE_MAX, rate);
+    snprintf(text, sizeof(text), "%.9g", rate);
+    b->rate = strtod(text, NULL);
+    b->stretch = info->in_rate / b->rate;
+    info->in_rate = b->rate;
+    ssm_fingerprint_at_rate(info->fingerprint, info->source, b->rate);
+    return SSM_OK;
 }
 
 static int check_labels(struct ssm_build *b, const struct ssm_layer *part, const json_t *labels, uint32_t channels)
@@ -130,11 +155,11 @@ static int check_output(struct ssm_build *b, const json_t *config, struct ssm_mo
     if (channels != info->out_channels)
         return ssm_fail(b, &part, SSM_CONFIG, "key 'channels' is %u, but the layers end with %u", channels,
                         info->out_channels);
-    double expected = info->in_rate * info->ratio_num / info->ratio_den;
-    if (info->input == SSM_SIGNAL && !(fabs(rate - expected) <= 1e-9 * expected))
+    double expected = info->config_rate * info->ratio_num / info->ratio_den;
+    if (info->input == SSM_SIGNAL && !rates_are_equal(rate, expected))
         return ssm_fail(b, &part, SSM_CONFIG, "key 'sample_rate' is %.9g, but the layers make %.9g of the input's %.9g",
-                        rate, expected, info->in_rate);
-    info->out_rate = info->input == SSM_SIGNAL ? expected : rate;
+                        rate, expected, info->config_rate);
+    info->out_rate = info->input == SSM_SIGNAL ? info->in_rate * info->ratio_num / info->ratio_den : rate;
     return SSM_OK;
 }
 
@@ -150,7 +175,7 @@ static void set_time(const struct ssm_model *model, struct ssm_model_info *info)
     info->grid = ssm_clocks_aligned(&model->clocks) ? SSM_SCAN_BLOCK : model->cell;
 }
 
-static int build_model(struct ssm_build *b, struct ssm_model *model, const json_t *config)
+static int build_model(struct ssm_build *b, struct ssm_model *model, const json_t *config, double rate)
 {
     struct ssm_model_info *info = &model->info;
     int rc = check_type(b, config);
@@ -158,6 +183,8 @@ static int build_model(struct ssm_build *b, struct ssm_model *model, const json_
         rc = read_name(b, config, info);
     if (!rc)
         rc = read_input(b, config, info);
+    if (!rc)
+        rc = set_rate(b, info, rate);
     if (rc)
         return rc;
     b->signal = info->input == SSM_SIGNAL;
@@ -172,15 +199,17 @@ static int build_model(struct ssm_build *b, struct ssm_model *model, const json_
     info->state_bytes = b->state_bytes;
     info->weight_bytes = b->weight_bytes;
     info->layers = b->layers;
+    info->modes_zeroed = b->modes_zeroed;
+    memcpy(info->fixed_by, b->fixed_by, sizeof(info->fixed_by));
     model->image_bytes = ssm_image_size(&model->graph);
     set_time(model, info);
     return check_output(b, config, info);
 }
 
-int ssm_model_build(struct ssm_model **out, const json_t *config, const char *dir, const char *file,
+int ssm_model_build(struct ssm_model **out, const json_t *config, const char *dir, const char *file, double rate,
                     struct ssm_error *err)
 {
-    struct ssm_build b = {.file = file, .dir = dir, .err = err, .names = json_object()};
+    struct ssm_build b = {.file = file, .dir = dir, .err = err, .names = json_object(), .stretch = 1};
     struct ssm_model *model = calloc(1, sizeof(*model));
     json_t *translated = NULL;
     int rc = SSM_OK;
@@ -200,7 +229,7 @@ int ssm_model_build(struct ssm_model **out, const json_t *config, const char *di
     if (!rc)
         b.clocks = &model->clocks;
     if (!rc)
-        rc = build_model(&b, model, translated ? translated : config);
+        rc = build_model(&b, model, translated ? translated : config, rate);
     ssm_tensors_close(b.tensors);
     json_decref(b.names);
     json_decref(translated);
@@ -213,7 +242,7 @@ int ssm_model_build(struct ssm_model **out, const json_t *config, const char *di
 
 /* ---- loading ----------------------------------------------------------------------------------------------------- */
 
-/* A stream of another rate or width cannot use the model. */
+/* A stream of another width cannot use the model; of another rate neither, if it was not made for it. */
 static int check_hint(const struct ssm_model_info *info, const struct ssm_model_hint *hint, const char *spec,
                       struct ssm_error *err)
 {
@@ -222,13 +251,14 @@ static int check_hint(const struct ssm_model_info *info, const struct ssm_model_
     if (hint->channels && hint->channels != info->in_channels)
         return ssm_error_set(err, SSM_INVAL, "%s takes %u channels, the stream has %u: use %u", spec, info->in_channels,
                              hint->channels, info->in_channels);
-    if (hint->rate > 0 && info->in_rate > 0 && !(fabs(hint->rate - info->in_rate) <= 1e-9 * info->in_rate))
+    if (hint->rate > 0 && info->in_rate > 0 && !rates_are_equal(hint->rate, info->in_rate))
         return ssm_error_set(err, SSM_INVAL, "%s takes a rate of %.9g Hz, the stream has %.9g: use %.9g", spec,
                              info->in_rate, hint->rate, info->in_rate);
     return SSM_OK;
 }
 
-static int load_directory(struct ssm_model **out, const char *dir, struct ssm_error *err)
+static int load_directory(struct ssm_model **out, const char *dir, const struct ssm_model_hint *hint,
+                          struct ssm_error *err)
 {
     char *file;
     json_t *config = NULL;
@@ -236,7 +266,7 @@ static int load_directory(struct ssm_model **out, const char *dir, struct ssm_er
         return ssm_error_set(err, SSM_NOMEM, "%s: out of memory", dir);
     int rc = ssm_config_load(&config, file, err);
     if (!rc)
-        rc = ssm_model_build(out, config, dir, file, err);
+        rc = ssm_model_build(out, config, dir, file, hint ? hint->rate : 0, err);
     json_decref(config);
     free(file);
     return rc;
@@ -248,7 +278,7 @@ static int load_template(struct ssm_model **out, const char *spec, const struct 
     json_t *config = NULL;
     int rc = ssm_template_config(&config, spec, hint, err);
     if (!rc)
-        rc = ssm_model_build(out, config, NULL, spec, err);
+        rc = ssm_model_build(out, config, NULL, spec, 0, err);
     json_decref(config);
     return rc;
 }
@@ -257,7 +287,7 @@ int ssm_model_load(struct ssm_model **out, const char *spec, const struct ssm_mo
 {
     struct ssm_model *model = NULL;
     *out = NULL;
-    int rc = ssm_is_template(spec) ? load_template(&model, spec, hint, err) : load_directory(&model, spec, err);
+    int rc = ssm_is_template(spec) ? load_template(&model, spec, hint, err) : load_directory(&model, spec, hint, err);
     if (!rc)
         rc = check_hint(&model->info, hint, spec, err);
     if (rc)

@@ -20,8 +20,9 @@ struct ssm_model {
 };
 
 /* Build a model from a parsed configuration; `dir` names the directory of its tensors, NULL when it has none
- * (templates); `file` is what messages call it. Does not keep `config`. */
-int ssm_model_build(struct ssm_model **out, const json_t *config, const char *dir, const char *file,
+ * (templates); `file` is what messages call it; `rate` is the stream's, 0 for the configuration's own. Does not keep
+ * `config`. */
+int ssm_model_build(struct ssm_model **out, const json_t *config, const char *dir, const char *file, double rate,
                     struct ssm_error *err);
 
 /* The configuration of a template (ssm/template.c): a new reference in *out. */

@@ -95,6 +95,9 @@ struct ssm_model_info {
     uint32_t vocab; /* 0 for signals */
     double in_rate; /* Hz; 0 when the configuration names none (tokens) */
     double out_rate;
+    double config_rate; /* that the configuration names: in_rate, unless the model was discretised anew for another */
+    uint32_t modes_zeroed; /* then: modes above half that rate, which contribute nothing */
+    char fixed_by[96];     /* "layer 2 (conv1d 'x')": the first layer that ties it to config_rate; "" when none does */
     uint32_t ratio_num, ratio_den; /* output frames per input frame */
     uint32_t hop;                  /* input frames after which the graph is back in phase */
     uint32_t lookahead;            /* input frames that an output may have to wait for */
@@ -104,10 +107,13 @@ struct ssm_model_info {
     size_t weight_bytes;
     uint32_t layers; /* of all depths */
     unsigned char fingerprint[SSM_FINGERPRINT_BYTES];
+    unsigned char source[SSM_FINGERPRINT_BYTES]; /* the fingerprint at the configuration's own rate: of what was read */
 };
 
-/* What the caller knows about the stream that the model will be used for; a template takes what its spec leaves open
- * from here, and what contradicts is refused. 0 is "not known". */
+/* What the caller knows about the stream that the model will be used for. 0 is "not known". A template takes what its
+ * spec leaves open from here. A model directory that was made for another rate is discretised anew for this one, its
+ * meaning in seconds kept, when all its layers are systems in continuous time or look at one frame at a time
+ * (docs/MODELS.md, Another rate). What contradicts otherwise is refused, and err says what to do. */
 struct ssm_model_hint {
     double rate; /* Hz */
     uint32_t channels;
@@ -195,6 +201,8 @@ SSM_API SSM_MUST_CHECK int ssm_slot_import(struct ssm_program *program, struct s
 /* What ssm_slot_import would say of the image, without a slot. */
 SSM_API SSM_MUST_CHECK int ssm_image_check(const struct ssm_model *model, const void *image, size_t size,
                                            struct ssm_error *err);
+/* Whether the image says that it is of this model, by its fingerprint alone: to choose among several. */
+SSM_API int ssm_image_is_of(const struct ssm_model *model, const void *image, size_t size);
 /* The state of `to` becomes that of `from`. */
 SSM_API SSM_MUST_CHECK int ssm_slot_copy(struct ssm_program *program, struct ssm_slot from, struct ssm_slot to);
 

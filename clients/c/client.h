@@ -7,7 +7,7 @@
  *     request.c     request ids and the calls that wait for a reply
  *     dispatch.c    from a message to the stream that it is about
  *     stream.c      push, results, the end of a stream here
- *     control.c     drain, close, reset, rollback
+ *     control.c     drain, close, reset, move, rollback
  *     generate.c    generate, cancel, drawn tokens
  *     resume.c      open; after a reconnection every stream again, from where the daemon stands
  *     transmit.c    chunks of many streams into one message; credit
@@ -103,6 +103,7 @@ struct ssmc_stream {
     bool wants_results, restart_lost;
     bool is_closing, close_sent, close_answered;
     bool is_resetting, is_rolling;
+    bool is_moving; /* the reset is to the newest version of the model */
     uint64_t roll_to;
     int control_status;            /* what close, reset or rollback came to */
     bool is_ended;                 /* reader: nothing more will come */
@@ -119,6 +120,7 @@ struct ssmc_stream {
     struct request request; /* of open, close or reset: one at a time */
     char *model;            /* as asked for */
     double rate;
+    bool native_rate;
     uint32_t channels;
     uint32_t top_k;
     char deadline_class[32];
@@ -167,7 +169,7 @@ struct ssmc {
 
     struct ssmc_daemon_info daemon;
     uint32_t chunk_frames, idle_ms;
-    bool has_images, has_tokens, has_schedule; /* features that the daemon granted */
+    bool has_images, has_tokens, has_schedule, has_rates, has_versions; /* features that the daemon granted */
 
     char error[TEXT_MAX];
     int error_code;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drain, close, reset and rollback: calls that wait until the daemon has everything that was pushed.
+ * Drain, close, reset, move and rollback: calls that wait until the daemon has everything that was pushed.
  *
- * Close, Reset and Rollback go out only when every frame is applied. So a broken connection never leaves the question whether the
+ * Close, Reset, Move and Rollback go out only when every frame is applied. So a broken connection never leaves the question whether the
  * tail went in before them, and each may simply be asked again. A call that times out may be repeated: it goes on
  * waiting for what is on its way.
  */
@@ -80,6 +80,11 @@ static void answer_reset(struct ssmc *c, struct request *r, const Ssmd__Reply *r
         s->control_status = fail(c, SSMC_PROTOCOL, "the daemon answered reset with something else");
         return;
     }
+    s->info.version = reply->stream->version;
+    s->info.newest_version = reply->stream->has_newest_version ? reply->stream->newest_version : s->info.version;
+    s->info.hop = reply->stream->hop;
+    s->info.lookahead = reply->stream->lookahead;
+    s->info.state_bytes = reply->stream->state_bytes;
     resume_new_epoch(s, reply->stream, 0);
 }
 
@@ -106,12 +111,13 @@ static void answer_rollback(struct ssmc *c, struct request *r, const Ssmd__Reply
     s->info.history_oldest = info->history ? info->history->oldest : 0;
 }
 
-/* Sends close, reset or rollback as soon as everything is applied and nothing else is being asked. */
+/* Sends close, reset, move or rollback as soon as everything is applied and nothing else is being asked. */
 static void ask(struct ssmc_stream *s)
 {
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Close close_it = SSMD__CLOSE__INIT;
     Ssmd__Reset reset_it = SSMD__RESET__INIT;
+    Ssmd__Move move_it = SSMD__MOVE__INIT;
     Ssmd__Rollback rollback = SSMD__ROLLBACK__INIT;
     request_answer_fn *answer = answer_close;
     if (s->state != STREAM_LIVE || s->request.id != 0 || s->info.applied < s->kept.next || s->close_answered)
@@ -120,6 +126,11 @@ static void ask(struct ssmc_stream *s)
         message.request_case = SSMD__FROM_CLIENT__REQUEST_CLOSE;
         message.close = &close_it;
         close_it.handle = s->handle;
+    } else if (s->is_resetting && s->is_moving) {
+        message.request_case = SSMD__FROM_CLIENT__REQUEST_MOVE;
+        message.move = &move_it;
+        move_it.handle = s->handle;
+        answer = answer_reset;
     } else if (s->is_resetting) {
         message.request_case = SSMD__FROM_CLIENT__REQUEST_RESET;
         message.reset = &reset_it;
@@ -170,23 +181,36 @@ int ssmc_close(struct ssmc_stream *s, int timeout_ms)
     return rc;
 }
 
-int ssmc_reset(struct ssmc_stream *s, int timeout_ms)
+static int begin_again(struct ssmc_stream *s, bool moves, int timeout_ms)
 {
     int64_t until = deadline_ns(timeout_ms);
     int rc;
-    if (s->is_closing || s->is_rolling)
-        return fail(s->c, SSMC_INVAL, "stream %s is closing or goes back", s->info.id);
+    if (s->is_closing || s->is_rolling || (s->is_resetting && s->is_moving != moves))
+        return fail(s->c, SSMC_INVAL, "stream %s is closing, begins again or goes back", s->info.id);
     s->is_resetting = true;
+    s->is_moving = moves;
     while ((rc = check_writer(s)) == 0) {
         if (s->control_status != 0)
             return take_status(s);
         if (!s->is_resetting)
             return SSMC_OK;
         ask(s);
-        if ((rc = wait_turn(s, until, "resetting")) != 0)
+        if ((rc = wait_turn(s, until, moves ? "moving" : "resetting")) != 0)
             return rc;
     }
     return rc;
+}
+
+int ssmc_reset(struct ssmc_stream *s, int timeout_ms)
+{
+    return begin_again(s, false, timeout_ms);
+}
+
+int ssmc_move(struct ssmc_stream *s, int timeout_ms)
+{
+    if (!s->c->has_versions && s->c->link == LINK_UP)
+        return fail(s->c, SSMC_INVAL, "the daemon is too old to move streams");
+    return begin_again(s, true, timeout_ms);
 }
 
 int ssmc_rollback(struct ssmc_stream *s, uint64_t index, int timeout_ms)

@@ -190,11 +190,13 @@ static void answer_hello(struct ssmc *c, struct request *r, const Ssmd__Reply *r
     d->reconnects += c->was_up;
     d->is_connected = 1;
     c->chunk_frames = hello->limits->chunk_frames;
-    c->has_images = c->has_tokens = c->has_schedule = false;
+    c->has_images = c->has_tokens = c->has_schedule = c->has_rates = c->has_versions = false;
     for (size_t i = 0; i < hello->n_features; i++) {
         c->has_images |= strcmp(hello->features[i], "images") == 0;
         c->has_tokens |= strcmp(hello->features[i], "tokens") == 0;
         c->has_schedule |= strcmp(hello->features[i], "schedule") == 0;
+        c->has_rates |= strcmp(hello->features[i], "rates") == 0;
+        c->has_versions |= strcmp(hello->features[i], "versions") == 0;
     }
     c->idle_ms = hello->limits->idle_ms;
     c->link = LINK_UP;
@@ -205,7 +207,7 @@ static void answer_hello(struct ssmc *c, struct request *r, const Ssmd__Reply *r
 
 void link_hello(struct ssmc *c, Ssmd__Hello *hello)
 {
-    static const char *const features[] = {"images", "tokens", "schedule", "histograms"};
+    static const char *const features[] = {"images", "tokens", "schedule", "histograms", "rates", "versions"};
     hello->version_min = hello->version_max = PROTO_VERSION;
     hello->writer = (ProtobufCBinaryData){sizeof c->writer, c->writer};
     hello->client = c->name;

@@ -5,6 +5,7 @@
  */
 #include "clients/c/client.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct listing {
@@ -104,6 +105,11 @@ static int take_models(struct ssmc *c, void *context, const Ssmd__Reply *reply)
             .load = model->load,
             .deadline_misses = model->deadline_misses,
             .queued_bytes = model->queued_bytes,
+            .config_rate = model->has_config_rate ? model->config_rate : model->rate,
+            .modes_zeroed = model->modes_zeroed,
+            .version = model->version,
+            .newest_version = model->has_newest_version ? model->newest_version : model->version,
+            .weight_bytes = model->weight_bytes,
         };
         m->each(m->context, &info);
     }
@@ -120,6 +126,27 @@ int ssmc_models(struct ssmc *c, ssmc_model_fn *each, void *context, int timeout_
     message.request_case = SSMD__FROM_CLIENT__REQUEST_HELLO;
     message.hello = &hello;
     return request_call(c, &message, SSMD__REPLY__ANSWER_HELLO, take_models, &m, timeout_ms);
+}
+
+static int take_reload(struct ssmc *c, void *context, const Ssmd__Reply *reply)
+{
+    (void)c;
+    struct ssmc_reload *out = context;
+    *out = (struct ssmc_reload){reply->reload->unchanged, reply->reload->added, reply->reload->failed, ""};
+    snprintf(out->failure, sizeof out->failure, "%s", reply->reload->failure ? reply->reload->failure : "");
+    return SSMC_OK;
+}
+
+int ssmc_reload(struct ssmc *c, const char *model, struct ssmc_reload *out, int timeout_ms)
+{
+    if (!c->has_versions && c->link == LINK_UP)
+        return fail(c, SSMC_INVAL, "the daemon at %s is too old to reload models", c->endpoint);
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Reload reload = SSMD__RELOAD__INIT;
+    reload.model = (char *)model;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_RELOAD;
+    message.reload = &reload;
+    return request_call(c, &message, SSMD__REPLY__ANSWER_RELOAD, take_reload, out, timeout_ms);
 }
 
 struct stats {

@@ -89,6 +89,7 @@ static void build_open(const struct ssmc_stream *s, Ssmd__Open *open)
     open->model = s->model;
     open->has_rate = s->rate > 0;
     open->rate = s->rate;
+    open->has_native_rate = open->native_rate = s->native_rate && s->c->has_rates;
     open->has_channels = s->channels > 0;
     open->channels = s->channels;
     open->has_mode = 1;
@@ -270,6 +271,7 @@ static struct ssmc_stream *new_stream(struct ssmc *c, const struct ssmc_open_opt
     memcpy(s->info.id, options->id, id_size);
     s->info.id_size = id_size;
     s->rate = options->rate;
+    s->native_rate = options->native_rate != 0;
     s->channels = options->channels;
     s->wants_results = options->results;
     s->top_k = options->top_k;

@@ -114,6 +114,7 @@ struct ssmc_open_options {
     size_t id_size; /* 0: strlen(id) */
     const char *model;
     double rate;       /* 0: the model's */
+    int native_rate;   /* when that is another: discretise the model anew for it instead of refusing, if it can be */
     uint32_t channels; /* 0: the model's */
     enum ssmc_open_mode mode;
     int take_over;
@@ -150,6 +151,9 @@ struct ssmc_stream_info {
     char deadline_class[32];                  /* "": results are due one chunk's duration after it came */
     uint64_t deadline_misses;                 /* live chunks whose results came later */
     double catch_up; /* frames of backfill in a second, now or the last time there was some; 0: there was none */
+    double config_rate;               /* of the model's directory: another than `rate` when it was discretised anew */
+    uint32_t modes_zeroed;            /* then: modes above half the rate, which contribute nothing */
+    uint32_t version, newest_version; /* of the model, counted from 1; 0: a template, or a daemon that has none */
 };
 
 SSMC_API SSMC_MUST_CHECK int ssmc_open(struct ssmc *c, struct ssmc_stream **out,
@@ -196,6 +200,10 @@ SSMC_API SSMC_MUST_CHECK int ssmc_drain(struct ssmc_stream *s, int timeout_ms);
 SSMC_API SSMC_MUST_CHECK int ssmc_close(struct ssmc_stream *s, int timeout_ms);
 /* Restart at index 0 in a new epoch, after what was pushed. SSMC_FULL and SSMC_TIMEOUT as for ssmc_close. */
 SSMC_API SSMC_MUST_CHECK int ssmc_reset(struct ssmc_stream *s, int timeout_ms);
+/* Restart so with the newest version of the model, after the last result of what was pushed; when there is none newer
+ * nothing happens. SSMC_REFUSED when that has other shapes or cannot be loaded; the stream is then as it was. SSMC_FULL and
+ * SSMC_TIMEOUT as for ssmc_close. A reset takes the newest version too, when its shapes are the same. */
+SSMC_API SSMC_MUST_CHECK int ssmc_move(struct ssmc_stream *s, int timeout_ms);
 /* Takes back the frames from `index` on, after what was pushed: the stream goes on at `index` in a new epoch, and its
  * results from the result_next of ssmc_stream_info on come anew. It needs a history. SSMC_FULL and SSMC_TIMEOUT as for
  * ssmc_close; SSMC_REFUSED when the index is not within the history. */
@@ -335,9 +343,21 @@ struct ssmc_model_info {
     double load;       /* the part of the engine's time that its live streams need */
     uint64_t deadline_misses;
     uint64_t queued_bytes; /* input of its streams that is not applied */
+    double config_rate;               /* another than `rate`: discretised anew, beside the one at its own rate */
+    uint32_t modes_zeroed;            /* then: modes above half the rate, which contribute nothing */
+    uint32_t version, newest_version; /* of a directory that is loaded, counted from 1; else 0 */
+    uint64_t weight_bytes;
 };
 typedef void ssmc_model_fn(void *context, const struct ssmc_model_info *info);
 SSMC_API SSMC_MUST_CHECK int ssmc_models(struct ssmc *c, ssmc_model_fn *each, void *context, int timeout_ms);
+
+struct ssmc_reload {
+    uint32_t unchanged, added, failed; /* directories; of those that failed the versions in memory stay */
+    char failure[512];                 /* of the last one */
+};
+/* Lets the daemon read the directories that it has in memory again, or one of them (`model`, else NULL). What differs
+ * becomes the version that new streams get. */
+SSMC_API SSMC_MUST_CHECK int ssmc_reload(struct ssmc *c, const char *model, struct ssmc_reload *out, int timeout_ms);
 
 struct ssmc_counter {
     const char *name, *help;

@@ -68,6 +68,10 @@ void stream_info_copy(struct ssmc_stream_info *out, const Ssmd__StreamInfo *info
     snprintf(out->deadline_class, sizeof out->deadline_class, "%s", info->class_ ? info->class_ : "");
     out->deadline_misses = info->deadline_misses;
     out->catch_up = info->catch_up;
+    out->config_rate = info->has_config_rate ? info->config_rate : info->rate;
+    out->modes_zeroed = info->modes_zeroed;
+    out->version = info->version;
+    out->newest_version = info->has_newest_version ? info->newest_version : info->version;
 }
 
 int stream_id_check(struct ssmc *c, const char *id, size_t *size)

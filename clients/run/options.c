@@ -46,7 +46,7 @@ static const struct argp_option OPTIONS[] = {
     {"backend", KEY_BACKEND, "cpu", 0, "where to compute", 2},
     {"threads", KEY_THREADS, "N", 0, "threads of the engine (1)", 2},
     {"format", KEY_FORMAT, "f32|f64|s16|s32|i32", 0, "the input is raw, of this format, whatever its name", 3},
-    {"rate", KEY_RATE, "HZ", 0, "the rate of raw input, for built-in models", 3},
+    {"rate", KEY_RATE, "HZ", 0, "the rate of raw input, when it is not the model's", 3},
     {"channels", KEY_CHANNELS, "N", 0, "the channels of raw input, for built-in models", 3},
     {"output-format", KEY_OUTPUT_FORMAT, "f32|f64|s16|s32", 0, "write raw, of this format, whatever its name", 3},
     {0},

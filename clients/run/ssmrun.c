@@ -2,8 +2,9 @@
  *
  * ssmrun: one model over one file, in this process. The way to try a model, and to see what the daemon would answer.
  *
- * The order of things: a sound file knows its rate and channels, which a built-in model takes over and any other must
- * have; raw input takes the model's. So a sound file is opened before the model is loaded, and raw input after.
+ * The order of things: a sound file knows its rate and channels, which a built-in model takes over. Any other must have
+ * the channels, and the rate or layers that can be discretised anew for it, which the report says. Raw input takes the
+ * model's, unless told otherwise. So a sound file is opened before the model is loaded, and raw input after.
  * The output is whole or there is none: a failed run removes it, says why and exits with a code of sysexits.h.
  */
 #include <stdio.h>
@@ -258,6 +259,9 @@ static int report(const struct run *r, uint64_t out_frames)
                 i->in_rate);
     else
         fprintf(to, "input: %llu tokens of %u\n", (unsigned long long)r->frames, i->vocab);
+    if (i->in_rate != i->config_rate)
+        fprintf(to, "discretised for this rate: made for %.9g Hz, %u modes above half the rate zeroed\n",
+                i->config_rate, i->modes_zeroed);
     fprintf(to, "output: %llu frames, %u channels\n", (unsigned long long)out_frames, i->out_channels);
     fprintf(to, "hop: %u frames\nlookahead: %u frames\nstate: %zu bytes per stream\n", i->hop, i->lookahead,
             i->state_bytes);

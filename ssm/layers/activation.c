@@ -27,4 +27,5 @@ const struct ssm_kind ssm_kind_activation = {
     .type = "activation",
     .keys = (const char *const[]){"fn", NULL},
     .init = init,
+    .any_rate = true,
 };

@@ -8,4 +8,5 @@ const struct ssm_kind ssm_kind_add = {
     .keys = (const char *const[]){"branches", NULL},
     .init = ssm_branches_init,
     .any_rows = true,
+    .any_rate = true,
 };

@@ -36,5 +36,6 @@ const struct ssm_kind ssm_kind_batchnorm = {
     .type = "batchnorm",
     .keys = (const char *const[]){"dim", "eps", NULL},
     .init = init,
+    .any_rate = true,
     .fini = ssm_norm_fini,
 };

@@ -16,4 +16,5 @@ const struct ssm_kind ssm_kind_glu = {
     .type = "glu",
     .keys = (const char *const[]){NULL},
     .init = init,
+    .any_rate = true,
 };

@@ -2,7 +2,11 @@
  * hippo: a memory of each channel as coefficients of orthogonal functions; the output is the state, channel-major.
  *
  * x += (Abar - I) x + Bbar u. Only legs may be `scaled`: time-varying, x_0 = (u_0, 0, ...), then step t with A/t and
- * B/t (ssm/cpu/hippo.c computes it in O(order) from t). */
+ * B/t (ssm/cpu/hippo.c computes it in O(order) from t).
+ *
+ * At another rate the step is the same time, so that a window keeps its seconds; `scaled` has no scale of time and stays
+ * as it is. No mode is zeroed: the output is what the state says of the past, not a sum of modes, and stays so at any
+ * step (with zoh exactly, for an input that is held between frames). */
 #include <stdlib.h>
 
 #include "ssm/discretize.h"
@@ -94,7 +98,7 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
     l->scratch_floats = l->out;
     if ((status = ssm_part_add(b, l, &(struct ssm_part){.rows = p->channels, .columns = p->order})))
         return status;
-    return p->scaled ? SSM_OK : derive(b, l, dt);
+    return p->scaled ? SSM_OK : derive(b, l, ssm_build_dt(b, dt));
 }
 
 static void fini(struct ssm_layer *l)
@@ -112,5 +116,6 @@ const struct ssm_kind ssm_kind_hippo = {
     .type = "hippo",
     .keys = (const char *const[]){"measure", "channels", "order", "dt", "discretization", "scaled", NULL},
     .init = init,
+    .any_rate = true,
     .fini = fini,
 };

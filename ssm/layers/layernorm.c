@@ -12,5 +12,6 @@ const struct ssm_kind ssm_kind_layernorm = {
     .type = "layernorm",
     .keys = (const char *const[]){"dim", "eps", NULL},
     .init = init,
+    .any_rate = true,
     .fini = ssm_norm_fini,
 };

@@ -43,5 +43,6 @@ const struct ssm_kind ssm_kind_linear = {
     .type = "linear",
     .keys = (const char *const[]){"in", "out", "bias", NULL},
     .init = init,
+    .any_rate = true,
     .fini = fini,
 };

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ssm/band.h"
 #include "ssm/discretize.h"
 #include "ssm/layers/params.h"
 #include "ssm/poles.h"
@@ -60,6 +61,35 @@ static int coefficients(struct ssm_build *b, struct ssm_layer *l, struct lti_siz
 out:
     free(A);
     free(B);
+    return status;
+}
+
+/* At a lower rate than the configuration's: C without the modes that lie above half of it. */
+static int band_limit(struct ssm_build *b, const struct ssm_layer *l, struct lti_sizes z, const struct lti_tensors *t,
+                      double dt)
+{
+    size_t n = z.n, nn = n * n;
+    double band = ssm_build_band(b, dt), *A = widen(t->A, nn), *C = widen(t->C, z.out * n);
+    double *work = calloc(nn + z.out * n, sizeof(*work)), *kept = work + nn;
+    int status = A && C && work ? SSM_OK : SSM_NOMEM;
+    uint32_t above = 0;
+
+    if (status == SSM_OK)
+        status = ssm_band_projector(A, z.n, band, work, &above);
+    if (status == SSM_OK && above > 0) {
+        ssm_multiply_f64(C, work, z.out, z.n, z.n, kept);
+        for (size_t i = 0; i < z.out * n; i++)
+            t->C[i] = (float)kept[i];
+        ssm_build_zeroed(b, above);
+    }
+    if (status)
+        status = ssm_fail(b, l, status,
+                          "the modes of '%s.A' above half the stream's rate (%.9g rad per unit of dt) cannot be told "
+                          "from the others: %s; resample the stream",
+                          l->name, band, ssm_status_text(status));
+    free(A);
+    free(C);
+    free(work);
     return status;
 }
 
@@ -170,7 +200,9 @@ static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
     l->scratch_floats = z.n + L * z.in + z.n; /* (x, u[0..L)), the change of x */
     if ((status = ssm_part_add(b, l, &(struct ssm_part){.rows = 1, .columns = z.n})))
         goto out;
-    status = derive(b, l, z, &t, dt, (enum ssm_discretization)how);
+    dt = ssm_build_dt(b, dt);
+    if ((status = band_limit(b, l, z, &t, dt)) == SSM_OK)
+        status = derive(b, l, z, &t, dt, (enum ssm_discretization)how);
 out:
     free(t.A);
     free(t.B);
@@ -198,5 +230,6 @@ const struct ssm_kind ssm_kind_lti = {
     .type = "lti",
     .keys = (const char *const[]){"in", "state", "out", "dt", "discretization", NULL},
     .init = init,
+    .any_rate = true,
     .fini = fini,
 };

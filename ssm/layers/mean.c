@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * mean: y_t = (1/(t+1)) sum over s <= t of x_s. State: the sum as two float32 (value and what rounding left), (2, H):
- * a plain float32 sum would stop growing after 2^24 frames. */
+ * a plain float32 sum would stop growing after 2^24 frames. At any rate it is the mean over the time that has passed. */
 #include "ssm/layers/params.h"
 
 static int init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)
@@ -16,4 +16,5 @@ const struct ssm_kind ssm_kind_mean = {
     .type = "mean",
     .keys = (const char *const[]){NULL},
     .init = init,
+    .any_rate = true,
 };

@@ -27,4 +27,5 @@ const struct ssm_kind ssm_kind_residual = {
     .keys = (const char *const[]){"layers", NULL},
     .init = init,
     .any_rows = true,
+    .any_rate = true,
 };

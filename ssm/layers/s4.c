@@ -95,8 +95,12 @@ static int channel_derive(struct ssm_build *b, struct ssm_layer *l, const struct
                           struct channel *c)
 {
     const struct ssm_s4 *p = l->params;
-    struct ssm_dplr system = {
-        .modes = p->modes, .rank = p->rank, .dt = exp((double)t->log_dt[h]), .lambda = c->lambda, .B = c->B, .P = c->P};
+    struct ssm_dplr system = {.modes = p->modes,
+                              .rank = p->rank,
+                              .dt = ssm_build_dt(b, exp((double)t->log_dt[h])),
+                              .lambda = c->lambda,
+                              .B = c->B,
+                              .P = c->P};
     bool finite;
     int status;
 
@@ -111,8 +115,12 @@ static int channel_derive(struct ssm_build *b, struct ssm_layer *l, const struct
     if (!finite)
         return ssm_fail(b, l, SSM_NONFINITE, "channel %zu of '%s': Abar or Bbar is too large for float32 with dt %g", h,
                         l->name, system.dt);
-    for (size_t n = 0; n < p->modes; n++) /* B is done: its place serves C */
-        c->B[n] = t->C[(h * p->modes + n) * 2] + I * t->C[(h * p->modes + n) * 2 + 1];
+    for (size_t n = 0; n < p->modes; n++) { /* B is done: its place serves C */
+        bool above = fabs(cimag(c->lambda[n])) > ssm_build_band(b, system.dt);
+
+        c->B[n] = above ? 0 : t->C[(h * p->modes + n) * 2] + I * t->C[(h * p->modes + n) * 2 + 1];
+        ssm_build_zeroed(b, above);
+    }
     if (!row_store(p, h, SSM_S4_C, c->B, 2))
         return ssm_fail(b, l, SSM_NONFINITE, "channel %zu of '%s.C': 2 C is too large for float32", h, l->name);
     return poles_check(b, l, h, c);
@@ -201,5 +209,6 @@ const struct ssm_kind ssm_kind_s4 = {
     .type = "s4",
     .keys = (const char *const[]){"channels", "state", "rank", "discretization", NULL},
     .init = init,
+    .any_rate = true,
     .fini = fini,
 };

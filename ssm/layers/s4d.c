@@ -67,8 +67,13 @@ static int mode_derive(struct ssm_build *b, struct ssm_layer *l, const struct s4
     struct ssm_s4d *p = l->params;
     size_t place = h * p->modes + n, lane = h * p->padded + n;
     double complex a = -exp((double)t->log_A_real[place]) + I * (double)t->A_imag[place], abar, bbar;
+    double dt = ssm_build_dt(b, exp((double)t->log_dt[h]));
 
-    ssm_discretize_mode(how, exp((double)t->log_dt[h]), a, &abar, &bbar);
+    if (fabs(cimag(a)) > ssm_build_band(b, dt)) { /* B and C stay zero, as in the padding */
+        ssm_build_zeroed(b, 1);
+        return SSM_OK;
+    }
+    ssm_discretize_mode(how, dt, a, &abar, &bbar);
     if (t->B)
         bbar *= t->B[2 * place] + I * t->B[2 * place + 1];
     if (!(cabs(abar) <= SSM_POLE_LIMIT))
@@ -170,5 +175,6 @@ const struct ssm_kind ssm_kind_s4d = {
     .type = "s4d",
     .keys = (const char *const[]){"channels", "state", "discretization", "input_matrix", NULL},
     .init = init,
+    .any_rate = true,
     .fini = fini,
 };

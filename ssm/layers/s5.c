@@ -17,15 +17,22 @@ struct s5_tensors {
     float *Lambda, *B, *C, *log_step;
 };
 
-/* Row p of Bbar, B (2 padded, H) in float64, and the pole of mode p. */
-static int mode_derive(struct ssm_build *b, struct ssm_layer *l, const struct s5_tensors *t, size_t p,
+/* Row p of Bbar, B (2 padded, H) in float64, and the pole of mode p; of one above half the rate neither, and no C. */
+static int mode_derive(struct ssm_build *b, struct ssm_layer *l, const struct s5_tensors *t, size_t P, size_t p,
                        enum ssm_discretization how, double *B)
 {
     struct ssm_s5 *s = l->params;
     size_t H = l->out;
+    double dt = ssm_build_dt(b, exp((double)t->log_step[p]));
     double complex abar, bbar;
 
-    ssm_discretize_mode(how, exp((double)t->log_step[p]), t->Lambda[2 * p] + I * t->Lambda[2 * p + 1], &abar, &bbar);
+    if (fabs((double)t->Lambda[2 * p + 1]) > ssm_build_band(b, dt)) {
+        for (size_t h = 0; h < H; h++)
+            t->C[(h * P + p) * 2] = t->C[(h * P + p) * 2 + 1] = 0;
+        ssm_build_zeroed(b, 1);
+        return SSM_OK;
+    }
+    ssm_discretize_mode(how, dt, t->Lambda[2 * p] + I * t->Lambda[2 * p + 1], &abar, &bbar);
     if (!(cabs(abar) <= SSM_POLE_LIMIT))
         return ssm_fail(b, l, SSM_UNSTABLE,
                         "has a pole outside the unit circle: mode %zu of '%s.Lambda' has |Abar| = %.9g after %s", p,
@@ -57,7 +64,7 @@ static int derive(struct ssm_build *b, struct ssm_layer *l, const struct s5_tens
         goto out;
     }
     for (size_t p = 0; p < P; p++)
-        if ((status = mode_derive(b, l, t, p, how, B)))
+        if ((status = mode_derive(b, l, t, P, p, how, B)))
             goto out;
     for (size_t h = 0; h < H; h++)
         for (size_t p = 0; p < P; p++) {
@@ -130,5 +137,6 @@ const struct ssm_kind ssm_kind_s5 = {
     .type = "s5",
     .keys = (const char *const[]){"channels", "state", "discretization", "conjugate_symmetry", NULL},
     .init = init,
+    .any_rate = true,
     .fini = fini,
 };

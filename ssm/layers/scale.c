@@ -26,4 +26,5 @@ const struct ssm_kind ssm_kind_scale = {
     .type = "scale",
     .keys = (const char *const[]){"value", NULL},
     .init = init,
+    .any_rate = true,
 };

@@ -24,4 +24,5 @@ const struct ssm_kind ssm_kind_slice = {
     .type = "slice",
     .keys = (const char *const[]){"from", "to", NULL},
     .init = init,
+    .any_rate = true,
 };

@@ -295,13 +295,28 @@ static void ssmrun__missing_files__are_no_input(void **state)
 static void ssmrun__wav_of_another_rate_or_width__is_refused_naming_both(void **state)
 {
     (void)state;
-    write_wav(at("rate.wav"), 1, 44100, 10);
-    check_refused(RUN("--model", CASE, "--input", at("rate.wav"), "--output", at("no.f32")), EX_DATAERR, "16000");
+    write_wav(at("rate.wav"), 4, 44100, 10);
+    check_refused(RUN("--model", "tests/golden/gru", "--input", at("rate.wav"), "--output", at("no.f32")), EX_DATAERR,
+                  "resample the stream to 100 Hz");
     assert_non_null(strstr(complained, "44100"));
     assert_non_null(strstr(complained, "rate.wav"));
     write_wav(at("wide.wav"), 2, 16000, 10);
     check_refused(RUN("--model", CASE, "--input", at("wide.wav"), "--output", at("no.f32")), EX_DATAERR, "1 channels");
     assert_non_null(strstr(complained, "has 2"));
+}
+
+static void ssmrun__model_of_continuous_layers__is_discretised_for_the_inputs_rate(void **state)
+{
+    (void)state;
+    write_wav(at("slow.wav"), 1, 8000, 10);
+    check_run(RUN("--model", CASE, "--input", at("slow.wav"), "--output", at("o.f32")), EX_OK, "");
+    assert_non_null(strstr(said, "8000 Hz"));
+    assert_non_null(strstr(said, "made for 16000 Hz"));
+    check_run(RUN("--model", CASE, "--input", CASE_INPUT, "--rate", "8000", "--output", at("p.f32")), EX_OK, "");
+    assert_non_null(strstr(said, "made for 16000 Hz"));
+    assert_true(distance(at("p.f32"), CASE "/expected.f32") > 1e-3);
+    check_run(RUN("--model", CASE, "--input", CASE_INPUT, "--rate", "16000", "--output", at("p.f32")), EX_OK, "");
+    assert_null(strstr(said, "made for"));
 }
 
 static void ssmrun__bad_values__name_their_frame(void **state)
@@ -349,6 +364,7 @@ int main(void)
         cmocka_unit_test(ssmrun__wrong_backend__is_named),
         cmocka_unit_test(ssmrun__missing_files__are_no_input),
         cmocka_unit_test(ssmrun__wav_of_another_rate_or_width__is_refused_naming_both),
+        cmocka_unit_test(ssmrun__model_of_continuous_layers__is_discretised_for_the_inputs_rate),
         cmocka_unit_test(ssmrun__bad_values__name_their_frame),
         cmocka_unit_test(ssmrun__broken_model__is_named),
         cmocka_unit_test(ssmrun__full_disk__is_an_io_error),

@@ -44,7 +44,7 @@ int fuzz_config(const uint8_t *bytes, size_t size)
     struct ssm_model *model = NULL;
     struct ssm_error err;
     if (ssm_config_parse(&config, (const char *)bytes, size, "fuzz", &err) == SSM_OK &&
-        ssm_model_build(&model, config, NULL, "fuzz", &err) == SSM_OK)
+        ssm_model_build(&model, config, NULL, "fuzz", 0, &err) == SSM_OK)
         advance(model);
     json_decref(config);
     ssm_model_free(model);

@@ -56,7 +56,7 @@ int fuzz_image(const uint8_t *bytes, size_t size)
     json_t *config = NULL;
     uint8_t *image = size ? malloc(size) : NULL; /* without the first byte, and never empty */
     if (image && ssm_config_parse(&config, CONFIG, sizeof(CONFIG) - 1, "fuzz", NULL) == SSM_OK &&
-        ssm_model_build(&model, config, NULL, "fuzz", NULL) == SSM_OK &&
+        ssm_model_build(&model, config, NULL, "fuzz", 0, NULL) == SSM_OK &&
         ssm_engine_new(&engine, NULL, NULL) == SSM_OK && ssm_program_new(&program, engine, model, 1, NULL) == SSM_OK) {
         memcpy(image, bytes + 1, size - 1);
         if (bytes[0] & 1)

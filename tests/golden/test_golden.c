@@ -177,7 +177,7 @@ static void check_change_shows(const char *name, const char *type, const char *k
     golden_load(&g);
     assert_int_equal(ssm_config_load(&config, path, NULL), SSM_OK);
     assert_true(change_layer(json_object_get(config, "layers"), type, key, value));
-    assert_int_equal(ssm_model_build(&model, config, g.dir, path, NULL), SSM_OK);
+    assert_int_equal(ssm_model_build(&model, config, g.dir, path, 0, NULL), SSM_OK);
     assert_int_equal(ssm_engine_new(&engine, &(struct ssm_engine_options){0}, NULL), SSM_OK);
     assert_int_equal(ssm_program_new(&program, engine, model, 1, NULL), SSM_OK);
     run_case(&g, program, SSM_STEP, g.steps);

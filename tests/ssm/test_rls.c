@@ -86,7 +86,7 @@ static int model_new(struct ssm_model **out, const struct reference_rls *p, stru
         "targets", p->targets, "horizon", p->horizon, "forgetting", p->forgetting, "regularization", p->regularization,
         "short", (int)p->short_frames, "long", (int)p->long_frames);
     assert_non_null(config);
-    int status = ssm_model_build(out, config, NULL, "test", err);
+    int status = ssm_model_build(out, config, NULL, "test", 0, err);
     json_decref(config);
     return status;
 }

@@ -17,7 +17,7 @@ struct wire *states_wire_new(const char *endpoint, const char *writer)
 {
     struct wire *w = wire_connect(endpoint, writer);
 
-    w->feature = (char *)(uintptr_t) "images";
+    w->feature = "images";
     assert_int_equal(wire_hello(w), SSMD__CODE__OK);
     assert_int_equal(w->reply->hello->n_features, 1);
     assert_string_equal(w->reply->hello->features[0], "images");

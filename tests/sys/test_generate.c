@@ -41,7 +41,7 @@ static struct wire *generator_new(const char *writer)
 {
     struct wire *w = wire_connect(sys_daemon_endpoint(server), writer);
 
-    w->feature = (char *)"tokens";
+    w->feature = "tokens";
     w->generates = true;
     assert_int_equal(wire_hello(w), SSMD__CODE__OK);
     assert_int_equal(w->reply->hello->n_features, 1);
@@ -655,7 +655,7 @@ static void requests__without_the_feature__are_refused(void **state)
     w->top_k = 1;
     assert_int_equal(wire_try_open(w, &t, "other", model.name, WIRE_RESULTS, 0), SSMD__CODE__FEATURE);
     w->top_k = 0;
-    w->feature = (char *)"tokens";
+    w->feature = "tokens";
     assert_int_equal(wire_hello(w), SSMD__CODE__OK);
     assert_int_equal(wire_generate(w, s, &g.request), SSMD__CODE__BAD_OPTION); /* not opened for it */
     assert_non_null(strstr(w->reply->error->text, "generates"));

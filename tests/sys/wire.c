@@ -367,18 +367,32 @@ int wire_request(struct wire *w, Ssmd__FromClient *message)
     return w->reply->error ? (int)w->reply->error->code : SSMD__CODE__OK;
 }
 
+/* The words of w->feature, which lie in `text`; how many. */
+static size_t features_split(const struct wire *w, char *text, size_t size, char **words, size_t most)
+{
+    char *rest = text, *word;
+    size_t n = 0;
+
+    snprintf(text, size, "%s", w->feature ? w->feature : "");
+    while (n < most && (word = strsep(&rest, " ")) != NULL)
+        if (*word)
+            words[n++] = word;
+    return n;
+}
+
 int wire_hello(struct wire *w)
 {
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Hello hello = SSMD__HELLO__INIT;
+    char text[128], *words[8];
     int code;
 
     hello.version_min = hello.version_max = PROTO_VERSION;
     hello.writer.data = w->writer;
     hello.writer.len = sizeof(w->writer);
     hello.client = (char *)"test";
-    hello.n_features = w->feature != NULL;
-    hello.features = &w->feature;
+    hello.n_features = features_split(w, text, sizeof(text), words, sizeof(words) / sizeof(*words));
+    hello.features = words;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_HELLO;
     message.hello = &hello;
     code = wire_request(w, &message);
@@ -460,6 +474,9 @@ int wire_try_open(struct wire *w, struct wire_stream **out, const char *id, cons
     open.has_top_k = w->top_k > 0;
     open.top_k = w->top_k;
     open.has_generates = open.generates = w->generates;
+    open.has_rate = w->rate > 0;
+    open.rate = w->rate;
+    open.has_native_rate = open.native_rate = w->native_rate;
     open.mode = flags & WIRE_CREATE   ? SSMD__OPEN_MODE__CREATE
                 : flags & WIRE_RESUME ? SSMD__OPEN_MODE__RESUME
                                       : SSMD__OPEN_MODE__ANY;
@@ -535,16 +552,11 @@ int wire_close(struct wire *w, const struct wire_stream *s)
     return w->reply->error ? (int)w->reply->error->code : SSMD__CODE__OK;
 }
 
-int wire_reset(struct wire *w, struct wire_stream *s)
+/* A request after which the stream begins again. */
+static int begin_again(struct wire *w, struct wire_stream *s, Ssmd__FromClient *message)
 {
-    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
-    Ssmd__Reset request = SSMD__RESET__INIT;
-    int code;
+    int code = wire_request(w, message);
 
-    request.handle = s->handle;
-    message.request_case = SSMD__FROM_CLIENT__REQUEST_RESET;
-    message.reset = &request;
-    code = wire_request(w, &message);
     if (code == SSMD__CODE__OK) {
         const Ssmd__StreamInfo *info = w->reply->stream;
 
@@ -554,6 +566,51 @@ int wire_reset(struct wire *w, struct wire_stream *s)
         s->next = info->result_next;
     }
     return code;
+}
+
+int wire_reset(struct wire *w, struct wire_stream *s)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Reset request = SSMD__RESET__INIT;
+
+    request.handle = s->handle;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_RESET;
+    message.reset = &request;
+    return begin_again(w, s, &message);
+}
+
+int wire_move(struct wire *w, struct wire_stream *s)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Move request = SSMD__MOVE__INIT;
+
+    request.handle = s->handle;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_MOVE;
+    message.move = &request;
+    return begin_again(w, s, &message);
+}
+
+void wire_move_send(struct wire *w, const struct wire_stream *s)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Move request = SSMD__MOVE__INIT;
+
+    request.handle = s->handle;
+    message.request_id = ++w->request;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_MOVE;
+    message.move = &request;
+    message_send(w, &message.base);
+}
+
+int wire_reload(struct wire *w, const char *model)
+{
+    Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
+    Ssmd__Reload request = SSMD__RELOAD__INIT;
+
+    request.model = (char *)(uintptr_t)model;
+    message.request_case = SSMD__FROM_CLIENT__REQUEST_RELOAD;
+    message.reload = &request;
+    return wire_request(w, &message);
 }
 
 void wire_credit(struct wire *w, struct wire_stream *s, uint64_t received, uint64_t limit)

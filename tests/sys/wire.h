@@ -79,9 +79,11 @@ struct wire {
     size_t acks_n, messages_n;
     bool is_going_away;
     uint64_t read_limit;   /* of the last wire_read */
-    char *feature;         /* asked for in wire_hello; NULL: none */
+    const char *feature;   /* asked for in wire_hello, words separated by blanks; NULL: none */
     Ssmd__History history; /* of wire_try_open; interval 0: none */
     uint32_t top_k;        /* of streams opened from here on */
+    double rate;           /* ... 0: the model's */
+    bool native_rate;
     bool generates;
     char *class; /* ... in this class, where the feature is "schedule"; NULL: none */
 };
@@ -115,6 +117,10 @@ int wire_generate(struct wire *w, struct wire_stream *s, Ssmd__Generate *request
 int wire_cancel(struct wire *w, const struct wire_stream *s);
 int wire_close(struct wire *w, const struct wire_stream *s);
 int wire_reset(struct wire *w, struct wire_stream *s);
+int wire_move(struct wire *w, struct wire_stream *s);
+int wire_reload(struct wire *w, const char *model); /* NULL: all */
+/* Sends the request and does not wait. */
+void wire_move_send(struct wire *w, const struct wire_stream *s);
 /* Sends the request and does not wait; the request's number. */
 uint64_t wire_close_send(struct wire *w, const struct wire_stream *s);
 /* The stream's results below `received` may go, payload bytes up to `limit` may come. */

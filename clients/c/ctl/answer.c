@@ -146,7 +146,7 @@ json_t *ctl_json_stream(const struct ssmc_stream_info *info)
     json_t *object = json_pack(
         "{s:o,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:i,s:i,s:b,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:b,s:b,s:i,s:b,s:b,s:I,s:I,"
         "s:I,"
-        "s:I}",
+        "s:I,s:f,s:i,s:i,s:i}",
         "id", ctl_json_bytes(info->id, info->id_size), "model", info->model, "epoch", (json_int_t)info->epoch, "next",
         (json_int_t)info->next, "applied", (json_int_t)info->applied, "durable", (json_int_t)info->durable,
         "result_first", (json_int_t)info->result_first, "result_next", (json_int_t)info->result_next, "rate",
@@ -156,7 +156,9 @@ json_t *ctl_json_stream(const struct ssmc_stream_info *info)
         (json_int_t)info->state_bytes, "queued", (json_int_t)info->queued, "attached", info->attached, "closing",
         info->closing, "top_k", (int)info->top_k, "generates", info->generates, "generating", info->generating,
         "history_interval", (json_int_t)info->history_interval, "history_depth", (json_int_t)info->history_depth,
-        "history_bytes", (json_int_t)info->history_bytes, "history_oldest", (json_int_t)info->history_oldest);
+        "history_bytes", (json_int_t)info->history_bytes, "history_oldest", (json_int_t)info->history_oldest,
+        "config_rate", info->config_rate, "modes_zeroed", (int)info->modes_zeroed, "version", (int)info->version,
+        "newest_version", (int)info->newest_version);
     (void)!json_object_set_new(object, "class", json_string(info->deadline_class));
     (void)!json_object_set_new(object, "deadline_misses", json_integer((json_int_t)info->deadline_misses));
     (void)!json_object_set_new(object, "catch_up", json_real(info->catch_up));

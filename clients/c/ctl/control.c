@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * open, close and reset. Close and reset need a handle, which only open gives: so they resume the stream first, and
+ * open, close, reset and move. The last three need a handle, which only open gives: so they resume the stream first, and
  * take it over when no client is connected to it, or when told to.
  */
 #include "clients/c/ctl/ctl.h"
@@ -21,10 +21,15 @@ static int print_result(const struct ctl *ctl, const char *done, const struct ss
 }
 
 static const struct option open_options[] = {
-    {"model", required_argument, NULL, 'm'},    {"rate", required_argument, NULL, 'r'},
-    {"channels", required_argument, NULL, 'c'}, {"create", no_argument, NULL, 'C'},
-    {"resume", no_argument, NULL, 'R'},         {"take-over", no_argument, NULL, 'T'},
-    {"history", required_argument, NULL, 'H'},  {NULL, 0, NULL, 0},
+    {"model", required_argument, NULL, 'm'},
+    {"rate", required_argument, NULL, 'r'},
+    {"channels", required_argument, NULL, 'c'},
+    {"create", no_argument, NULL, 'C'},
+    {"resume", no_argument, NULL, 'R'},
+    {"take-over", no_argument, NULL, 'T'},
+    {"history", required_argument, NULL, 'H'},
+    {"native-rate", no_argument, NULL, 'N'},
+    {NULL, 0, NULL, 0},
 };
 
 /* "INTERVAL:DEPTH" */
@@ -69,6 +74,9 @@ static int parse_open(const struct ctl *ctl, int argc, char **argv, struct ssmc_
             break;
         case 'T':
             out->take_over = 1;
+            break;
+        case 'N':
+            out->native_rate = 1;
             break;
         case 'H':
             if (!parse_history(optarg, out))
@@ -144,4 +152,24 @@ int ctl_reset(struct ctl *ctl, int argc, char **argv)
         return ctl_fail(ctl, rc, argv[optind]);
     ssmc_stream_info(stream, &info);
     return print_result(ctl, "begins again", &info);
+}
+
+int ctl_move(struct ctl *ctl, int argc, char **argv)
+{
+    struct ssmc_stream *stream;
+    struct ssmc_stream_info before, info;
+    char done[64];
+    int rc = resume_named(ctl, argc, argv, &stream);
+    if (rc != 0)
+        return rc;
+    ssmc_stream_info(stream, &before);
+    rc = ssmc_move(stream, ctl->timeout_ms);
+    if (rc != 0)
+        return ctl_fail(ctl, rc, argv[optind]);
+    ssmc_stream_info(stream, &info);
+    if (info.version == before.version)
+        snprintf(done, sizeof done, "has the newest version already");
+    else
+        snprintf(done, sizeof done, "begins again with version %u", info.version);
+    return print_result(ctl, done, &info);
 }

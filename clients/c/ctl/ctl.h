@@ -52,6 +52,7 @@ bool ctl_parse_double(const char *word, double min, double max, double *out);
 /* The commands; argv[0] is the command's name. */
 typedef int ctl_command_fn(struct ctl *ctl, int argc, char **argv);
 ctl_command_fn ctl_stream, ctl_generate, ctl_read, ctl_watch, ctl_open, ctl_close, ctl_reset, ctl_list, ctl_info,
-    ctl_stats, ctl_models, ctl_ping, ctl_snapshot, ctl_restore, ctl_fork, ctl_rollback, ctl_publish;
+    ctl_stats, ctl_models, ctl_ping, ctl_snapshot, ctl_restore, ctl_fork, ctl_rollback, ctl_publish, ctl_move,
+    ctl_reload;
 
 #endif

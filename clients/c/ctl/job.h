@@ -17,7 +17,7 @@ struct job_options {
     struct signal_spec raw; /* channels and rate: 0 when not given */
     double chunk_ms, give_up_s;
     uint32_t top_k;
-    bool is_realtime, is_backfill, wants_resume, wants_take_over, keeps_open, is_quiet;
+    bool is_realtime, is_backfill, has_native_rate, wants_resume, wants_take_over, keeps_open, is_quiet;
 };
 
 struct job {

@@ -20,7 +20,8 @@ enum {
     CLOSE,
     GIVE_UP,
     TOP_K,
-    CLASS
+    CLASS,
+    NATIVE_RATE
 };
 
 static const struct option options[] = {
@@ -32,6 +33,7 @@ static const struct option options[] = {
     {"format", required_argument, NULL, FORMAT},
     {"rate", required_argument, NULL, RATE},
     {"channels", required_argument, NULL, CHANNELS},
+    {"native-rate", no_argument, NULL, NATIVE_RATE},
     {"backfill", no_argument, NULL, BACKFILL},
     {"resume", no_argument, NULL, RESUME},
     {"take-over", no_argument, NULL, TAKE_OVER},
@@ -93,6 +95,9 @@ static int take_option(const struct ctl *ctl, int option, char **argv, struct jo
         return 0;
     case CLASS:
         out->deadline_class = optarg;
+        return 0;
+    case NATIVE_RATE:
+        out->has_native_rate = true;
         return 0;
     case REALTIME:
         out->is_realtime = true;

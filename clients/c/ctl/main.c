@@ -50,6 +50,8 @@ static const struct command {
      "      --format=F         raw input is f32 f64 s16 s32, or i32 for tokens (default: by suffix; f32)\n"
      "      --rate=HZ          rate of raw input (default: the model's)\n"
      "      --channels=N       channels of raw input (default 1)\n"
+     "      --native-rate      do not resample: discretise the model anew for the recording's rate, which\n"
+     "                         works for models of continuous-time layers, and fail when it cannot be\n"
      "      --backfill         this is old data: use the chunk form of the model (scan)\n"
      "      --resume           the id may exist: go on where the daemon stands. An output file that\n"
      "                         exists is continued. Standard input is taken as what comes next.\n"
@@ -134,6 +136,7 @@ static const struct command {
      "\n"
      "  -m, --model=M      model directory of the daemon, or a template\n"
      "      --rate=HZ      rate of the stream (default: the model's)\n"
+     "      --native-rate  when that is not the model's, discretise the model anew for it\n"
      "      --channels=N   channels (default: the model's)\n"
      "      --create       fail when the id exists\n"
      "      --resume       fail when it does not\n"
@@ -148,12 +151,22 @@ static const struct command {
      "\n"
      "      --take-over    take it from the client that holds it\n"},
     {"reset", "ID", "start a stream again at index 0", ctl_reset,
-     "Clears the state of a stream: it goes on at index 0, in a new epoch.\n"
+     "Clears the state of a stream: it goes on at index 0, in a new epoch, with the newest version of\n"
+     "its model if that has the same shapes.\n"
      "\n"
      "Resetting needs the stream's handle, so the stream is opened first. One that a connected client\n"
      "writes is left alone unless --take-over is given.\n"
      "\n"
      "      --take-over    take it from the client that holds it\n"},
+    {"move", "ID", "take a stream to the newest version of its model", ctl_move,
+     "Waits until every result has been sent, then begins again with the newest version of the model:\n"
+     "a fresh state at index 0, in a new epoch. Does nothing when there is no newer version.\n"
+     "\n"
+     "      --take-over    take it from the client that holds it\n"},
+    {"reload", "[MODEL]", "read model directories again", ctl_reload,
+     "Reads one directory of models again, or all that are in memory. What differs becomes the next\n"
+     "version: new streams get it, those that are there keep theirs until reset, move or close.\n"
+     "Fails when a directory does not load; its version in memory stays.\n"},
     {"snapshot", "ID FILE", "a stream's state into a file", ctl_snapshot,
      "Writes the image of a stream: its state after every frame that the daemon has accepted, and the\n"
      "results that its writer has not received. The stream goes on, whoever writes it.\n"},

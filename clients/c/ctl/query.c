@@ -36,12 +36,23 @@ static void add_stream(void *context, const struct ssmc_stream_info *info)
     json_array_append_new(context, ctl_json_stream(info));
 }
 
+/* "wave v1 (old)": a model with its version, where there can be more than one. */
+static void name_version(char *out, size_t size, const char *name, uint32_t version, uint32_t newest)
+{
+    if (version <= 1 && newest <= 1)
+        snprintf(out, size, "%s", name);
+    else
+        snprintf(out, size, "%s v%" PRIu32 "%s", name, version, version < newest ? " (old)" : "");
+}
+
 static void print_stream(void *context, const struct ssmc_stream_info *info)
 {
     unsigned *count = context;
     if ((*count)++ == 0)
         printf("%-24s %-24s %10s %3s %12s %12s %s\n", "ID", "MODEL", "RATE", "CH", "APPLIED", "RESULTS", "STATE");
-    printf("%-24s %-24s %10.9g %3" PRIu32 " %12" PRIu64 " %12" PRIu64 " %s\n", info->id, info->model, info->rate,
+    char model[sizeof info->model + 24];
+    name_version(model, sizeof model, info->model, info->version, info->newest_version);
+    printf("%-24s %-24s %10.9g %3" PRIu32 " %12" PRIu64 " %12" PRIu64 " %s\n", info->id, model, info->rate,
            info->channels, info->applied, info->result_next,
            info->closing    ? "closing"
            : info->attached ? "attached"
@@ -90,6 +101,12 @@ static void print_info(const struct ssmc_stream_info *i)
            i->ratio_num, i->ratio_den, i->hop, i->lookahead);
     printf("state         %" PRIu64 " bytes\nattached      %s\nclosing       %s\n", i->state_bytes,
            i->attached ? "yes" : "no", i->closing ? "yes" : "no");
+    if (i->version > 0)
+        printf("version       %" PRIu32 "%s\n", i->version,
+               i->version < i->newest_version ? ", and there is a newer one: reset or move" : "");
+    if (i->config_rate != i->rate)
+        printf("discretised   for this rate; made for %.9g Hz, %" PRIu32 " modes above half the rate zeroed\n",
+               i->config_rate, i->modes_zeroed);
     if (i->deadline_class[0])
         printf("class         %s\n", i->deadline_class);
     printf("late          %" PRIu64 " live chunks\n", i->deadline_misses);
@@ -250,13 +267,16 @@ int ctl_stats(struct ctl *ctl, int argc, char **argv)
 static void add_model(void *context, const struct ssmc_model_info *m)
 {
     json_array_append_new(
-        context, json_pack("{s:s,s:b,s:s,s:i,s:b,s:f,s:f,s:i,s:i,s:i,s:i,s:i,s:I,s:i,s:f,s:f,s:I,s:I}", "name", m->name,
-                           "template", m->is_template, "state", m->state, "streams", (int)m->streams, "tokens",
-                           m->tokens, "rate", m->rate, "out_rate", m->out_rate, "channels", (int)m->channels,
-                           "out_channels", (int)m->out_channels, "vocab", (int)m->vocab, "hop", (int)m->hop,
-                           "lookahead", (int)m->lookahead, "state_bytes", (json_int_t)m->state_bytes, "priority",
-                           (int)m->priority, "cost", m->cost, "load", m->load, "deadline_misses",
-                           (json_int_t)m->deadline_misses, "queued_bytes", (json_int_t)m->queued_bytes));
+        context,
+        json_pack("{s:s,s:b,s:s,s:i,s:b,s:f,s:f,s:i,s:i,s:i,s:i,s:i,s:I,s:f,s:i,s:i,s:i,s:I,s:i,s:f,s:f,s:I,s:I}", "name",
+                  m->name, "template", m->is_template, "state", m->state, "streams", (int)m->streams, "tokens",
+                  m->tokens, "rate", m->rate, "out_rate", m->out_rate, "channels", (int)m->channels, "out_channels",
+                  (int)m->out_channels, "vocab", (int)m->vocab, "hop", (int)m->hop, "lookahead", (int)m->lookahead,
+                  "state_bytes", (json_int_t)m->state_bytes, "config_rate", m->config_rate, "modes_zeroed",
+                  (int)m->modes_zeroed, "version", (int)m->version, "newest_version", (int)m->newest_version,
+                  "weight_bytes", (json_int_t)m->weight_bytes, "priority", (int)m->priority, "cost", m->cost, "load",
+                  m->load, "deadline_misses", (json_int_t)m->deadline_misses, "queued_bytes",
+                  (json_int_t)m->queued_bytes));
 }
 
 static void print_model(void *context, const struct ssmc_model_info *m)
@@ -265,11 +285,15 @@ static void print_model(void *context, const struct ssmc_model_info *m)
     if ((*count)++ == 0)
         printf("%-40s %-10s %7s %10s %3s %4s %10s %8s %6s %8s\n", "MODEL", "STATE", "STREAMS", "RATE", "IN", "OUT",
                "BYTES", "COST", "LOAD", "LATE");
-    printf("%-40s %-10s %7" PRIu32, m->name, m->is_template ? "template" : m->state, m->streams);
+    char name[160];
+    name_version(name, sizeof name, m->name, m->version, m->newest_version);
+    printf("%-40s %-10s %7" PRIu32, name, m->is_template ? "template" : m->state, m->streams);
     if (m->channels > 0)
         printf(" %10.9g %3" PRIu32 " %4" PRIu32 " %10" PRIu64, m->rate, m->channels, m->out_channels, m->state_bytes);
     if (m->cost > 0) /* of the engine: for one stream, for those that are live */
         printf(" %7.3f%% %5.1f%% %8" PRIu64, m->cost * 100, m->load * 100, m->deadline_misses);
+    if (m->config_rate != m->rate)
+        printf("  for %.9g Hz, made for %.9g; %" PRIu32 " modes zeroed", m->rate, m->config_rate, m->modes_zeroed);
     printf("\n");
 }
 
@@ -291,6 +315,32 @@ int ctl_models(struct ctl *ctl, int argc, char **argv)
         return ctl_fail(ctl, rc, "models");
     }
     return array ? ctl_print_json(array) : ctl_finish();
+}
+
+/* ---- reload ------------------------------------------------------------------------------------------------------ */
+
+int ctl_reload(struct ctl *ctl, int argc, char **argv)
+{
+    const char *model;
+    struct ssmc_reload r;
+    if (take_argument(ctl, argc, argv, &model) != 0)
+        return EX_USAGE;
+    int rc = ctl_connect(ctl);
+    if (rc != 0)
+        return rc;
+    rc = ssmc_reload(ctl->c, model, &r, ctl->timeout_ms);
+    if (rc != 0)
+        return ctl_fail(ctl, rc, model ? model : "reload");
+    if (ctl->is_json)
+        rc = ctl_print_json(json_pack("{s:i,s:i,s:i,s:s}", "unchanged", (int)r.unchanged, "added", (int)r.added,
+                                      "failed", (int)r.failed, "failure", r.failure));
+    else
+        printf("%" PRIu32 " unchanged, %" PRIu32 " new versions, %" PRIu32 " failed\n", r.unchanged, r.added, r.failed);
+    if (r.failed > 0) {
+        ctl_say("%s", r.failure);
+        return EX_CONFIG;
+    }
+    return rc ? rc : ctl_finish();
 }
 
 /* ---- ping -------------------------------------------------------------------------------------------------------- */

@@ -16,7 +16,7 @@
 
 /* ---- the stream -------------------------------------------------------------------------------------------------- */
 
-/* Opens the stream; on a refusal of the rate, at the model's own. */
+/* Opens the stream; on a refusal of the rate, at the model's own, unless the recording shall not be resampled. */
 static int open_stream(struct job *j, uint64_t results_from)
 {
     const struct job_options *o = &j->options;
@@ -25,6 +25,7 @@ static int open_stream(struct job *j, uint64_t results_from)
         .id = o->id,
         .model = o->model,
         .rate = spec->format == SIGNAL_TOKENS ? 0 : spec->rate,
+        .native_rate = o->has_native_rate,
         .channels = spec->channels,
         .mode = o->wants_resume ? SSMC_ANY : SSMC_CREATE,
         .take_over = o->wants_take_over,
@@ -35,7 +36,7 @@ static int open_stream(struct job *j, uint64_t results_from)
         .restart_lost = !source_is_pipe(j->source),
     };
     int rc = attach_open(j->ctl, &j->stream, &open);
-    if (rc == SSMC_REFUSED && ssmc_error_code(j->ctl->c) == SSMD__CODE__RATE && open.rate > 0) {
+    if (rc == SSMC_REFUSED && ssmc_error_code(j->ctl->c) == SSMD__CODE__RATE && open.rate > 0 && !o->has_native_rate) {
         open.rate = 0;
         rc = attach_open(j->ctl, &j->stream, &open);
     }
@@ -48,6 +49,9 @@ static int open_stream(struct job *j, uint64_t results_from)
     if (rc != 0)
         return ctl_fail(j->ctl, rc, o->id);
     ssmc_stream_info(j->stream, &j->info);
+    if (j->info.modes_zeroed > 0)
+        ctl_say("at %.9g Hz %" PRIu32 " modes of %s lie above half the rate and contribute nothing", j->info.rate,
+                j->info.modes_zeroed, o->model);
     return 0;
 }
 

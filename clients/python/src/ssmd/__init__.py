@@ -35,7 +35,7 @@ from .errors import (
     Timeout,
     Unreachable,
 )
-from .values import Counter, DaemonInfo, Ending, History, Image, ModelInfo, Result, StreamInfo, Token
+from .values import Counter, DaemonInfo, Ending, History, Image, ModelInfo, Reload, Result, StreamInfo, Token
 
 __all__ = [
     "Client",
@@ -53,6 +53,7 @@ __all__ = [
     "Publisher",
     "Reader",
     "Refused",
+    "Reload",
     "Result",
     "ResultsWaiting",
     "Stream",

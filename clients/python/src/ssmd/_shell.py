@@ -40,12 +40,15 @@ def open_message(
     generates: bool = False,
     history: tuple[int, int] | None = None,
     deadline_class: str | None = None,
+    native_rate: bool = False,
 ) -> pb.Open:
     """The request of `open`."""
     mode = pb.ANY if resume is None else pb.RESUME if resume else pb.CREATE
     message = pb.Open(id=id_bytes(id), model=model, mode=mode, take_over=take_over, results=results)
     if rate is not None:
         message.rate = rate
+    if native_rate:
+        message.native_rate = True
     if channels is not None:
         message.channels = channels
     if results_from is not None:

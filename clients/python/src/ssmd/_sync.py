@@ -43,7 +43,7 @@ from ._socket import Pump
 from ._tap import TapSocket
 from ._text import TokenizerLike, Writing, encode, encode_stop, load
 from .errors import ProtocolError, Timeout, Unreachable
-from .values import Counter, DaemonInfo, Image, ModelInfo, Result, StreamInfo, Token, id_bytes
+from .values import Counter, DaemonInfo, Image, ModelInfo, Reload, Result, StreamInfo, Token, id_bytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -178,6 +178,7 @@ class Client:
         model: str,
         *,
         rate: float | None = None,
+        native_rate: bool = False,
         channels: int | None = None,
         resume: bool | None = None,
         take_over: bool = False,
@@ -192,9 +193,10 @@ class Client:
     ) -> Stream:
         """Open a stream to write.
 
-        `rate` (Hz) and `channels` are the model's when not given. `resume`: True takes only a stream that exists,
-        False makes only a new one, None either; `stream.next` says from which frame to push. `take_over` takes it from
-        another writer. Without `results` none are sent here. `results_from` is the first one wanted, else the oldest
+        `rate` (Hz) and `channels` are the model's when not given, and refused when they are others; with `native_rate`
+        a model of continuous-time layers is discretised anew for another rate (`StreamInfo.config_rate`). `resume`:
+        True takes only a stream that exists, False makes only a new one, None either; `stream.next` says from which
+        frame to push. `take_over` takes it from another writer. Without `results` none are sent here. `results_from` is the first one wanted, else the oldest
         that was not received. `history` (interval, depth) in frames, the interval a multiple of 64, keeps what rollback
         needs. `deadline_class`, of the daemon's configuration, says when results of live frames are due. `buffer` bounds the bytes of results that wait here.
 
@@ -203,7 +205,7 @@ class Client:
         """
         message = open_message(
             id, model, rate, channels, resume, take_over, results, results_from, top_k, generates, history,
-            deadline_class,
+            deadline_class, native_rate,
         )
         text = load(tokenizer)
         return Stream(self, self._ask(open_writer(self._driver.core, message, buffer)), text)
@@ -278,6 +280,10 @@ class Client:
     def stats(self) -> dict[str, Counter]:
         """The daemon's counters, by name."""
         return {counter.name: counter for counter in self._ask(query.stats(self._driver.core))}
+
+    def reload(self, model: str | None = None) -> Reload:
+        """Let the daemon read its directories of models again, or one of them: what differs is for new streams."""
+        return self._ask(query.reload(self._driver.core, model))
 
     def ping(self) -> float:
         """Seconds to the daemon and back."""
@@ -400,6 +406,13 @@ class Stream(StreamFacts):
         Results that the daemon has not sent by then are dropped: take them first if you want them.
         """
         self._driver.drive(self._writer.reset(threading.get_ident()), timeout)
+
+    def move(self, timeout: float | None = None) -> None:
+        """Begin anew with the newest version of the model, when every result of what was pushed has been sent.
+
+        Nothing happens when there is none newer. Refused when that has other shapes; the stream is then as it was.
+        """
+        self._driver.drive(self._writer.move(threading.get_ident()), timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """End the stream: everything pushed is applied and the tail is computed. Iterate on for the last results.

@@ -43,7 +43,7 @@ from ._socket import Pump
 from ._tap import TapSocket
 from ._text import TokenizerLike, Writing, encode, encode_stop, load
 from .errors import Timeout, Unreachable
-from .values import Counter, DaemonInfo, Image, ModelInfo, Result, StreamInfo, Token, id_bytes
+from .values import Counter, DaemonInfo, Image, ModelInfo, Reload, Result, StreamInfo, Token, id_bytes
 
 __all__ = ["Client", "Reader", "Stream", "Watch", "connect"]
 
@@ -190,6 +190,7 @@ class Client:
         model: str,
         *,
         rate: float | None = None,
+        native_rate: bool = False,
         channels: int | None = None,
         resume: bool | None = None,
         take_over: bool = False,
@@ -205,7 +206,7 @@ class Client:
         """As `ssmd.Client.open`: await it, or enter it with `async with`."""
         message = open_message(
             id, model, rate, channels, resume, take_over, results, results_from, top_k, generates, history,
-            deadline_class,
+            deadline_class, native_rate,
         )
         text = load(tokenizer)
 
@@ -287,6 +288,10 @@ class Client:
     async def stats(self) -> dict[str, Counter]:
         """The daemon's counters, by name."""
         return {counter.name: counter for counter in await self._ask(query.stats(self._driver.core))}
+
+    async def reload(self, model: str | None = None) -> Reload:
+        """As `ssmd.Client.reload`."""
+        return await self._ask(query.reload(self._driver.core, model))
 
     async def ping(self) -> float:
         """Seconds to the daemon and back."""
@@ -392,6 +397,10 @@ class Stream(StreamFacts):
     async def reset(self, timeout: float | None = None) -> None:
         """As `ssmd.Stream.reset`."""
         await self._driver.drive(self._writer.reset(asyncio.current_task()), timeout)
+
+    async def move(self, timeout: float | None = None) -> None:
+        """As `ssmd.Stream.move`."""
+        await self._driver.drive(self._writer.move(asyncio.current_task()), timeout)
 
     async def close(self, timeout: float | None = None) -> None:
         """As `ssmd.Stream.close`; returns early when this task has to take results first."""

@@ -129,6 +129,14 @@ class StreamInfo:
     generates: bool
     generating: bool
     history: History | None
+    config_rate: float
+    """Of the model's directory; another than `rate` when it was discretised anew."""
+    modes_zeroed: int
+    """Then: modes above half the rate, which contribute nothing."""
+    version: int
+    """Of the model, counted from 1; 0 for templates."""
+    newest_version: int
+    """That new streams get."""
     deadline_class: str
     """Of the daemon's configuration; empty: results are due one chunk's duration after it came."""
     deadline_misses: int
@@ -154,6 +162,13 @@ class ModelInfo:
     hop: int
     lookahead: int
     state_bytes: int
+    config_rate: float
+    """Another than `rate`: discretised anew for streams of that rate, beside the one at its own."""
+    modes_zeroed: int
+    version: int
+    """Counted from 1; 0 for templates and what is not loaded."""
+    newest_version: int
+    weight_bytes: int
     priority: int
     """Its share of the engine when there is not enough, relative to the others'."""
     cost: float
@@ -163,6 +178,19 @@ class ModelInfo:
     deadline_misses: int
     queued_bytes: int
     """Input of its streams that is not applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What became of directories of models that were read again."""
+
+    unchanged: int
+    added: int
+    """New versions."""
+    failed: int
+    """Their versions in memory stay."""
+    failure: str
+    """Why the last one failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +247,8 @@ def stream_info(m: pb.StreamInfo) -> StreamInfo:
         m.created, m.tokens, m.vocab, m.attached, m.closing, m.queued, m.top_k, m.generates,
         m.HasField("generation") and not m.generation.HasField("ending"),
         history(m.history) if m.HasField("history") else None,
+        m.config_rate if m.HasField("config_rate") else m.rate, m.modes_zeroed, m.version,
+        m.newest_version if m.HasField("newest_version") else m.version,
         getattr(m, "class"), m.deadline_misses, m.catch_up,
     )  # fmt: skip
 
@@ -227,7 +257,9 @@ def model_info(m: pb.ModelInfo) -> ModelInfo:
     """From the wire."""
     return ModelInfo(
         m.name, m.template, m.state, m.streams, m.tokens, m.rate, m.channels, m.out_rate, m.out_channels, m.vocab,
-        m.hop, m.lookahead, m.state_bytes, m.priority, m.cost, m.load, m.deadline_misses, m.queued_bytes,
+        m.hop, m.lookahead, m.state_bytes, m.config_rate if m.HasField("config_rate") else m.rate, m.modes_zeroed,
+        m.version, m.newest_version if m.HasField("newest_version") else m.version, m.weight_bytes,
+        m.priority, m.cost, m.load, m.deadline_misses, m.queued_bytes,
     )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ HEADER_BYTES = 256  # of the rest
 
 FLAG_BACKFILL, FLAG_TIME = 1, 2  # DataHeader.flags
 FLAG_RESULT_TIME = 1  # ResultHeader.flags
-IMAGES, TOKENS, SCHEDULE = FEATURES = "images", "tokens", "schedule"  # wished for in hello
+FEATURES = IMAGES, TOKENS, SCHEDULE, RATES, VERSIONS = "images", "tokens", "schedule", "rates", "versions"  # wished for
 # Of a reply to no request: what we sent was not understood, as a whole.
 ABOUT_A_MESSAGE = (Code.MALFORMED, Code.FEATURE, Code.TOO_LARGE, Code.BAD_HANDLE, Code.BAD_FORMAT)
 
@@ -250,6 +250,11 @@ class Core:
         """Raise when the daemon cannot give or take states."""
         if IMAGES not in self.daemon.features:
             raise Error(f"the daemon at {self.endpoint} is too old to give or take states", Code.FEATURE)
+
+    def check_versions(self) -> None:
+        """Raise when the daemon knows no versions of models."""
+        if VERSIONS not in self.daemon.features:
+            raise Error(f"the daemon at {self.endpoint} is too old to reload models or move streams", Code.FEATURE)
 
     def _hello(self) -> bytes:
         hello = self.hello()

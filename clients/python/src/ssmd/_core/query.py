@@ -2,7 +2,7 @@
 """Questions with one answer; `list` asks once for each thousand streams."""
 
 from ..errors import ProtocolError
-from ..values import Counter, DaemonInfo, StreamInfo, daemon_info, id_bytes, stream_info
+from ..values import Counter, DaemonInfo, Reload, StreamInfo, daemon_info, id_bytes, stream_info
 from . import ssmd_pb2 as pb
 from .link import Core
 from .signal import Operation
@@ -40,6 +40,17 @@ def stats(core: Core) -> Operation[list[Counter]]:
         pb.FromClient(stats=pb.Stats()),
         "stats",
         lambda reply: [Counter(c.name, c.value, c.help) for c in reply.stats.counters],
+    )
+
+
+def reload(core: Core, model: str | None) -> Operation[Reload]:
+    """Directories of models, read again."""
+    core.check_versions()
+    message = pb.Reload() if model is None else pb.Reload(model=model)
+    return core.ask(
+        pb.FromClient(reload=message),
+        "reload",
+        lambda reply: Reload(reply.reload.unchanged, reply.reload.added, reply.reload.failed, reply.reload.failure),
     )
 
 

@@ -64,7 +64,7 @@ class Writer(Owner):
         self._is_same = True  # the daemon of the last opening and of the one before
         self._close_sent = self._close_answered = False
         self._results_end: int | None = None  # of a closed stream
-        self._is_resetting = False
+        self._is_resetting = self._is_moving = False  # moving: a reset, with the newest version of the model
         self._back_to: int | None = None  # of a rollback
         self._control_error: Error | None = None
         self._control_call: Call | None = None
@@ -251,10 +251,18 @@ class Writer(Owner):
 
     def reset(self, caller: object) -> Operation[None]:
         """Until the daemon has begun anew at index 0."""
+        yield from self._begin_anew(caller, False)
+
+    def move(self, caller: object) -> Operation[None]:
+        """Until it has done so with the newest version of the model, if there is one."""
+        self.core.check_versions()
+        yield from self._begin_anew(caller, True)
+
+    def _begin_anew(self, caller: object, moves: bool) -> Operation[None]:
         self.check()
-        if self.is_closing:
-            raise Closed(f"{self.name} is closing")
-        self._is_resetting = True
+        if self.is_closing or (self._is_resetting and self._is_moving != moves):
+            raise Closed(f"{self.name} is closing or begins anew")
+        self._is_resetting, self._is_moving = True, moves
         self.pursue()
         yield from self._change(caller)
 
@@ -323,6 +331,8 @@ class Writer(Owner):
         elif self._back_to is not None:
             rollback = pb.Rollback(handle=handle, index=self._back_to)
             message, answer = pb.FromClient(rollback=rollback), self._answer_change
+        elif self._is_moving:
+            message, answer = pb.FromClient(move=pb.Move(handle=handle)), self._answer_change
         else:
             message, answer = pb.FromClient(reset=pb.Reset(handle=handle)), self._answer_change
         self._control_call = Call(message, answer)
