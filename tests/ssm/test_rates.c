@@ -44,7 +44,7 @@ static void pass(struct ssm_model *model, enum ssm_view view, const float *in, u
 {
     struct running r;
 
-    running_open(&r, ssm_model_ref(model), NULL, 1, 1);
+    running_open(&r, model, NULL, 1, 1);
     running_pass(&r, view, in, frames, out, NULL, frames, 1);
     running_close(&r);
 }
@@ -376,7 +376,7 @@ static void golden__of_continuous_layers__agrees_in_all_views_at_other_rates(voi
         for (int v = 0; v < 2; v++) {
             struct running r;
 
-            running_open(&r, ssm_model_ref(model), NULL, 1, 1);
+            running_open(&r, model, NULL, 1, 1);
             assert_int_equal(ssm_program_prepare(r.program, views[v], NULL), SSM_OK);
             running_pass(&r, views[v], x, frames, y, NULL, frames, 1);
             running_close(&r);

@@ -3,6 +3,7 @@
  * Versions of models: a reload adds one while streams run, new streams get it, those that are there keep theirs until
  * they are reset, moved or closed; what nobody has is unloaded, and what is too much is refused.
  */
+#include "tests/ssm/making.h"
 #include "tests/sys/states.h"
 #include "tests/sys/versions.h"
 
@@ -339,6 +340,109 @@ static void weights__beyond_model_memory__are_refused_until_others_go(void **sta
     versions_close(&site);
 }
 
+/* ---- any order ------------------------------------------------------------------------------------------------------ */
+
+enum { CHAOS_STREAMS = 8, CHAOS_TURNS = 400 };
+
+struct chaos {
+    struct versions_site site;
+    struct wire_stream *stream[CHAOS_STREAMS]; /* NULL: closed */
+    double rate[CHAOS_STREAMS];
+    unsigned version[CHAOS_STREAMS];
+    double gain[CHAOS_TURNS]; /* of each version */
+    unsigned newest;
+    uint32_t seed;
+};
+
+static void chaos_open(struct chaos *c, uint32_t i)
+{
+    static const double rates[] = {100, 50, 70, 200, 300};
+    struct wire *w = c->site.wire;
+    char id[8];
+    int code;
+
+    snprintf(id, sizeof(id), "s%u", i);
+    w->rate = c->rate[i] = rates[making_number(&c->seed, 5)];
+    code = wire_try_open(w, &c->stream[i], id, "wave", WIRE_RESULTS | WIRE_CREATE, 0);
+    if (code != SSMD__CODE__OK) {
+        assert_int_equal(code, SSMD__CODE__LIMIT);
+        return;
+    }
+    assert_true(w->reply->stream->rate == c->rate[i]);
+    version_check(w, c->newest, 0);
+    c->version[i] = c->newest;
+}
+
+/* A reset or a move: to the newest version, or nowhere when there is no room for it at the rate. */
+static void chaos_begin_again(struct chaos *c, uint32_t i, bool moves)
+{
+    struct wire *w = c->site.wire;
+    struct wire_stream *s = c->stream[i];
+    uint64_t epoch = s->epoch;
+    int code = moves ? wire_move(w, s) : wire_reset(w, s);
+    unsigned version = code == SSMD__CODE__OK ? w->reply->stream->version : 0;
+
+    if (code == SSMD__CODE__OK && version == c->newest) {
+        assert_true((moves && c->version[i] == version) == (s->epoch == epoch));
+        c->version[i] = version;
+    } else if (code == SSMD__CODE__OK) {
+        assert_true(!moves && version == c->version[i] && s->epoch > epoch);
+    } else {
+        assert_true(moves && code == SSMD__CODE__LIMIT);
+    }
+}
+
+static void chaos_reload(struct chaos *c)
+{
+    double gain = 1 + making_number(&c->seed, 3);
+    struct wire *w = c->site.wire;
+
+    versions_write_wave(&c->site, "wave", gain, 1);
+    assert_int_equal(wire_reload(w, NULL), SSMD__CODE__OK);
+    if (w->reply->reload->added)
+        c->gain[++c->newest] = gain;
+    else if (w->reply->reload->failed)
+        versions_write_wave(&c->site, "wave", c->gain[c->newest], 1); /* what an open may read is known */
+    else
+        assert_true(gain == c->gain[c->newest]);
+}
+
+static void chaos_turn(struct chaos *c)
+{
+    uint32_t i = making_number(&c->seed, CHAOS_STREAMS), what = making_number(&c->seed, 10);
+    struct wire *w = c->site.wire;
+
+    if (what == 0) {
+        chaos_reload(c);
+    } else if (!c->stream[i]) {
+        chaos_open(c, i);
+    } else if (what == 1) {
+        assert_int_equal(wire_close(w, c->stream[i]), SSMD__CODE__OK);
+        wire_credit(w, c->stream[i], UINT64_MAX, UINT64_MAX);
+        c->stream[i] = NULL;
+    } else if (what <= 3) {
+        chaos_begin_again(c, i, what == 3);
+    } else {
+        go_on(w, c->stream[i], c->stream[i]->sent, 1 + making_number(&c->seed, 20), c->gain[c->version[i]], c->rate[i]);
+    }
+}
+
+static void opens_moves_resets_and_reloads__in_any_order__give_each_stream_its_versions_bits(void **state)
+{
+    static struct chaos c;
+
+    (void)state;
+    for (uint32_t seed = 1; seed <= 3; seed++) {
+        c = (struct chaos){.newest = 1, .gain = {0, 1}, .seed = seed * 977};
+        versions_open(&c.site, "model_rates = 3\nmodel_versions = 3\n");
+        c.site.wire->native_rate = true;
+        chaos_open(&c, 0);
+        for (uint32_t turn = 0; turn < CHAOS_TURNS; turn++)
+            chaos_turn(&c);
+        versions_close(&c.site);
+    }
+}
+
 static void requests__without_the_feature__are_refused(void **state)
 {
     struct versions_site site;
@@ -369,6 +473,7 @@ int main(void)
         cmocka_unit_test(image__of_an_old_version__is_restored_as_long_as_that_has_streams),
         cmocka_unit_test(versions__beyond_model_versions__are_not_added_until_one_is_free),
         cmocka_unit_test(weights__beyond_model_memory__are_refused_until_others_go),
+        cmocka_unit_test(opens_moves_resets_and_reloads__in_any_order__give_each_stream_its_versions_bits),
         cmocka_unit_test(requests__without_the_feature__are_refused),
     };
 

@@ -152,7 +152,7 @@ void versions_check(const struct wire_stream *s, uint64_t from, uint64_t first, 
     making_fini(&m);
     assert_int_equal(ssm_model_load(&model, dir.path, &(struct ssm_model_hint){.rate = rate}, NULL), SSM_OK);
     model_dir_fini(&dir);
-    running_open(&r, ssm_model_ref(model), NULL, 1, 1);
+    running_open(&r, model, NULL, 1, 1);
     running_pass(&r, SSM_STEP, x, all, y, NULL, all, 1);
     running_close(&r);
     ssm_model_free(model);
