@@ -443,7 +443,7 @@ static void data__for_ids_and_models_that_cannot_be__is_announced(void **state)
 {
     struct sys_daemon *d = serving_start(PUBLISHING_ENDPOINT "publish = t model=case-mixed-tokens gap=hold\n"
                                                              "publish = b model=broken\n"
-                                                             "publish = s model=" MODEL " rate=99\n"
+                                                             "publish = s model=case-rate-quarter rate=99\n"
                                                              "publish = u model=" MODEL "\n");
     struct wire *w = wire_new(sys_daemon_endpoint(d), "r");
     struct watching *t = watching_new(d, w);
@@ -457,7 +457,7 @@ static void data__for_ids_and_models_that_cannot_be__is_announced(void **state)
     publishing_send(p, "b1", 0, in_at(0), 100);
     refused__with(t, 2, "shape");
     publishing_send(p, "s1", 0, in_at(0), 100);
-    refused__with(t, 3, "another rate");
+    refused__with(t, 3, "resample");
     publishing_send(p, "b1", 100, in_at(0), 100); /* not loaded for every chunk */
     publishing_counter_wait(w, "publish_dropped", 4);
     p->channels = 3;
