@@ -141,7 +141,6 @@ static void model_found(struct loop *loop, struct open_request *request, struct 
     struct arrival *arrival = *arrival_seek(&loop->publish, request->id, request->id_size);
     struct mapping *mapping = mappings_find(&loop->publish.mappings, request->id, request->id_size);
 
-    (void)code;
     if (streams_find(&loop->streams, request->id, request->id_size)) {
         held_take(loop, arrival); /* a client was faster */
     } else if (evict_has(loop, request->id, request->id_size)) {
@@ -149,7 +148,8 @@ static void model_found(struct loop *loop, struct open_request *request, struct 
     } else if (!mapping) {
         arrival_fail(loop, arrival, "the `publish` line of this id was taken back");
     } else if (!model) {
-        mapping->retry_ns = loop->now_ns + RETRY_NS;
+        if (code != SSMD__CODE__LIMIT) /* which may be over in a moment */
+            mapping->retry_ns = loop->now_ns + RETRY_NS;
         arrival_fail(loop, arrival, text);
     } else {
         stream_make(loop, arrival, mapping, model);

@@ -61,6 +61,20 @@ static void columns_take(const struct ring *ring, uint64_t keep, struct columns 
     }
 }
 
+/* Who publishes it, and where that run stands at `applied`. */
+static void publisher_describe(const struct stream *stream, Ssmd__StreamImage *image)
+{
+    const struct publication *p = stream->publication;
+
+    if (!p || !p->source.is_known)
+        return;
+    image->has_source = image->has_source_next = true;
+    image->source = (ProtobufCBinaryData){PROTO_SOURCE_BYTES, (uint8_t *)p->source.run};
+    image->source_next = p->source.next - (stream->next - stream->applied);
+    image->n_last = p->channels;
+    image->last = (float *)p->last;
+}
+
 bool image_describe(const struct stream *stream, uint64_t keep, unsigned char **bytes, struct image_sections *sections)
 {
     const struct model *model = stream->model;
@@ -99,15 +113,7 @@ bool image_describe(const struct stream *stream, uint64_t keep, unsigned char **
         history.has_bytes = history.has_oldest = false;
         image.history = &history;
     }
-    if (stream->publication && stream->publication->source.is_known) {
-        const struct publication *p = stream->publication;
-
-        image.has_source = image.has_source_next = true;
-        image.source = (ProtobufCBinaryData){PROTO_SOURCE_BYTES, (uint8_t *)p->source.run};
-        image.source_next = p->source.next - (stream->next - stream->applied);
-        image.n_last = p->channels;
-        image.last = (float *)p->last;
-    }
+    publisher_describe(stream, &image);
     head.description = (uint32_t)proto_size(&image.base);
     memcpy(head.magic, MAGIC, sizeof(head.magic));
     sections->results_at = sizeof(head) + head.description;

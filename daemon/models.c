@@ -301,7 +301,7 @@ enum models_answer models_find(struct loop *loop, const char *spec, struct open_
         *out = model;
         return MODELS_READY;
     }
-    if (model->waits_n >= MODELS_WAITS_MAX)
+    if (request->conn && model->waits_n >= MODELS_WAITS_MAX) /* others have bounds of their own */
         return refuse(SSMD__CODE__LIMIT, "too many opens wait for this model: try again", code, text);
     model->waits_n++;
     TAILQ_INSERT_TAIL(&model->waits, request, link);

@@ -118,33 +118,52 @@ static void data__while_the_model_is_loaded__is_kept(void **state)
     (void)state;
     for (uint32_t i = 0; i < 20; i++)
         publishing_send(p, "s1", i * 64, zeros, 64);
-    WIRE_UNTIL(w, wire_find(w, "s1") && wire_find(w, "s1")->results == 20 * 64);
+    publishing_counter_wait(w, "frames_applied", 20 * 64);
     assert_int_equal(wire_counter(w, "publish_dropped"), 0);
     publishing_free(p);
     wire_free(w);
     serving_stop(d);
 }
 
-static void data__beyond_what_may_wait__is_dropped_and_a_gap(void **state)
+static void data__beyond_the_window_before_there_is_a_stream__is_dropped_and_a_gap(void **state)
 {
-    struct sys_daemon *d =
-        serving_start(PUBLISHING_ENDPOINT "publish = s model=slow gap=refuse\npublish_memory = 64K\n");
+    struct sys_daemon *d = serving_start(PUBLISHING_ENDPOINT "publish = s model=slow gap=refuse\nstream_window = 4K\n");
     struct wire *w = reader_new(d, "r");
     struct watching *t = watching_new(d, w);
     struct publishing *p = publishing_new(d, "run", 1);
-    static const float zeros[4096];
+    float zeros[200] = {0};
 
     (void)state;
-    for (uint32_t i = 0; i < 8; i++) /* 16 KiB each, and their heads */
-        publishing_send(p, "s1", i * 4096, zeros, 4096);
-    assert_non_null(strstr(watching_wait(t, SSMD__EVENT__KIND__PUBLISH_REFUSED, 0)->text, "publish_memory"));
-    WIRE_UNTIL(w, wire_find(w, "s1") && wire_find(w, "s1")->results == 3 * 4096);
-    assert_int_equal(wire_counter(w, "publish_dropped"), 5);
+    for (uint32_t i = 0; i < 8; i++) /* 800 bytes each, and their heads */
+        publishing_send(p, "s1", i * 200, zeros, 200);
+    assert_non_null(strstr(watching_wait(t, SSMD__EVENT__KIND__PUBLISH_REFUSED, 0)->text, "window"));
+    publishing_counter_wait(w, "frames_applied", 4 * 200);
+    assert_int_equal(wire_counter(w, "publish_dropped"), 4);
     assert_int_equal(wire_counter(w, "publish_bytes"), 0);
-    publishing_send(p, "s1", 8 * 4096, zeros, 4096);
-    assert_int_equal(watching_wait(t, SSMD__EVENT__KIND__GAP_REFUSED, 0)->next, 8 * 4096);
+    publishing_send(p, "s1", 8 * 200, zeros, 200);
+    assert_int_equal(watching_wait(t, SSMD__EVENT__KIND__GAP_REFUSED, 0)->next, 8 * 200);
     publishing_free(p);
     watching_free(t);
+    wire_free(w);
+    serving_stop(d);
+}
+
+static void data__beyond_publish_memory__is_dropped_whoever_sends_it(void **state)
+{
+    struct sys_daemon *d =
+        serving_start(PUBLISHING_ENDPOINT "publish = s model=slow\npublish_memory = 64K\ndrain_ms = 0\n");
+    struct wire *w = wire_new(sys_daemon_endpoint(d), "w");
+    struct publishing *p = publishing_new(d, "run", 1);
+    static const float zeros[4096];
+    char id[] = "s0";
+
+    (void)state;
+    for (; id[1] < '8'; id[1]++) /* 16 KiB each, and their heads */
+        publishing_send(p, id, 0, zeros, 4096);
+    publishing_counter_wait(w, "streams", 3);
+    assert_int_equal(wire_counter(w, "publish_dropped"), 5);
+    assert_int_equal(wire_counter(w, "publish_bytes"), 0);
+    publishing_free(p);
     wire_free(w);
     serving_stop(d);
 }
@@ -553,7 +572,8 @@ int main(void)
         cmocka_unit_test(first_data__of_a_mapped_id__makes_the_stream_and_readers_get_everything),
         cmocka_unit_test(data__again_and_overlapping__is_taken_once),
         cmocka_unit_test(data__while_the_model_is_loaded__is_kept),
-        cmocka_unit_test(data__beyond_what_may_wait__is_dropped_and_a_gap),
+        cmocka_unit_test(data__beyond_the_window_before_there_is_a_stream__is_dropped_and_a_gap),
+        cmocka_unit_test(data__beyond_publish_memory__is_dropped_whoever_sends_it),
         cmocka_unit_test(data__more_than_the_window__is_dropped_and_filled_when_there_is_room),
         cmocka_unit_test(gap__hold__is_the_stream_that_was_sent_the_last_frame_again),
         cmocka_unit_test(gap__zero__is_the_stream_that_was_sent_zeros),
