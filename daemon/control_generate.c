@@ -134,6 +134,7 @@ static void prompt_push(struct loop *loop, struct stream *stream, const Ssmd__Ge
     chunk->first = stream->next;
     chunk->frames = (uint32_t)request->n_prompt;
     chunk->backfill = true;
+    chunk->arrived_ns = loop->now_ns;
     stream_push(stream, chunk, bytes);
     stream->conn->queued_bytes += bytes;
     loop->counters.chunks++;
