@@ -8,8 +8,6 @@
 #include "daemon/features.h"
 #include "daemon/metrics.h"
 
-#include <stdlib.h>
-
 #define COUNTERS_MAX (VALUES + MODELS_MAX * MODEL_VALUES)
 
 static const double quantiles[] = {0.5, 0.9, 0.99, 0.999};
@@ -61,14 +59,11 @@ static void histograms_fill(struct answer *a)
 
 void control_stats(struct loop *loop, struct conn *conn, uint64_t request_id)
 {
-    struct answer *a = malloc(sizeof(*a));
+    static struct answer answer; /* large; the loop is one thread */
+    struct answer *a = &answer;
     Ssmd__Reply reply = SSMD__REPLY__INIT;
     Ssmd__StatsReply stats = SSMD__STATS_REPLY__INIT;
 
-    if (!a) {
-        deliver_error(loop, conn, request_id, SSMD__CODE__LIMIT, "the daemon is out of memory");
-        return;
-    }
     a->n = 0;
     metrics_take(loop, &a->snapshot);
     for (size_t i = 0; i < VALUES; i++)
@@ -87,5 +82,4 @@ void control_stats(struct loop *loop, struct conn *conn, uint64_t request_id)
     reply.answer_case = SSMD__REPLY__ANSWER_STATS;
     reply.stats = &stats;
     deliver_reply(loop, conn, &reply);
-    free(a);
 }

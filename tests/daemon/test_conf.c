@@ -366,6 +366,21 @@ static void conf__tcp_beyond_loopback__needs_allow_unauthenticated(void **state)
     assert_checked("tap = tcp://0.0.0.0:5556", "tap = tcp://0.0.0.0:5556");
 }
 
+static void conf__metrics__is_a_local_endpoint_of_its_own(void **state)
+{
+    (void)state;
+    assert_int_equal(load("metrics = tcp://127.0.0.1:9091"), 0);
+    assert_int_equal(load("metrics = tcp://[::1]:9091"), 0);
+    assert_int_equal(load("metrics = ipc:///run/metrics.sock"), 0);
+    assert_int_equal(load("allow_unauthenticated = yes\nmetrics = tcp://0.0.0.0:9091"), 0);
+    assert_checked("metrics = tcp://0.0.0.0:9091", "allow_unauthenticated");
+    assert_checked("metrics = tcp://lo:9091", "numeric address");
+    assert_checked("allow_unauthenticated = yes\nmetrics = tcp://*:9091", "numeric address");
+    assert_checked("metrics = http://127.0.0.1:9091", "must be ipc");
+    assert_checked("endpoint = ipc:///a\nmetrics = ipc:///a", "is an endpoint already");
+    assert_checked("tap = ipc:///a\nmetrics = ipc:///a", "is the tap already");
+}
+
 static void conf__endpoint_of_another_form__is_refused(void **state)
 {
     char text[512] = "endpoint = ipc:///";
@@ -493,6 +508,7 @@ int main(void)
         cmocka_unit_test(conf__list__takes_a_bounded_number_of_bounded_entries),
         cmocka_unit_test(conf__whatever_is_printed__reads_back_the_same),
         cmocka_unit_test(conf__tcp_beyond_loopback__needs_allow_unauthenticated),
+        cmocka_unit_test(conf__metrics__is_a_local_endpoint_of_its_own),
         cmocka_unit_test(conf__endpoint_of_another_form__is_refused),
         cmocka_unit_test(conf__sizes_that_contradict__are_refused),
         cmocka_unit_test(conf__reload__takes_what_it_can_and_names_what_needs_a_restart),

@@ -214,6 +214,28 @@ static void limits__histories_and_images__are_counted_by_name(void **state)
     serving_stop(d);
 }
 
+static void limits__models_in_use__are_refused_beyond_64(void **state)
+{
+    struct sys_daemon *d = serving_start("");
+    struct wire *w = wire_new(sys_daemon_endpoint(d), "a");
+    struct wire_stream *s[65];
+    char id[16], model[64];
+    int n = 0, code = SSMD__CODE__OK;
+
+    (void)state;
+    for (; n < 65 && code == SSMD__CODE__OK; n++) {
+        snprintf(id, sizeof(id), "s%d", n);
+        snprintf(model, sizeof(model), "memory:rate=%d,channels=1", 100 + n);
+        code = wire_try_open(w, &s[n], id, model, WIRE_CREATE, 0);
+    }
+    assert_int_equal(n, 65); /* the last of them */
+    assert_limited(w, code, "too many models", "limit_models", 1);
+    assert_int_equal(wire_close(w, s[7]), SSMD__CODE__OK);
+    WIRE_UNTIL(w, wire_try_open(w, &s[64], id, model, WIRE_CREATE, 0) == SSMD__CODE__OK);
+    wire_free(w);
+    serving_stop(d);
+}
+
 static void limits__subscriptions_of_the_tap__are_not_taken_beyond_tap_subscriptions(void **state)
 {
     struct sys_daemon *d = serving_start("tap_subscriptions = 3\n");
@@ -274,6 +296,7 @@ int main(void)
         cmocka_unit_test(limits__readers_in_all_and_prefixes__are_counted_by_name),
         cmocka_unit_test(limits__states__are_refused_beyond_state_memory),
         cmocka_unit_test(limits__histories_and_images__are_counted_by_name),
+        cmocka_unit_test(limits__models_in_use__are_refused_beyond_64),
         cmocka_unit_test(limits__subscriptions_of_the_tap__are_not_taken_beyond_tap_subscriptions),
         cmocka_unit_test(limits__raised_by_a_reload__hold_at_once),
     };
