@@ -21,7 +21,8 @@
 
 #define LINE_MAX_BYTES  2500 /* a full list of endpoints fits */
 #define SOCKET_PATH_MAX 107  /* sun_path of sockaddr_un without its NUL */
-#define KEYS_MAX        64
+#define COUNT_ONE(...)  +1
+#define KEYS_N          (0 CONF_KEYS(COUNT_ONE))
 
 struct reading {
     FILE *file;
@@ -29,7 +30,7 @@ struct reading {
     struct conf *conf;
     struct conf_report *report;
     unsigned line;
-    unsigned line_of[KEYS_MAX]; /* where each key was given, 0: not yet */
+    unsigned line_of[KEYS_N]; /* where each key was given, 0: not yet */
 };
 
 __attribute__((format(printf, 2, 3))) static void report_add(struct conf_report *report, const char *format, ...)

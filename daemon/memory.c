@@ -84,7 +84,7 @@ uint32_t memory_items(const struct conf *conf, struct memory_item out[MEMORY_ITE
         {"times of results", "max_streams; of streams whose chunks carry a time", times_bytes(conf)},
         {"images", "image_memory", conf->image_memory},
         {"histories", "history_memory", conf->history_memory},
-        {"published data that waits", "publish_memory", conf->publish_memory},
+        {"published, waiting", "publish_memory", conf->publish_memory},
         {"states", "state_memory", conf->state_memory},
         {"weights", "model_memory", conf->model_memory},
         {"forks and restores", "max_images x result_ring",
@@ -130,7 +130,7 @@ void memory_print(const struct conf *conf, FILE *out)
     for (uint32_t i = 0; i < n; i++)
         line_print(out, items[i].name, items[i].bytes, items[i].of);
     line_print(out, "together", memory_bytes(conf), "");
-    fprintf(out, "Not in it: weights of models (ssmctl models), and what ZeroMQ takes for peers that say no hello and "
-                 "for\nsubscriptions of the tap that it was not told to take: endpoints and tap belong on ipc or "
-                 "loopback.\n");
+    fprintf(out, "Not in it: a model while it is being read, and what ZeroMQ takes for publishers (1024 messages each), for\n"
+                 "peers that say no hello and for subscriptions of the tap that it was not told to take. So all of them\n"
+                 "belong on ipc or loopback.\n");
 }
