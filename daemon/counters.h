@@ -33,6 +33,7 @@
     X(requests, "requests received")                                                                                   \
     X(requests_refused, "requests answered with an error")                                                             \
     X(connections_accepted, "connections that said hello")                                                             \
+    X(sockets_refused, "connections closed at once: the daemon has as many descriptors as it may")                     \
     X(connections_forgotten, "connections forgotten: silent, gone or slower than their outbox")                        \
     X(connections_outbox_full, "connections forgotten because their outbox was full")                                  \
     X(connections_blocked, "times a connection's queue was full; what waits is sent later")                            \

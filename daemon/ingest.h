@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From the ROUTER to streams: receive, decode, admit, convert, queue. Threads: the loop thread.
+ * From the ports to streams: receive, decode, admit, convert, queue. Threads: the loop thread.
  */
 #ifndef DAEMON_INGEST_H
 #define DAEMON_INGEST_H

@@ -35,7 +35,8 @@
 #define BLOCKED_MS    1    /* between tries to send to a full queue */
 #define SWEEP_STREAMS 2000 /* looked at in one period of the timer */
 
-enum { ITEM_ROUTER, ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_KEEPER, ITEM_TAP, ITEMS };
+/* Those of the ports are the last. */
+enum { ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_KEEPER, ITEM_TAP, ITEM_PORTS };
 
 /* ---- batches ----------------------------------------------------------------------------------------------------- */
 
@@ -193,6 +194,7 @@ static void timer_take(struct loop *loop)
 
     if (read(loop->timer_fd, &expired, sizeof(expired)) < 0)
         return;
+    sockets_watch(loop);
     streams_sweep(loop);
     if (!loop->has_more) /* else what the silent said may wait in the socket */
         conns_sweep(loop);
@@ -224,6 +226,7 @@ static void reload(struct loop *loop)
     log_set_level(log_level_find(loop->conf.log_level));
     loop->input.limit = loop->conf.input_memory;
     loop->rings.limit = loop->conf.ring_memory;
+    (void)sockets_limit(loop);
     report_log(LOG_NOTICE, "reload_applied", &applied);
     report_log(LOG_WARNING, "reload_needs_restart", &refused);
     log_event(LOG_NOTICE, "reloaded", "applied=%u refused=%u", applied.lines, refused.lines);
@@ -255,6 +258,7 @@ static long timeout_find(struct loop *loop)
 
     asleep = spsc_sleep(&loop->loader.done) && asleep;
     asleep = spsc_sleep(&loop->states.keeper.done) && asleep;
+    asleep = ports_sleep(&loop->ports) && asleep;
     if (!asleep || loop->has_more)
         return 0;
     return loop->has_blocked || !TAILQ_EMPTY(&loop->settling) ? BLOCKED_MS : -1;
@@ -271,9 +275,9 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
     loop->has_more = false;
     if (items[ITEM_SIGNAL].revents)
         signals_take(loop);
-    if (n > ITEM_TAP && items[ITEM_TAP].revents)
+    if (items[ITEM_TAP].revents)
         loop->has_more |= tap_drain(&loop->tap);
-    if (items[ITEM_ROUTER].revents)
+    if (ports_awake(&loop->ports, &items[ITEM_PORTS]))
         loop->has_more |= ingest_drain(loop);
     if (items[ITEM_TIMER].revents)
         timer_take(loop);
@@ -290,17 +294,17 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
 
 static int loop_run(struct loop *loop)
 {
-    zmq_pollitem_t items[ITEMS] = {
-        [ITEM_ROUTER] = {loop->router, 0, ZMQ_POLLIN, 0},
+    zmq_pollitem_t items[ITEM_PORTS + PORTS_MAX] = {
         [ITEM_SIGNAL] = {NULL, loop->signal_fd, ZMQ_POLLIN, 0},
         [ITEM_TIMER] = {NULL, loop->timer_fd, ZMQ_POLLIN, 0},
         [ITEM_ENGINE] = {NULL, loop->engine.done.fd, ZMQ_POLLIN, 0},
         [ITEM_LOADER] = {NULL, loop->loader.done.fd, ZMQ_POLLIN, 0},
         [ITEM_KEEPER] = {NULL, loop->states.keeper.done.fd, ZMQ_POLLIN, 0},
-        [ITEM_TAP] = {loop->tap.socket, 0, ZMQ_POLLIN, 0},
+        [ITEM_TAP] = {loop->tap.socket, -1, ZMQ_POLLIN, 0}, /* off: nothing */
     };
-    int n = loop->tap.socket ? ITEMS : ITEMS - 1;
+    int n = ITEM_PORTS + (int)loop->ports.n;
 
+    ports_items(&loop->ports, &items[ITEM_PORTS]);
     while (!loop->is_over) {
         if (tick(loop, items, n) != 0) {
             log_event(LOG_ERR, "poll_failed", "error=%s", zmq_strerror(errno));
