@@ -294,6 +294,9 @@ static void gauges_take(const struct loop *loop, uint64_t *value)
 
     value[COUNT_streams] = loop->streams.n;
     value[COUNT_connections] = loop->conns.n;
+    for (uint32_t i = 0; i < loop->ports.n; i++)
+        if (value[COUNT_connections_port] < loop->ports.port[i].connections)
+            value[COUNT_connections_port] = loop->ports.port[i].connections;
     value[COUNT_readers] = loop->readers;
     value[COUNT_subscriptions] = loop->tap.subscriptions;
     TAILQ_FOREACH(model, &loop->models.all, of_all)

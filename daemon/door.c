@@ -126,6 +126,7 @@ static bool is_waived(uint32_t port)
     return true;
 }
 
+/* For the one that was just accepted, whose descriptor counts. */
 static bool has_room(void)
 {
     uint64_t now_ns;
@@ -139,7 +140,7 @@ static bool has_room(void)
     if (door.look_ns > now_ns)
         return false;
     used = door_descriptors();
-    if (used >= 0 && (uint64_t)used >= door.limit) {
+    if (used >= 0 && (uint64_t)used > door.limit) {
         door.look_ns = now_ns + LOOK_MS * CLOCK_MS;
         return false;
     }

@@ -33,7 +33,7 @@
 bool door_add(int fd, uint32_t port);
 /* Empties the list. */
 void door_clear(void);
-/* Nobody is let in when so many descriptors are open. */
+/* Nobody is let in who would make it more descriptors than that. */
 void door_set_limit(uint64_t descriptors);
 /* How many connections the port has, of those that the daemon knows: corrects what the door counted itself. */
 void door_set_load(uint32_t port, uint32_t connections);
