@@ -406,11 +406,13 @@ static void queue_fill(struct wire *slow, struct wire *other)
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Stats stats = SSMD__STATS__INIT;
     unsigned char bytes[16];
+    uint64_t taken;
     size_t size;
 
     message.request_case = SSMD__FROM_CLIENT__REQUEST_STATS;
     message.stats = &stats;
     do {
+        taken = wire_counter(other, "requests");
         for (int i = 0; i < 20; i++) {
             message.request_id = ++slow->request;
             size = proto_size(&message.base);
@@ -418,6 +420,8 @@ static void queue_fill(struct wire *slow, struct wire *other)
             proto_encode(&message.base, bytes);
             wire_send_parts(slow, 1, (const void *const[]){bytes}, &size);
         }
+        taken += 20;
+        WIRE_UNTIL(other, wire_counter(other, "requests") >= ++taken); /* that question counts as well */
     } while (wire_counter(other, "connections_blocked") == 0);
 }
 
