@@ -8,6 +8,7 @@
  */
 #include "daemon/conf.h"
 #include "daemon/conf_key.h"
+#include "daemon/port.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -197,13 +198,14 @@ static void check_sizes(const struct conf *conf, struct conf_report *report)
 uint64_t conf_memory_bytes(const struct conf *conf)
 {
     /* Below 2^30 streams, connections and windows the products stay below 2^60. A connection holds a message that comes
-     * in and one that goes out. */
+     * in and one that goes out; threads of ports have what the loop has not taken. */
     uint64_t rings = (uint64_t)conf->max_streams * conf->result_ring;
 
     if (rings > conf->ring_memory)
         rings = conf->ring_memory;
     return conf->input_memory + rings + conf->image_memory + conf->history_memory +
-           (uint64_t)conf->max_connections * 2 * conf->max_message;
+           (uint64_t)conf->max_connections * 2 * conf->max_message +
+           (uint64_t)(conf->io_threads > 1 ? conf->io_threads : 0) * (PORT_IN_BYTES + 2 * conf->max_message);
 }
 
 /* ---- the file ---------------------------------------------------------------------------------------------------- */

@@ -72,7 +72,7 @@
 #define GAUGES(X)                                                                                                      \
     X(streams, "streams now")                                                                                          \
     X(connections, "connections now")                                                                                  \
-    X(connections_port, "connections now of the I/O thread that has most")                                               \
+    X(connections_port, "connections now of the I/O thread that has most")                                             \
     X(readers, "streams being read now, each reader counted")                                                          \
     X(subscriptions, "subscriptions of the tap now")                                                                   \
     X(models, "models loaded now")                                                                                     \

@@ -32,6 +32,7 @@ struct guest {
 };
 
 static void *guests_context;
+static struct guest guests[CROWD];
 
 static int group_open(void **state)
 {
@@ -44,12 +45,6 @@ static int group_open(void **state)
         return -1;
     guests_context = zmq_ctx_new();
     return serving_group_open(state);
-}
-
-static int group_close(void **state)
-{
-    zmq_ctx_shutdown(guests_context); /* zmq_ctx_term would wait for the sockets of a test that failed */
-    return serving_group_close(state);
 }
 
 static void guest_hello(const struct guest *guest, uint32_t number)
@@ -82,6 +77,14 @@ static void guest_go(struct guest *guest)
     if (guest->socket)
         zmq_close(guest->socket);
     *guest = (struct guest){0};
+}
+
+static int group_close(void **state)
+{
+    for (uint32_t i = 0; i < CROWD; i++) /* of a test that failed: zmq_ctx_term would wait for them */
+        guest_go(&guests[i]);
+    zmq_ctx_term(guests_context);
+    return serving_group_close(state);
 }
 
 /* Says so, so that the daemon need not find out. */
@@ -177,7 +180,7 @@ static double processor_of(const struct sys_daemon *d)
 /* ---- more clients than descriptors ------------------------------------------------------------------------------- */
 
 /* Everybody comes, and goes as soon as he was let in. How many were in at once. */
-static uint32_t crowd_pass(struct guest *guests, struct wire *w, struct wire_stream *s)
+static uint32_t crowd_pass(struct wire *w, struct wire_stream *s)
 {
     long until = wire_now_ms() + WIRE_MS;
     uint32_t left = CROWD, most = 0;
@@ -204,7 +207,6 @@ static uint32_t crowd_pass(struct guest *guests, struct wire *w, struct wire_str
 
 static void clients__more_than_descriptors__wait_and_disturb_nobody(void **state)
 {
-    static struct guest guests[CROWD];
     struct sys_daemon *d;
     struct wire *w;
     struct wire_stream *s;
@@ -228,7 +230,7 @@ static void clients__more_than_descriptors__wait_and_disturb_nobody(void **state
     print_message("a full house takes %.0f %% of a processor, %d descriptors\n", used * 100, descriptors_of(d));
     assert_true(used < 0.8); /* a listener that spins takes all of one */
     assert_true(descriptors_of(d) < atoi(DESCRIPTORS));
-    assert_true(crowd_pass(guests, w, s) < CROWD);
+    assert_true(crowd_pass(w, s) < CROWD);
     assert_non_null(strstr(sys_daemon_log(d), "sockets_refused"));
     wire_free(w);
     serving_stop(d);
@@ -250,7 +252,6 @@ static void descriptors__too_few_for_any__are_refused_at_start(void **state)
 static void spread_check(const char *lines, const char *endpoint, bool at_once)
 {
     enum { GUESTS = 100, THREADS = 4 };
-    static struct guest guests[GUESTS];
     struct sys_daemon *d = serving_start(lines);
     const char *to = endpoint ? endpoint : sys_daemon_endpoint(d);
     struct wire *w = wire_new(to, "observer");
@@ -305,7 +306,6 @@ static void guest_act(struct guest *guest, const char *endpoint, uint32_t number
 static void storm(const struct sys_daemon *d, struct wire *w, struct wire_stream *s, uint32_t seed)
 {
     enum { GUESTS = 200, ACTS = 3000 };
-    static struct guest guests[GUESTS];
 
     for (uint32_t i = 0; i < ACTS; i++) {
         uint32_t at = making_number(&seed, GUESTS);
