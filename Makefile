@@ -49,6 +49,8 @@ SHARED   := $(BUILD)/lib/libssm.so.$(SOVERSION) $(BUILD)/lib/libssmclient.so.$(S
 PROGRAMS := $(addprefix $(BUILD)/bin/,ssmd ssmctl ssmrun)
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/ssm/test_*.c tests/proto/test_*.c tests/daemon/test_*.c \
               tests/clients/test_*.c tests/fuzz/test_*.c tests/golden/test_*.c tests/sys/test_*.c))
+# Suites that run once more with several I/O threads.
+PORTED   := $(patsubst %,$(BUILD)/tests/sys/test_%@io_threads=3,crowd delivery faults lifecycle ports resume streams)
 TEST_HELP := $(call obj,$(filter-out $(wildcard tests/*/test_*.c),$(wildcard tests/*/*.c)))
 BENCH_HELP := $(call obj,$(wildcard bench/lib/*.c) tests/ssm/making.c tests/ssm/model_dir.c)
 FUZZERS  := $(wildcard tests/fuzz/fuzz_*.c)
@@ -146,7 +148,7 @@ check: ## install what is missing, build, run every test; GOLDEN=DIR adds cases
 	@scripts/deps check
 	@$(MAKE) --no-print-directory all tests lint-layers $(VENV)/client
 	@BUILD=$(BUILD) GOLDEN=$(GOLDEN) VERSION=$(VERSION) SOVERSION=$(SOVERSION) CC="$(CC)" \
-	  scripts/run-tests $(TESTS) scripts/check-metrics scripts/check-python scripts/check-install
+	  scripts/run-tests $(TESTS) $(PORTED) scripts/check-metrics scripts/check-python scripts/check-install
 .PHONY: tests lint-layers
 tests: $(TESTS)
 lint-layers:
@@ -154,10 +156,10 @@ lint-layers:
 check-asan: ## every test under the address and undefined-behaviour sanitizers
 	@scripts/deps check
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined CFLAGS="-O1 -g" programs tests
-	@BUILD=$(BUILD)/asan GOLDEN=$(GOLDEN) scripts/run-tests $(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(TESTS))
+	@BUILD=$(BUILD)/asan GOLDEN=$(GOLDEN) scripts/run-tests $(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(TESTS) $(PORTED))
 check-tsan: ## the tests with threads under the thread sanitizer
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread CFLAGS="-O1 -g" programs tests
-	@TSAN_OPTIONS=ignore_noninstrumented_modules=1 BUILD=$(BUILD)/tsan GOLDEN=$(GOLDEN) scripts/run-tests $(patsubst $(BUILD)/%,$(BUILD)/tsan/%,$(TESTS))
+	@TSAN_OPTIONS=ignore_noninstrumented_modules=1 BUILD=$(BUILD)/tsan GOLDEN=$(GOLDEN) scripts/run-tests $(patsubst $(BUILD)/%,$(BUILD)/tsan/%,$(TESTS) $(PORTED))
 fuzz: ## look for inputs that break a decoder; FUZZ_SECONDS for each
 	@scripts/deps fuzz
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang WARN= \

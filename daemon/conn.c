@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A hash of routing ids with chains. The ids are ours (5 random bytes of libzmq) or the client's own, up to 255 bytes;
- * the hash is seeded so that nobody can aim at one bucket.
+ * A hash of ports and routing ids with chains. The ids are ours (5 random bytes of libzmq) or the client's own, up to
+ * 255 bytes; the hash is seeded so that nobody can aim at one bucket.
  */
 #include "daemon/conn.h"
 
@@ -12,12 +12,22 @@
 #define BUCKETS_MIN   256
 #define HANDLES_REUSE 4096
 
-static uint32_t bucket_find(const struct conns *conns, const uint8_t *id, size_t size)
+static struct peer peer_of(const struct conn *conn)
 {
-    uint64_t hash = conns->seed ^ UINT64_C(0xcbf29ce484222325);
+    return (struct peer){conn->port, conn->id, conn->id_size};
+}
 
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ id[i]) * UINT64_C(0x100000001b3);
+static bool is_peer(const struct conn *conn, const struct peer *peer)
+{
+    return conn->port == peer->port && conn->id_size == peer->size && memcmp(conn->id, peer->id, peer->size) == 0;
+}
+
+static uint32_t bucket_find(const struct conns *conns, const struct peer *peer)
+{
+    uint64_t hash = (conns->seed + peer->port->index) ^ UINT64_C(0xcbf29ce484222325);
+
+    for (size_t i = 0; i < peer->size; i++)
+        hash = (hash ^ peer->id[i]) * UINT64_C(0x100000001b3);
     hash ^= hash >> 32;
     return (uint32_t)(hash * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (conns->buckets_n - 1);
 }
@@ -40,14 +50,14 @@ void conns_fini(struct conns *conns)
     memset(conns, 0, sizeof(*conns));
 }
 
-struct conn *conns_find(struct conns *conns, const uint8_t *id, size_t size)
+struct conn *conns_find(struct conns *conns, const struct peer *peer)
 {
     struct conn *conn = conns->last;
 
-    if (conn && conn->id_size == size && memcmp(conn->id, id, size) == 0)
+    if (conn && is_peer(conn, peer))
         return conn;
-    conn = conns->buckets[bucket_find(conns, id, size)];
-    while (conn && (conn->id_size != size || memcmp(conn->id, id, size) != 0))
+    conn = conns->buckets[bucket_find(conns, peer)];
+    while (conn && !is_peer(conn, peer))
         conn = conn->next;
     if (conn)
         conns->last = conn;
@@ -68,7 +78,8 @@ static void buckets_grow(struct conns *conns)
     conns->buckets = buckets;
     conns->buckets_n *= 2;
     TAILQ_FOREACH(conn, &conns->all, of_all) {
-        uint32_t at = bucket_find(conns, conn->id, conn->id_size);
+        struct peer peer = peer_of(conn);
+        uint32_t at = bucket_find(conns, &peer);
 
         conn->next = buckets[at];
         buckets[at] = conn;
@@ -76,21 +87,27 @@ static void buckets_grow(struct conns *conns)
     free(old);
 }
 
-struct conn *conns_insert(struct conns *conns, const uint8_t *id, size_t size)
+struct conn *conns_insert(struct conns *conns, const struct peer *peer)
 {
-    struct conn *conn = calloc(1, sizeof(*conn) + size);
+    struct conn *conn = calloc(1, sizeof(*conn) + peer->size);
     uint32_t at;
 
     if (!conn)
         return NULL;
-    conn->id_size = (uint8_t)size;
-    memcpy(conn->id, id, size);
+    if (pipe_open(peer->port, &conn->pipe) != 0) {
+        free(conn);
+        return NULL;
+    }
+    conn->port = peer->port;
+    conn->port->connections++;
+    conn->id_size = (uint8_t)peer->size;
+    memcpy(conn->id, peer->id, peer->size);
     conn->handles_free = UINT32_MAX;
     TAILQ_INIT(&conn->ready);
     TAILQ_INIT(&conn->acks);
     STAILQ_INIT(&conn->outbox);
     buckets_grow(conns);
-    at = bucket_find(conns, id, size);
+    at = bucket_find(conns, peer);
     conn->next = conns->buckets[at];
     conns->buckets[at] = conn;
     TAILQ_INSERT_TAIL(&conns->all, conn, of_all);
@@ -100,7 +117,8 @@ struct conn *conns_insert(struct conns *conns, const uint8_t *id, size_t size)
 
 void conns_remove(struct conns *conns, struct conn *conn)
 {
-    struct conn **link = &conns->buckets[bucket_find(conns, conn->id, conn->id_size)];
+    struct peer peer = peer_of(conn);
+    struct conn **link = &conns->buckets[bucket_find(conns, &peer)];
     struct parcel *parcel;
 
     while (*link != conn)
@@ -117,6 +135,8 @@ void conns_remove(struct conns *conns, struct conn *conn)
         zmq_msg_close(&parcel->message);
         free(parcel);
     }
+    pipe_close(conn->pipe);
+    conn->port->connections--;
     free(conn->handles);
     free(conn->refusals);
     free(conn->prefixes);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Connections: a peer of the ROUTER that said hello, known by its routing id, with its handles, what it waits for, and
- * the messages that its queue had no room for.
+ * Connections: a peer of a ROUTER that said hello, known by its port and routing id, with its handles, what it waits
+ * for, and the messages that its queue had no room for.
  *
  * Results, acknowledgements and gaps are facts of streams and are sent from there when there is room; only replies,
  * events and refusals are messages that must be kept, in an outbox. A connection whose outbox is full is forgotten: it
@@ -19,6 +19,7 @@
 #include <sys/queue.h>
 #include <zmq.h>
 
+#include "daemon/port.h"
 #include "daemon/stream.h"
 
 #define CONN_OUTBOX_MESSAGES 1024
@@ -87,6 +88,8 @@ struct conn {
     TAILQ_ENTRY(conn) of_dirty;
     TAILQ_ENTRY(conn) of_all;
     char name[64]; /* for the log */
+    struct port *port;
+    struct pipe *pipe; /* NULL when its port has no thread */
     uint8_t id_size;
     uint8_t id[];
 };
@@ -103,8 +106,8 @@ struct conns {
 
 int conns_init(struct conns *conns);
 void conns_fini(struct conns *conns); /* every connection was removed */
-struct conn *conns_find(struct conns *conns, const uint8_t *id, size_t size);
-struct conn *conns_insert(struct conns *conns, const uint8_t *id, size_t size);
+struct conn *conns_find(struct conns *conns, const struct peer *peer);
+struct conn *conns_insert(struct conns *conns, const struct peer *peer); /* NULL: out of memory */
 /* Frees it; handles, acks and outlets were detached. */
 void conns_remove(struct conns *conns, struct conn *conn);
 

@@ -197,8 +197,7 @@ static void request_run(struct loop *loop, struct conn *conn, const Ssmd__FromCl
     }
 }
 
-void control_take(struct loop *loop, struct conn *conn, const uint8_t *id, size_t id_size, const void *bytes,
-                  size_t size)
+void control_take(struct loop *loop, struct conn *conn, const struct peer *peer, const void *bytes, size_t size)
 {
     Ssmd__FromClient *message;
     int status = proto_from_client_decode(&loop->arena, bytes, size, &message);
@@ -210,17 +209,17 @@ void control_take(struct loop *loop, struct conn *conn, const uint8_t *id, size_
         if (conn)
             deliver_error(loop, conn, 0, code, proto_status_text(status));
         else
-            deliver_error_to(loop, id, id_size, 0, code, proto_status_text(status));
+            deliver_error_to(peer, 0, code, proto_status_text(status));
         return;
     }
     loop->counters.requests++;
     if (message->request_case == SSMD__FROM_CLIENT__REQUEST_HELLO) {
-        control_hello(loop, conn, id, id_size, message->request_id, message->hello);
+        control_hello(loop, conn, peer, message->request_id, message->hello);
     } else if (conn) {
         request_run(loop, conn, message);
     } else if (message->request_case != SSMD__FROM_CLIENT__REQUEST_BYE) {
         loop->counters.messages_unknown++;
-        deliver_error_to(loop, id, id_size, message->request_id, SSMD__CODE__NO_HELLO,
+        deliver_error_to(peer, message->request_id, SSMD__CODE__NO_HELLO,
                          "the daemon does not know this connection: say hello");
     }
 }

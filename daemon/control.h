@@ -11,8 +11,7 @@
 #include "daemon/loop.h"
 
 /* One part from a peer: `conn` is NULL when it has not said hello. */
-void control_take(struct loop *loop, struct conn *conn, const uint8_t *id, size_t id_size, const void *bytes,
-                  size_t size);
+void control_take(struct loop *loop, struct conn *conn, const struct peer *peer, const void *bytes, size_t size);
 
 /* The request `open`. */
 void control_open(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__Open *open);
@@ -32,7 +31,7 @@ struct stream_making {
 };
 struct stream *control_stream_new(struct loop *loop, const struct stream_making *making, const char **text);
 /* The request `hello`; conn may be NULL. */
-void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size_t id_size, uint64_t request_id,
+void control_hello(struct loop *loop, struct conn *conn, const struct peer *peer, uint64_t request_id,
                    const Ssmd__Hello *hello);
 /* The requests list, info and stats. */
 void control_list(struct loop *loop, struct conn *conn, uint64_t request_id, const Ssmd__List *list);

@@ -166,7 +166,7 @@ static void hello_answer(struct loop *loop, struct conn *conn, uint64_t request_
     free(pointers);
 }
 
-void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size_t id_size, uint64_t request_id,
+void control_hello(struct loop *loop, struct conn *conn, const struct peer *peer, uint64_t request_id,
                    const Ssmd__Hello *hello)
 {
     Ssmd__Code code = SSMD__CODE__OK;
@@ -176,13 +176,13 @@ void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size
         code = SSMD__CODE__VERSION, text = "this daemon speaks protocol version 1";
     else if (hello->writer.len != PROTO_WRITER_BYTES)
         code = SSMD__CODE__MALFORMED, text = "`writer` has 16 bytes";
-    else if (!conn && loop->conns.n >= loop->conf.max_connections)
+    else if (!conn && loop->conns.n >= loop->connections_max)
         code = SSMD__CODE__LIMIT, text = "there are max_connections connections: try again later";
     loop->counters.limit_connections += code == SSMD__CODE__LIMIT;
     if (code == SSMD__CODE__OK && conn && memcmp(conn->writer, hello->writer.data, PROTO_WRITER_BYTES) != 0)
         code = SSMD__CODE__MALFORMED, text = "this connection said hello as another writer";
     if (code == SSMD__CODE__OK && !conn) {
-        conn = conns_insert(&loop->conns, id, id_size);
+        conn = conns_insert(&loop->conns, peer);
         if (!conn)
             code = SSMD__CODE__LIMIT, text = "the daemon is out of memory";
         else
@@ -190,7 +190,7 @@ void control_hello(struct loop *loop, struct conn *conn, const uint8_t *id, size
     }
     if (code != SSMD__CODE__OK) {
         loop->counters.requests_refused++;
-        deliver_error_to(loop, id, id_size, request_id, code, text);
+        deliver_error_to(peer, request_id, code, text);
         return;
     }
     conn->heard_ns = loop->now_ns;

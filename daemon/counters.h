@@ -56,6 +56,8 @@
     X(requests, "requests_total", one, "requests received")                                                            \
     X(requests_refused, "requests_refused_total", one, "requests answered with an error")                              \
     X(connections_accepted, "connections_accepted_total", one, "connections that said hello")                          \
+    X(sockets_refused, "sockets_refused_total", one,                                                                   \
+      "connections closed at once: the daemon has as many descriptors as it may")                                      \
     X(connections_forgotten, "connections_forgotten_total", one,                                                       \
       "connections forgotten: silent, gone or slower than their outbox")                                               \
     X(connections_outbox_full, "connections_outbox_full_total", one,                                                   \
@@ -152,6 +154,7 @@
 #define GAUGES(X)                                                                                                      \
     X(streams, "streams", one, "streams now")                                                                          \
     X(connections, "connections", one, "connections now")                                                              \
+    X(connections_port, "connections_port", one, "connections now of the I/O thread that has most")                    \
     X(readers, "readers", one, "streams being read now, each reader counted")                                          \
     X(subscriptions, "subscriptions", one, "subscriptions of the tap now")                                             \
     X(models, "models", one, "models loaded now, each rate and version counted")                                                                      \

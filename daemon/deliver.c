@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sending. ROUTER_MANDATORY makes zmq_send say EAGAIN when a peer's queue is full and EHOSTUNREACH when it is gone;
- * either can only come for the first part of a message, so a message leaves whole or not at all.
+ * Sending: a message leaves whole or not at all, and a peer whose queue is full is tried again later (port_send).
  */
 #include "daemon/deliver.h"
 #include "daemon/reader.h"
 #include "daemon/timing.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,20 +38,11 @@ void deliver_free(struct deliver *deliver)
 
 /* ---- one message ------------------------------------------------------------------------------------------------- */
 
-/* 1: sent. 0: the queue is full. -1: the peer is gone. The parts are taken only when sent. */
-static int parts_send(struct loop *loop, const uint8_t *id, size_t size, zmq_msg_t *parts, int n)
-{
-    if (zmq_send(loop->router, id, size, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0)
-        return errno == EAGAIN ? 0 : -1;
-    for (int i = 0; i < n; i++)
-        if (zmq_msg_send(&parts[i], loop->router, i + 1 < n ? ZMQ_SNDMORE | ZMQ_DONTWAIT : ZMQ_DONTWAIT) < 0)
-            zmq_msg_close(&parts[i]);
-    return 1;
-}
-
+/* As port_send. */
 static int conn_send(struct loop *loop, struct conn *conn, zmq_msg_t *parts, int n)
 {
-    int sent = conn->is_gone ? -1 : parts_send(loop, conn->id, conn->id_size, parts, n);
+    const struct peer peer = {conn->port, conn->id, conn->id_size};
+    int sent = conn->is_gone ? -1 : port_send(&peer, conn->pipe, parts, n);
 
     if (sent < 0)
         conn->is_gone = true;
@@ -178,8 +167,7 @@ void deliver_error(struct loop *loop, struct conn *conn, uint64_t request_id, Ss
     deliver_message(loop, conn, &message.base);
 }
 
-void deliver_error_to(struct loop *loop, const uint8_t *id, size_t size, uint64_t request_id, Ssmd__Code code,
-                      const char *text)
+void deliver_error_to(const struct peer *peer, uint64_t request_id, Ssmd__Code code, const char *text)
 {
     Ssmd__FromDaemon message;
     Ssmd__Reply reply;
@@ -187,7 +175,7 @@ void deliver_error_to(struct loop *loop, const uint8_t *id, size_t size, uint64_
     zmq_msg_t part;
 
     error_fill(&message, &reply, &error, request_id, code, text);
-    if (message_encode(&message.base, &part) && parts_send(loop, id, size, &part, 1) <= 0)
+    if (message_encode(&message.base, &part) && port_send(peer, NULL, &part, 1) <= 0)
         zmq_msg_close(&part);
 }
 
@@ -476,5 +464,10 @@ void deliver_flush(struct loop *loop)
 
 bool deliver_is_idle(const struct loop *loop)
 {
+    const struct conn *conn;
+
+    TAILQ_FOREACH(conn, &loop->conns.all, of_all)
+        if (!pipe_is_idle(conn->pipe))
+            return false;
     return TAILQ_EMPTY(&loop->conns.dirty);
 }

@@ -31,8 +31,7 @@ void deliver_reply(struct loop *loop, struct conn *conn, Ssmd__Reply *reply);
 void deliver_done(struct loop *loop, struct conn *conn, uint64_t request_id);
 void deliver_error(struct loop *loop, struct conn *conn, uint64_t request_id, Ssmd__Code code, const char *text);
 /* The same to a peer that is no connection: lost when its queue is full. */
-void deliver_error_to(struct loop *loop, const uint8_t *id, size_t size, uint64_t request_id, Ssmd__Code code,
-                      const char *text);
+void deliver_error_to(const struct peer *peer, uint64_t request_id, Ssmd__Code code, const char *text);
 void deliver_event(struct loop *loop, struct conn *conn, Ssmd__Event *event);
 
 /* At the end of the tick: acknowledge the stream to its writer. */
@@ -44,7 +43,7 @@ void deliver_wake(struct loop *loop, struct outlet *outlet);
 
 /* Everything that is due, to everybody; what is_blocked waits for the next flush. */
 void deliver_flush(struct loop *loop);
-/* Whether credit still allows something to leave. */
+/* Whether nothing is left that credit allows to leave. */
 bool deliver_is_idle(const struct loop *loop);
 
 #endif

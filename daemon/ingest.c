@@ -254,11 +254,10 @@ static void data_take(struct loop *loop, struct conn *conn, zmq_msg_t *head, zmq
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
 
-static void message_take(struct loop *loop, zmq_msg_t *parts, int n)
+static void message_take(struct loop *loop, struct port *port, zmq_msg_t *parts, int n)
 {
-    const uint8_t *id = zmq_msg_data(&parts[0]);
-    size_t size = zmq_msg_size(&parts[0]);
-    struct conn *conn = conns_find(&loop->conns, id, size);
+    const struct peer peer = {port, zmq_msg_data(&parts[0]), zmq_msg_size(&parts[0])};
+    struct conn *conn = conns_find(&loop->conns, &peer);
 
     if (conn && conn->is_gone) { /* it is here after all: as a stranger */
         loop_conn_forget(loop, conn);
@@ -267,11 +266,10 @@ static void message_take(struct loop *loop, zmq_msg_t *parts, int n)
     if (conn)
         conn->heard_ns = loop->now_ns;
     if (n == 2) {
-        control_take(loop, conn, id, size, zmq_msg_data(&parts[1]), zmq_msg_size(&parts[1]));
+        control_take(loop, conn, &peer, zmq_msg_data(&parts[1]), zmq_msg_size(&parts[1]));
     } else if (!conn) {
         loop->counters.messages_unknown++;
-        deliver_error_to(loop, id, size, 0, SSMD__CODE__NO_HELLO,
-                         "the daemon does not know this connection: say hello");
+        deliver_error_to(&peer, 0, SSMD__CODE__NO_HELLO, "the daemon does not know this connection: say hello");
     } else if (n == 3) {
         data_take(loop, conn, &parts[1], &parts[2]);
     } else {
@@ -280,42 +278,20 @@ static void message_take(struct loop *loop, zmq_msg_t *parts, int n)
     }
 }
 
-int ingest_receive(void *socket, zmq_msg_t parts[INGEST_PARTS], size_t *bytes)
-{
-    zmq_msg_t surplus;
-    int n = 0;
-    bool more = true;
-
-    while (more) {
-        zmq_msg_t *part = n < INGEST_PARTS ? &parts[n] : &surplus;
-
-        zmq_msg_init(part);
-        if (zmq_msg_recv(part, socket, ZMQ_DONTWAIT) < 0) {
-            zmq_msg_close(part);
-            break;
-        }
-        *bytes += zmq_msg_size(part);
-        more = zmq_msg_more(part) != 0;
-        if (n >= INGEST_PARTS)
-            zmq_msg_close(part);
-        n++;
-    }
-    return n;
-}
-
 bool ingest_drain(struct loop *loop)
 {
-    zmq_msg_t parts[INGEST_PARTS];
+    zmq_msg_t parts[PORT_PARTS];
+    struct port *port;
     size_t bytes = 0;
 
     for (int i = 0; i < INGEST_DRAIN_MESSAGES && bytes < INGEST_DRAIN_BYTES; i++) {
-        int n = ingest_receive(loop->router, parts, &bytes);
+        int n = ports_receive(&loop->ports, &port, parts, &bytes);
 
         if (n == 0)
             return false;
         if (n >= 2)
-            message_take(loop, parts, n);
-        for (int k = 0; k < n && k < INGEST_PARTS; k++)
+            message_take(loop, port, parts, n);
+        for (int k = 0; k < n && k < PORT_PARTS; k++)
             zmq_msg_close(&parts[k]);
     }
     return true;

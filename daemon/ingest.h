@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From the ROUTER to streams: receive, decode, admit, convert, queue. Threads: the loop thread.
+ * From the ports to streams: receive, decode, admit, convert, queue. Threads: the loop thread.
  */
 #ifndef DAEMON_INGEST_H
 #define DAEMON_INGEST_H
@@ -10,7 +10,6 @@
 
 #include "daemon/loop.h"
 
-#define INGEST_PARTS          3 /* of a message: routing id or topic, header, payload */
 #define INGEST_DRAIN_MESSAGES 512
 #define INGEST_DRAIN_BYTES    (2u << 20)
 
@@ -19,8 +18,6 @@ bool ingest_drain(struct loop *loop);
 
 /* ---- for other ways in (daemon/publish.c) ------------------------------------------------------------------------ */
 
-/* One message whole: up to INGEST_PARTS parts; more are counted and dropped. 0 parts: there is none. */
-int ingest_receive(void *socket, zmq_msg_t parts[INGEST_PARTS], size_t *bytes);
 /* Samples of the stream's format into a chunk: PROTO_OK, PROTO_NOMEM when input_memory is used up, or why not, with the
  * sample in *where. */
 int ingest_convert(struct loop *loop, const struct stream *stream, uint32_t format, const unsigned char *bytes,

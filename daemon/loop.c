@@ -37,8 +37,8 @@
 #define BLOCKED_MS    1    /* between tries to send to a full queue */
 #define SWEEP_STREAMS 2000 /* looked at in one period of the timer */
 
+/* Those of the ports are the last. */
 enum {
-    ITEM_ROUTER,
     ITEM_SIGNAL,
     ITEM_TIMER,
     ITEM_ENGINE,
@@ -47,7 +47,7 @@ enum {
     ITEM_HTTP,
     ITEM_TAP,
     ITEM_PUBLISH,
-    ITEMS
+    ITEM_PORTS
 };
 
 /* ---- batches ----------------------------------------------------------------------------------------------------- */
@@ -204,6 +204,7 @@ static void timer_take(struct loop *loop)
 
     if (read(loop->timer_fd, &expired, sizeof(expired)) < 0)
         return;
+    sockets_watch(loop);
     streams_sweep(loop);
     if (!loop->has_more) /* else what the silent said may wait in the socket */
         conns_sweep(loop);
@@ -240,6 +241,7 @@ static void reload(struct loop *loop)
     models_configure(loop);
     publish_configure(loop);
     versions_reload(loop, NULL, 0, NULL);
+    (void)sockets_limit(loop);
     report_log(LOG_NOTICE, "reload_applied", &applied);
     report_log(LOG_WARNING, "reload_needs_restart", &refused);
     log_event(LOG_NOTICE, "reloaded", "applied=%u refused=%u", applied.lines, refused.lines);
@@ -272,14 +274,15 @@ static long timeout_find(struct loop *loop)
 
     asleep = spsc_sleep(&loop->loader.done) && asleep;
     asleep = spsc_sleep(&loop->states.keeper.done) && asleep;
+    asleep = ports_sleep(&loop->ports) && asleep;
     if (!asleep || loop->has_more)
         return 0;
     return loop->has_blocked || !TAILQ_EMPTY(&loop->settling) ? BLOCKED_MS : -1;
 }
 
-static int tick(struct loop *loop, zmq_pollitem_t items[ITEMS])
+static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
 {
-    if (zmq_poll(items, ITEMS, timeout_find(loop)) < 0 && errno != EINTR)
+    if (zmq_poll(items, n, timeout_find(loop)) < 0 && errno != EINTR)
         return -1;
     spsc_awake(&loop->engine.done, items[ITEM_ENGINE].revents != 0);
     spsc_awake(&loop->loader.done, items[ITEM_LOADER].revents != 0);
@@ -292,7 +295,7 @@ static int tick(struct loop *loop, zmq_pollitem_t items[ITEMS])
         http_answer(loop);
     if (items[ITEM_TAP].revents)
         loop->has_more |= tap_drain(&loop->tap);
-    if (items[ITEM_ROUTER].revents)
+    if (ports_awake(&loop->ports, &items[ITEM_PORTS]))
         loop->has_more |= ingest_drain(loop);
     if (items[ITEM_PUBLISH].revents)
         loop->has_more |= publish_drain(loop);
@@ -311,8 +314,7 @@ static int tick(struct loop *loop, zmq_pollitem_t items[ITEMS])
 
 static int loop_run(struct loop *loop)
 {
-    zmq_pollitem_t items[ITEMS] = {
-        [ITEM_ROUTER] = {loop->router, 0, ZMQ_POLLIN, 0},
+    zmq_pollitem_t items[ITEM_PORTS + PORTS_MAX] = {
         [ITEM_SIGNAL] = {NULL, loop->signal_fd, ZMQ_POLLIN, 0},
         [ITEM_TIMER] = {NULL, loop->timer_fd, ZMQ_POLLIN, 0},
         [ITEM_ENGINE] = {NULL, loop->engine.done.fd, ZMQ_POLLIN, 0},
@@ -322,9 +324,11 @@ static int loop_run(struct loop *loop)
         [ITEM_TAP] = {loop->tap.socket, -1, ZMQ_POLLIN, 0},      /* likewise without a socket */
         [ITEM_PUBLISH] = {loop->publish.socket, -1, ZMQ_POLLIN, 0},
     };
+    int n = ITEM_PORTS + (int)loop->ports.n;
 
+    ports_items(&loop->ports, &items[ITEM_PORTS]);
     while (!loop->is_over) {
-        if (tick(loop, items) != 0) {
+        if (tick(loop, items, n) != 0) {
             log_event(LOG_ERR, "poll_failed", "error=%s", zmq_strerror(errno));
             return EX_OSERR;
         }

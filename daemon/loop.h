@@ -35,7 +35,12 @@
 struct loop {
     struct conf conf;
     const char *config_path;
-    void *context, *router;
+    void *context;
+    struct ports ports;
+    uint32_t connections_max; /* max_connections, or fewer where descriptors are few */
+    uint32_t listeners;       /* sockets that listen */
+    uint64_t descriptors_own; /* beside those of peers */
+    uint64_t refused_ns;      /* when a connection was refused last */
     int signal_fd, timer_fd;
     int store_fd, store_lock;                  /* the state directory, or -1 */
     int locks[2 * CONF_LIST_MAX + 2];          /* of endpoints, publish_endpoints, tap and metrics */

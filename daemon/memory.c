@@ -97,6 +97,8 @@ uint32_t memory_items(const struct conf *conf, struct memory_item out[MEMORY_ITE
         {"opens that wait", "fixed", (uint64_t)MODELS_MAX * MODELS_WAITS_MAX * sizeof(struct open_request)},
         {"batches", "fixed", batches_bytes()},
         {"tap subscriptions", "tap_subscriptions, about", (uint64_t)conf->tap_subscriptions * TAP_PREFIX_BYTES},
+        {"I/O threads", "io_threads, when there are several",
+         (uint64_t)(conf->io_threads > 1 ? conf->io_threads : 0) * (PORT_IN_BYTES + 2 * conf->max_message)},
         {"metrics", "fixed", sizeof(struct http) + HTTP_CONNECTIONS * HTTP_REQUEST_BYTES},
     };
 

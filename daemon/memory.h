@@ -13,7 +13,7 @@
 
 #include "daemon/conf.h"
 
-#define MEMORY_ITEMS 18
+#define MEMORY_ITEMS 19
 
 struct memory_item {
     const char *name;

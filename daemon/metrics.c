@@ -46,6 +46,10 @@ static void gauges_take(const struct loop *loop, uint64_t *value)
 
     value[VALUE_streams] = loop->streams.n;
     value[VALUE_connections] = loop->conns.n;
+    value[VALUE_connections_port] = 0;
+    for (uint32_t i = 0; i < loop->ports.n; i++)
+        if (value[VALUE_connections_port] < loop->ports.port[i].connections)
+            value[VALUE_connections_port] = loop->ports.port[i].connections;
     value[VALUE_readers] = loop->readers;
     value[VALUE_subscriptions] = loop->tap.subscriptions;
     value[VALUE_models] = 0;

@@ -8,6 +8,7 @@
 #include "daemon/ingest.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
+#include "daemon/port_thread.h"
 
 #define FILL_FRAMES 4096 /* of one chunk that stands in for missing frames */
 
@@ -436,10 +437,10 @@ static void message_take(struct loop *loop, zmq_msg_t *parts, int n)
     loop->counters.publish_messages++;
     if (size > 0 && id[size - 1] == '\0')
         size--; /* the topic is that of the tap, or the id alone */
-    if (n != INGEST_PARTS || !stream_id_is_valid(id, size)) {
+    if (n != PORT_PARTS || !stream_id_is_valid(id, size)) {
         loop->counters.publish_refused++;
         log_event(LOG_WARNING, "publish_refused", "parts=%d reason=%s", n,
-                  n != INGEST_PARTS ? "a message of a publisher has three parts: id, header, samples"
+                  n != PORT_PARTS ? "a message of a publisher has three parts: id, header, samples"
                                     : "an id has 1 to 64 bytes and no NUL");
         return;
     }
@@ -467,16 +468,16 @@ static void message_take(struct loop *loop, zmq_msg_t *parts, int n)
 
 bool publish_drain(struct loop *loop)
 {
-    zmq_msg_t parts[INGEST_PARTS];
+    zmq_msg_t parts[PORT_PARTS];
     size_t bytes = 0;
 
     for (int i = 0; i < INGEST_DRAIN_MESSAGES && bytes < INGEST_DRAIN_BYTES; i++) {
-        int n = ingest_receive(loop->publish.socket, parts, &bytes);
+        int n = router_receive(loop->publish.socket, parts, &bytes);
 
         if (n == 0)
             return false;
         message_take(loop, parts, n);
-        for (int k = 0; k < n && k < INGEST_PARTS; k++)
+        for (int k = 0; k < n && k < PORT_PARTS; k++)
             zmq_msg_close(&parts[k]);
     }
     return true;

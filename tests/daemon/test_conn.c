@@ -19,6 +19,8 @@
 #include "daemon/lock.h"
 #include "daemon/spsc.h"
 
+static struct port port; /* without a thread */
+
 static void conns__many_ids__are_found_until_removed(void **state)
 {
     enum { N = 2000 };
@@ -28,16 +30,16 @@ static void conns__many_ids__are_found_until_removed(void **state)
     (void)state;
     assert_int_equal(conns_init(&conns), 0);
     for (uint32_t i = 0; i < N; i++) {
-        assert_null(conns_find(&conns, (const uint8_t *)&i, sizeof(i)));
-        conn[i] = conns_insert(&conns, (const uint8_t *)&i, sizeof(i));
+        assert_null(conns_find(&conns, &(struct peer){&port, (const uint8_t *)&i, sizeof(i)}));
+        conn[i] = conns_insert(&conns, &(struct peer){&port, (const uint8_t *)&i, sizeof(i)});
         assert_non_null(conn[i]);
     }
     for (uint32_t i = 0; i < N; i++)
-        assert_ptr_equal(conns_find(&conns, (const uint8_t *)&i, sizeof(i)), conn[i]);
+        assert_ptr_equal(conns_find(&conns, &(struct peer){&port, (const uint8_t *)&i, sizeof(i)}), conn[i]);
     for (uint32_t i = 0; i < N; i++) {
         conn_touch(&conns, conn[i]);
         conns_remove(&conns, conn[i]);
-        assert_null(conns_find(&conns, (const uint8_t *)&i, sizeof(i)));
+        assert_null(conns_find(&conns, &(struct peer){&port, (const uint8_t *)&i, sizeof(i)}));
     }
     assert_true(TAILQ_EMPTY(&conns.dirty));
     assert_int_equal(conns.n, 0);
@@ -52,7 +54,7 @@ static void handles__that_ended__are_not_found_and_dead_ones_keep_their_channels
 
     (void)state;
     assert_int_equal(conns_init(&conns), 0);
-    conn = conns_insert(&conns, (const uint8_t *)"x", 1);
+    conn = conns_insert(&conns, &(struct peer){&port, (const uint8_t *)"x", 1});
     assert_non_null(conn);
     assert_true(conn_handle_acquire(conn, &a) && conn_handle_acquire(conn, &b));
     conn->handles[a].state = conn->handles[b].state = HANDLE_WRITES;
@@ -76,7 +78,7 @@ static void handles__opened_and_closed_for_ever__stay_bounded(void **state)
 
     (void)state;
     assert_int_equal(conns_init(&conns), 0);
-    conn = conns_insert(&conns, (const uint8_t *)"x", 1);
+    conn = conns_insert(&conns, &(struct peer){&port, (const uint8_t *)"x", 1});
     assert_non_null(conn);
     for (int i = 0; i < 100000; i++) {
         assert_true(conn_handle_acquire(conn, &handle));

@@ -19,7 +19,7 @@ static void limits__dead_handles__are_bounded_and_free_ones_are_reused(void **st
 
     (void)state;
     assert_int_equal(conns_init(&loop->conns), 0);
-    conn = conns_insert(&loop->conns, (const uint8_t *)"c", 1);
+    conn = conns_insert(&loop->conns, &(struct peer){&loop->ports.port[0], (const uint8_t *)"c", 1});
     for (uint32_t i = 0; i < 100; i++) { /* in use: they do not count */
         assert_true(limits_handle_acquire(loop, conn, &handle));
         conn->writes++;

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -57,6 +58,7 @@ static int has_line(const char *lines, const char *begin)
 
 static int conf_write(const struct sys_daemon *d, const char *lines)
 {
+    const char *more = getenv("SSMD_TEST_LINE");
     FILE *file = fopen(d->conf, "w");
 
     if (!file)
@@ -71,7 +73,7 @@ static int conf_write(const struct sys_daemon *d, const char *lines)
         else
             putc(*lines, file);
     }
-    putc('\n', file);
+    fprintf(file, "\n%s\n", more ? more : "");
     return fclose(file);
 }
 
@@ -93,11 +95,18 @@ static int notify_open(const struct sys_daemon *d)
 
 static void child_run(const struct sys_daemon *d)
 {
+    const char *descriptors = getenv("SSMD_TEST_DESCRIPTORS");
     char program[256];
     int log = open(d->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails must not leave it running */
     program_path(program, sizeof(program));
+    if (descriptors) {
+        struct rlimit limit = {strtoul(descriptors, NULL, 10), strtoul(descriptors, NULL, 10)};
+
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+            _exit(125);
+    }
     if (log < 0 || dup2(log, STDERR_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0)
         _exit(126);
     setenv("NOTIFY_SOCKET", d->notify, 1);

@@ -8,6 +8,9 @@
  *     assert_int_equal(sys_daemon_stop(d, 5000), 0);
  *     sys_daemon_free(d);
  *
+ * In the environment, SSMD_TEST_LINE is one more line of configuration for every daemon (scripts/run-tests sets it), and
+ * SSMD_TEST_DESCRIPTORS a limit of descriptors.
+ *
  * Threads: one test at a time owns one.
  */
 #ifndef TESTS_SYS_DAEMON_H

@@ -413,6 +413,7 @@ static void queue_fill(struct wire *slow, struct wire *other)
     message.request_case = SSMD__FROM_CLIENT__REQUEST_STATS;
     message.stats = &stats;
     do {
+        taken = wire_counter(other, "requests");
         for (int i = 0; i < 20; i++) {
             message.request_id = ++slow->request;
             size = proto_size(&message.base);
