@@ -27,7 +27,7 @@
 #define GOLDEN_PART 0.6180339887498949 /* multiples of it are spread evenly over [0, 1) */
 
 struct due {
-    uint64_t at_ns, schedule_ns; /* with jitter, and without */
+    uint64_t at_ns, schedule_ns; /* with jitter and gathering, and without */
     uint32_t client, stream;
 };
 
@@ -85,8 +85,15 @@ static void heap_sink(struct worker *w, size_t at)
 
 static void due_set(struct worker *w, struct due *due, uint64_t schedule_ns)
 {
+    uint64_t gather_ns = (uint64_t)(w->run->options.gather_ms * 1e6), past;
+    double phase = fmod((w->number + due->client * (double)w->run->options.threads) * GOLDEN_PART, 1);
+
     due->schedule_ns = schedule_ns;
     due->at_ns = schedule_ns + (uint64_t)(w->run->options.jitter_ms * 1e6 * random_part(w));
+    if (gather_ns > 0) { /* the connection's next time to send */
+        past = (due->at_ns - (uint64_t)(phase * (double)gather_ns)) % gather_ns;
+        due->at_ns += past ? gather_ns - past : 0;
+    }
 }
 
 static void schedule_make(struct worker *w)
@@ -99,6 +106,7 @@ static void schedule_make(struct worker *w)
     check(w->heap, "no memory");
     for (uint32_t i = 0; i < w->clients; i++) {
         load_client_start(&w->client[i], w->run->begin_ns);
+        w->is_ready[i] = true;
         for (uint32_t at = 0; at < w->client[i].peer.streams; at++) {
             const struct load_stream *s = &w->client[i].stream[at];
             struct due *due = &w->heap[w->heap_n];
@@ -187,10 +195,11 @@ static void slow_take(struct worker *w, uint64_t now)
 /* Runs the clients that have something to do; whether some have more. */
 static bool clients_run(struct worker *w)
 {
+    uint64_t now = bench_now_ns();
     bool more = false;
 
     for (uint32_t i = 0; i < w->clients; i++) {
-        if (!w->is_ready[i])
+        if (!w->is_ready[i] && now < w->client[i].retry_ns)
             continue;
         w->is_ready[i] = load_client_run(&w->client[i]);
         if (w->client[i].peer.is_forgotten)
@@ -200,14 +209,18 @@ static bool clients_run(struct worker *w)
     return more;
 }
 
-/* Asleep until a message comes, or until_ns. */
+/* Asleep until a message comes, a client has something to send again, or until_ns. */
 static void messages_wait(struct worker *w, uint64_t until_ns)
 {
-    struct itimerspec due = {.it_value = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)}};
+    struct itimerspec due = {.it_value = {0, 0}};
     struct epoll_event events[EVENTS];
     uint64_t expired;
     int n;
 
+    for (uint32_t i = 0; i < w->clients; i++)
+        until_ns = w->client[i].retry_ns < until_ns ? w->client[i].retry_ns : until_ns;
+    due.it_value.tv_sec = (time_t)(until_ns / 1000000000u);
+    due.it_value.tv_nsec = (long)(until_ns % 1000000000u);
     timerfd_settime(w->timer_fd, TFD_TIMER_ABSTIME, &due, NULL);
     n = epoll_wait(w->epoll_fd, events, EVENTS, -1);
     for (int i = 0; i < n; i++) {
@@ -370,13 +383,14 @@ static void report_json(const struct run *run, const struct tally *t, double sec
 
     bench_report(
         o->name,
-        "\"model\": \"%s\", \"streams\": %u, \"connections\": %u, \"threads\": %u, \"seconds\": %.2f, "
+        "\"model\": \"%s\", \"streams\": %u, \"connections\": %u, \"threads\": %u, \"gather_ms\": %g, \"seconds\": "
+        "%.2f, "
         "\"chunks_per_s\": %.0f, \"frames_per_s\": %.0f, \"p50_ms\": %.3f, \"p99_ms\": %.3f, \"p999_ms\": %.3f, "
         "\"max_ms\": %.3f, \"results\": %llu, \"misses\": %llu, \"lost\": %llu, \"doubled\": %llu, \"wrong\": %llu, "
         "\"refused\": %llu, \"held\": %llu, \"reconnects\": %llu, \"resent\": %llu, \"recovery_max_ms\": %.3f, "
         "\"late_p50_ms\": %.3f, \"late_p99_ms\": %.3f, \"late_max_ms\": %.3f, \"backfills\": %llu, "
         "\"backfill_speed\": %.1f, \"daemon_cpu_s\": %.2f",
-        o->model[0].spec, o->streams, o->connections, o->threads, seconds, (double)t->chunks / seconds,
+        o->model[0].spec, o->streams, o->connections, o->threads, o->gather_ms, seconds, (double)t->chunks / seconds,
         (double)t->frames / seconds, MS(latency, 0.5), MS(latency, 0.99), MS(latency, 0.999), MS(latency, 1),
         (unsigned long long)t->latency.n, (unsigned long long)t->misses, (unsigned long long)t->lost,
         (unsigned long long)t->doubled, (unsigned long long)t->wrong, (unsigned long long)t->refused,
@@ -415,6 +429,7 @@ int main(int argc, char **argv)
     static struct run run;
     static struct tally sum;
     struct worker *workers;
+    char refusal[200] = "";
     double seconds;
 
     load_options_read(&run.options, argc, argv);
@@ -432,9 +447,13 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < run.options.threads; i++)
         pthread_join(workers[i].thread, NULL);
     for (uint32_t i = 0; i < run.options.threads; i++) {
+        for (uint32_t k = 0; k < workers[i].clients && !refusal[0]; k++)
+            snprintf(refusal, sizeof(refusal), "%s", workers[i].client[k].peer.error);
         worker_fini(&workers[i]);
         tally_add(&sum, &workers[i].tally);
     }
+    if (refusal[0])
+        fprintf(stderr, "ssm-load: refused: %s\n", refusal);
     seconds = (double)(run.drained_ns - run.begin_ns) * 1e-9;
     if (run.options.json)
         report_json(&run, &sum, seconds);

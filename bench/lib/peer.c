@@ -130,6 +130,7 @@ static void open_take(struct peer *peer, uint32_t at, const Ssmd__Reply *reply)
     s->applied = info->applied;
     s->bytes = s->granted = 0;
     s->is_open = true;
+    s->is_refused = false;
     if (handle >= peer->handles) {
         uint32_t before = peer->handles;
 
@@ -157,6 +158,14 @@ static void hello_take(struct peer *peer, const Ssmd__Reply *reply)
     peer->is_greeted = true;
 }
 
+static void error_note(struct peer *peer, const char *text)
+{
+    if (!peer->is_tolerant)
+        fprintf(stderr, "refused: %s\n", text);
+    if (peer->errors++ == 0)
+        snprintf(peer->error, sizeof(peer->error), "%s", text);
+}
+
 /* The reply, when it is one to peer_ask. */
 static Ssmd__Reply *reply_take(struct peer *peer, Ssmd__Reply *reply)
 {
@@ -167,8 +176,7 @@ static Ssmd__Reply *reply_take(struct peer *peer, Ssmd__Reply *reply)
     } else if (reply->request_id >= REQUEST_OPEN && reply->request_id < REQUEST_OPEN + (uint64_t)peer->streams) {
         open_take(peer, (uint32_t)(reply->request_id - REQUEST_OPEN), reply);
     } else if (reply->error) {
-        fprintf(stderr, "refused: %s\n", reply->error->text);
-        peer->errors++;
+        error_note(peer, reply->error->text);
     }
     return reply->request_id > REQUEST_ASK ? reply : NULL;
 }
@@ -176,10 +184,22 @@ static Ssmd__Reply *reply_take(struct peer *peer, Ssmd__Reply *reply)
 /* The stream goes on from the index that its daemon expects. */
 static void refusal_take(struct peer *peer, const Ssmd__Refusal *refusal)
 {
-    if (peer->errors++ == 0 || !peer->is_tolerant)
-        fprintf(stderr, "refused: %s\n", refusal->error->text);
-    if (refusal->handle < peer->handles && peer->by_handle[refusal->handle] != UINT32_MAX)
-        peer->stream[peer->by_handle[refusal->handle]].sent = refusal->expected;
+    struct peer_stream *s;
+
+    error_note(peer, refusal->error->text);
+    if (refusal->handle >= peer->handles || peer->by_handle[refusal->handle] == UINT32_MAX)
+        return;
+    s = &peer->stream[peer->by_handle[refusal->handle]];
+    s->sent = s->expected = refusal->expected;
+    s->is_refused = true;
+}
+
+static void ack_take(struct peer *peer, uint32_t handle, uint64_t applied)
+{
+    struct peer_stream *s = &peer->stream[handle_find(peer, handle)];
+
+    s->applied = applied;
+    s->is_refused &= applied <= s->expected;
 }
 
 static Ssmd__Reply *control_take(struct peer *peer, const zmq_msg_t *part)
@@ -193,7 +213,7 @@ static Ssmd__Reply *control_take(struct peer *peer, const zmq_msg_t *part)
         return reply_take(peer, m->reply);
     case SSMD__FROM_DAEMON__MESSAGE_ACK:
         for (size_t i = 0; i < m->ack->n_handle; i++)
-            peer->stream[handle_find(peer, m->ack->handle[i])].applied = m->ack->applied[i];
+            ack_take(peer, m->ack->handle[i], m->ack->applied[i]);
         break;
     case SSMD__FROM_DAEMON__MESSAGE_REFUSALS:
         for (size_t i = 0; i < m->refusals->n_refusal; i++)

@@ -30,6 +30,8 @@ struct peer_stream {
     uint64_t epoch;
     uint64_t sent;     /* frames; what the daemon has, when it was opened again or refused a chunk */
     uint64_t applied;  /* frames */
+    bool is_refused;   /* nothing was applied since the daemon refused the frames from `expected` on */
+    uint64_t expected; /* of the last refusal */
     uint64_t received; /* result frames */
     uint64_t bytes;    /* of results of this handle */
     uint64_t granted;  /* bytes of credit of this handle */
@@ -73,6 +75,7 @@ struct peer {
     uint64_t result_frames;     /* in them */
     uint64_t lost, doubled;     /* result frames missing before the next, or there before */
     uint64_t errors;            /* refusals and error replies */
+    char error[200];            /* the first of them */
     struct proto_arena arena;
     struct peer_message *message;
     unsigned char *encoded;

@@ -11,8 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define OPENS_AHEAD 64 /* few enough for the daemon's outbox, many enough to come back at once */
-#define ROUNDS      8  /* of one connection before it is another's turn */
+#define OPENS_ALL   2048       /* of all connections on the way: while a model loads, the daemon holds 4096 */
+#define OPENS_AHEAD 64         /* ... and of one: few enough for its outbox, many enough to come back at once */
+#define RETRY_NS    100000000u /* from a refusal to the next try */
+#define ROUNDS      8          /* of one connection before it is another's turn */
 
 /* ---- samples ----------------------------------------------------------------------------------------------------- */
 
@@ -114,24 +116,32 @@ static uint64_t ahead_most(const struct load_client *c, const struct load_stream
     return most < share ? most : share;
 }
 
-static bool chunk_may_go(const struct load_client *c, uint32_t at)
+static bool chunk_may_go(const struct load_client *c, uint32_t at, uint64_t now)
 {
     const struct load_stream *s = &c->stream[at];
     const struct peer_stream *p = &c->peer.stream[at];
 
-    return p->is_open && p->sent / s->frames < s->owed &&
+    if (p->is_refused && now < s->retry_ns)
+        return false;
+    return p->is_open && (p->is_refused ? p->expected : p->sent) / s->frames < s->owed &&
            (p->sent == p->applied || p->sent + s->frames - p->applied <= ahead_most(c, s, p->in_channels));
 }
 
 /* The stream's next chunk: for the first time, or again. */
-static void chunk_put(struct load_client *c, uint32_t at)
+static void chunk_put(struct load_client *c, uint32_t at, uint64_t now)
 {
     struct load_stream *s = &c->stream[at];
-    const struct peer_stream *p = &c->peer.stream[at];
-    uint64_t first = p->sent, k = first / s->frames;
+    struct peer_stream *p = &c->peer.stream[at];
+    uint64_t first, k;
 
+    if (p->is_refused) { /* whatever was sent since was refused too, without a word */
+        p->sent = p->expected;
+        s->retry_ns = now + RETRY_NS;
+    }
+    first = p->sent;
+    k = first / s->frames;
     if (k >= s->made) {
-        s->times[k % LOAD_AHEAD] = s->is_backfill ? 0 : (int64_t)bench_now_ns();
+        s->times[k % LOAD_AHEAD] = s->is_backfill ? 0 : (int64_t)now;
         s->made = k + 1;
         c->tally->chunks++;
         c->tally->frames += s->frames;
@@ -144,9 +154,9 @@ static void chunk_put(struct load_client *c, uint32_t at)
 
 /* What the streams owe and may send; whether there was anything. Live streams begin, so that their chunks do not stand
  * behind backfill in one message. */
-static bool owed_send(struct load_client *c)
+static bool owed_send(struct load_client *c, uint64_t now)
 {
-    bool any = false;
+    bool any = false, refused = false;
 
     if (!c->is_behind)
         return false;
@@ -155,12 +165,15 @@ static bool owed_send(struct load_client *c)
         for (uint32_t at = 0; at < c->peer.streams; at++) {
             if (c->stream[at].is_backfill != backfill)
                 continue;
-            for (; chunk_may_go(c, at); any = true)
-                chunk_put(c, at);
+            for (; chunk_may_go(c, at, now); any = true)
+                chunk_put(c, at, now);
+            refused |= c->peer.stream[at].is_refused;
             c->is_behind |= c->peer.stream[at].sent / c->stream[at].frames < c->stream[at].owed;
         }
         peer_flush(&c->peer);
     }
+    c->retry_ns = refused ? now + RETRY_NS : UINT64_MAX;
+    c->is_behind |= refused;
     return any;
 }
 
@@ -168,11 +181,12 @@ void load_client_owe(struct load_client *c, uint32_t at, uint64_t due_ns)
 {
     struct load_stream *s = &c->stream[at];
     uint64_t now = bench_now_ns();
+    bool is_next = c->peer.stream[at].sent == s->owed * s->frames;
 
     s->owed++;
-    if (s->owed == s->made + 1 && chunk_may_go(c, at)) {
+    if (is_next && !c->peer.stream[at].is_refused && chunk_may_go(c, at, now)) {
         histogram_add(&c->tally->lateness, now > due_ns ? now - due_ns : 0);
-        chunk_put(c, at);
+        chunk_put(c, at, now);
     } else {
         c->tally->held++;
         c->is_behind = true;
@@ -202,7 +216,7 @@ bool load_client_run(struct load_client *c)
     for (int i = 0; i < ROUNDS && (came > 0 || sent); i++) {
         came = c->is_paused ? 0 : peer_poll(&c->peer, 0);
         c->is_behind |= c->peer.errors != refused; /* it sends again from where the daemon is */
-        sent = owed_send(c);
+        sent = owed_send(c, bench_now_ns());
     }
     if (c->backfills > 0 && c->begin_ns)
         progress_check(c);
@@ -236,6 +250,7 @@ void load_client_init(struct load_client *c, const struct load_options *options,
     c->options = options;
     c->tally = tally;
     c->is_slow = number < options->slow;
+    c->retry_ns = UINT64_MAX;
     c->stream = calloc(streams, sizeof(*c->stream));
     if (!c->stream) {
         fprintf(stderr, "ssm-load: no memory\n");
@@ -244,7 +259,10 @@ void load_client_init(struct load_client *c, const struct load_options *options,
     snprintf(prefix, sizeof(prefix), "load-%d-%u-", (int)getpid(), number);
     peer_init(&c->peer, zmq, options->endpoint, prefix, streams, true);
     c->peer.is_tolerant = true;
-    c->peer.opens_ahead = OPENS_AHEAD;
+    c->peer.opens_ahead = OPENS_ALL / options->connections;
+    if (c->peer.opens_ahead > OPENS_AHEAD)
+        c->peer.opens_ahead = OPENS_AHEAD;
+    c->peer.opens_ahead += c->peer.opens_ahead == 0;
     c->peer.on_result = result_came;
     c->peer.on_open = stream_opened;
     c->peer.context = c;

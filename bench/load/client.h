@@ -27,6 +27,7 @@ struct load_stream {
     uint64_t period_ns;        /* of its chunks; 0: as fast as it goes */
     uint64_t deadline_ns;      /* UINT64_MAX: none */
     uint64_t back_ns;          /* results of chunks sent before are late through no fault of the daemon's */
+    uint64_t retry_ns;         /* when a refused chunk may be sent again */
     uint64_t done_ns;          /* backfill: when all was applied; 0: not yet */
     int64_t times[LOAD_AHEAD]; /* of the first send of chunk k, at k % LOAD_AHEAD; 0: it has none */
 };
@@ -39,6 +40,7 @@ struct load_client {
     uint64_t begin_ns;
     bool is_slow, is_paused; /* reads nothing now */
     bool is_behind;          /* some stream may owe what it has not sent */
+    uint64_t retry_ns;       /* when to look again at refused streams; UINT64_MAX: there are none */
     uint32_t backfills;      /* streams of backfill that are not done */
 };
 

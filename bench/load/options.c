@@ -13,6 +13,7 @@
 enum {
     KEY_SPEED = 256,
     KEY_CHUNK_MS,
+    KEY_GATHER,
     KEY_JITTER,
     KEY_BACKFILL,
     KEY_BACKFILL_CHUNK,
@@ -40,6 +41,8 @@ static const struct argp_option keys[] = {
     {"chunk", 'k', "FRAMES", 0, "frames of a chunk (160)", 0},
     {"chunk-ms", KEY_CHUNK_MS, "MS", 0, "the same as a time, for each stream at its own rate", 0},
     {"speed", KEY_SPEED, "X", 0, "times real time (1); 0: as fast as the windows allow", 0},
+    {"gather", KEY_GATHER, "MS", 0,
+     "a connection sends at most every so many milliseconds, what is due by then in one message (0)", 0},
     {"jitter", KEY_JITTER, "MS", 0, "each send is late by a random time up to this (0)", 0},
     {"backfill", KEY_BACKFILL, "SHARE", 0, "so large a part of the streams sends backfill as fast as it goes (0)", 0},
     {"backfill-chunk", KEY_BACKFILL_CHUNK, "FRAMES", 0, "frames of their chunks (4096)", 0},
@@ -122,6 +125,9 @@ static error_t key_take(int key, char *arg, struct argp_state *state)
         break;
     case KEY_SPEED:
         o->speed = NUMBER("speed", 0, 1e6);
+        break;
+    case KEY_GATHER:
+        o->gather_ms = NUMBER("gather", 0, 1e6);
         break;
     case KEY_JITTER:
         o->jitter_ms = NUMBER("jitter", 0, 1e6);

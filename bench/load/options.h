@@ -25,7 +25,7 @@ struct load_options {
     uint32_t chunk;
     double chunk_ms; /* 0: chunk counts frames */
     double speed;    /* 0: as fast as the windows allow */
-    double jitter_ms, backfill, behind_s, disconnect, duration_s, deadline_ms;
+    double gather_ms, jitter_ms, backfill, behind_s, disconnect, duration_s, deadline_ms;
     uint32_t backfill_chunk;
     bool json;
 };
