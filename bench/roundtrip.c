@@ -25,7 +25,7 @@ struct measure {
     size_t n, capacity;
 };
 
-static void result_came(struct peer *peer, uint32_t stream, uint32_t frames, const float *values)
+static void result_came(struct peer *peer, uint32_t stream, uint32_t frames, const unsigned char *values)
 {
     struct measure *m = peer->context;
 

@@ -80,7 +80,7 @@ static bool result_is_next(struct peer *peer, struct peer_stream *s, uint64_t fi
 
 static void results_take(struct peer *peer, const zmq_msg_t *header, const zmq_msg_t *payload)
 {
-    const char *bytes = zmq_msg_data((zmq_msg_t *)payload);
+    const unsigned char *bytes = zmq_msg_data((zmq_msg_t *)payload);
     size_t left = zmq_msg_size(payload);
     Ssmd__ResultHeader *h;
 
@@ -100,7 +100,7 @@ static void results_take(struct peer *peer, const zmq_msg_t *header, const zmq_m
             peer->results++;
             peer->result_frames += h->frames[i];
             if (peer->on_result)
-                peer->on_result(peer, at, h->frames[i], (const float *)(const void *)bytes);
+                peer->on_result(peer, at, h->frames[i], bytes);
         }
         bytes += size;
         left -= size;

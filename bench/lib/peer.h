@@ -80,8 +80,9 @@ struct peer {
     struct peer_message *message;
     unsigned char *encoded;
     size_t encoded_size;
-    /* May be NULL. stream[at].time is of these frames; stream[at].received lies behind them. */
-    void (*on_result)(struct peer *peer, uint32_t at, uint32_t frames, const float *values);
+    /* May be NULL. stream[at].time is of these frames; stream[at].received lies behind them. The values are
+     * float32 at any alignment. */
+    void (*on_result)(struct peer *peer, uint32_t at, uint32_t frames, const unsigned char *values);
     void (*on_open)(struct peer *peer, uint32_t at);
     void *context;
 };

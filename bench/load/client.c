@@ -35,21 +35,23 @@ static void samples_make(const struct load_stream *s, uint64_t first, uint32_t f
 
 /* Values that are not what they must be; of a model that is not known, those that are not finite. */
 static uint64_t values_check(const struct load_stream *s, uint64_t first, uint32_t frames, uint32_t channels,
-                             const float *values)
+                             const unsigned char *values)
 {
-    float factor = (float)s->model->factor;
+    float factor = (float)s->model->factor, value;
     uint64_t wrong = 0;
 
-    for (uint32_t i = 0; i < frames; i++)
-        for (uint32_t k = 0; k < channels; k++, values++)
-            wrong += isnan(s->model->factor) ? !isfinite(*values)
-                                             : !(*values == factor * sample_at(s->number, first + i, k));
+    for (uint32_t i = 0; i < frames; i++) {
+        for (uint32_t k = 0; k < channels; k++, values += sizeof(value)) {
+            memcpy(&value, values, sizeof(value));
+            wrong += isnan(factor) ? !isfinite(value) : !(value == factor * sample_at(s->number, first + i, k));
+        }
+    }
     return wrong;
 }
 
 /* ---- what comes -------------------------------------------------------------------------------------------------- */
 
-static void result_came(struct peer *peer, uint32_t at, uint32_t frames, const float *values)
+static void result_came(struct peer *peer, uint32_t at, uint32_t frames, const unsigned char *values)
 {
     struct load_client *c = peer->context;
     struct load_stream *s = &c->stream[at];

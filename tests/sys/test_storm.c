@@ -248,7 +248,7 @@ static void clients__that_read_nothing__are_forgotten_and_hold_up_nobody(void **
     for (int i = 0; i < DEAF; i++) {
         Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
         Ssmd__Stats stats = SSMD__STATS__INIT;
-        char id[16];
+        char id[32];
 
         deaf[i] = wire_slow(sys_daemon_endpoint(d), "deaf");
         snprintf(id, sizeof(id), "deaf-%d", i);
@@ -270,7 +270,7 @@ static void clients__that_read_nothing__are_forgotten_and_hold_up_nobody(void **
     assert_int_equal(wire_counter(w, "streams"), DEAF + 1);
     for (int i = 0; i < DEAF; i++) { /* their streams go on where they are */
         struct wire *again = wire_new(sys_daemon_endpoint(d), "deaf");
-        char id[16];
+        char id[32];
 
         snprintf(id, sizeof(id), "deaf-%d", i);
         of[i] = wire_open(again, id, "twice", WIRE_RESULTS | WIRE_RESUME);
