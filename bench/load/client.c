@@ -56,18 +56,19 @@ static void result_came(struct peer *peer, uint32_t at, uint32_t frames, const u
     struct load_client *c = peer->context;
     struct load_stream *s = &c->stream[at];
     const struct peer_stream *p = &peer->stream[at];
-    uint64_t sent = (uint64_t)p->time, took;
+    uint64_t before = p->received - frames, sent = (uint64_t)p->time, took, n = 1;
 
-    c->tally->wrong += values_check(s, p->received - frames, frames, p->out_channels, values);
-    if (p->time == 0 || (p->ratio_num == p->ratio_den && p->received % s->frames))
-        return; /* a heavy model's batches cut a chunk: its last results count */
-    took = bench_now_ns() - sent;
-    if (c->is_slow || sent < s->back_ns) {
-        histogram_add(&c->tally->recovery, took);
+    c->tally->wrong += values_check(s, before, frames, p->out_channels, values);
+    if (p->ratio_num ==
+        p->ratio_den) /* chunks that end here: batches cut them, and those sent at one time come as one */
+        n = p->received / s->frames - before / s->frames;
+    if (p->time == 0)
         return;
-    }
-    histogram_add(&c->tally->latency, took);
-    c->tally->misses += took > s->deadline_ns;
+    took = bench_now_ns() - sent;
+    if (took > s->deadline_ns && !c->is_slow && sent >= s->back_ns)
+        c->tally->misses += n;
+    for (; n > 0; n--)
+        histogram_add(c->is_slow || sent < s->back_ns ? &c->tally->recovery : &c->tally->latency, took);
 }
 
 /* What depends on the model; the first time. */

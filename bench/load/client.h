@@ -5,7 +5,8 @@
  *
  * A live stream owes chunks as its schedule says, and sends what it owes as soon as its windows and its connection allow;
  * a backfill stream, and every stream at --speed 0, owes everything at once. At most LOAD_AHEAD chunks of a stream are
- * on the way, and no more than its part of the daemon's windows, so that an honest run is never refused.
+ * on the way, and no more than its part of the daemon's windows, so that only a daemon whose memory is used up refuses.
+ * A refused stream then sends one chunk at a time, from the index expected, until some are applied again.
  *
  * Threads: a client belongs to its worker.
  */
