@@ -92,7 +92,7 @@ $(BUILD)/proto/ssmd.pb-c.h: $(BUILD)/proto/ssmd.pb-c.c ;
 $(BUILD)/obj/proto/ssmd.pb-c.o: $(BUILD)/proto/ssmd.pb-c.c
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) -std=gnu11 -fPIC -fvisibility=hidden $(HARDEN) $(CFLAGS) -I$(BUILD) -c $< -o $@
-$(PROTO_OBJ) $(DAEMON_OBJ) $(CLIENT_OBJ) $(call obj,daemon/main.c $(wildcard clients/c/ctl/*.c bench/*.c bench/lib/*.c tests/*/*.c)): \
+$(PROTO_OBJ) $(DAEMON_OBJ) $(CLIENT_OBJ) $(call obj,daemon/main.c $(wildcard clients/c/ctl/*.c bench/*.c bench/*/*.c tests/*/*.c)): \
   | $(BUILD)/proto/ssmd.pb-c.h
 
 $(LIBSSM): $(SSM_OBJ)
@@ -127,6 +127,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_HELP) $(LIBDAEMON) $(LIBCLIENT) 
 $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/bin/%,$(FUZZERS)): $(BUILD)/bin/%: tests/fuzz/fuzz_%.c $(LIBPROTO) $(LIBSSM)
 	@mkdir -p $(@D)
 	$(call say,FUZZ)$(CC) $(ALLC) -Dfuzz_$*=LLVMFuzzerTestOneInput -fsanitize=fuzzer $^ $(ALLLD) $(PROTO_LIBS) $(SSM_LIBS) -o $@
+$(BUILD)/bench/ssm-load: $(call obj,$(wildcard bench/load/*.c))
 $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_HELP) $(LIBCLIENT) $(LIBPROTO) $(LIBSSM)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(ALLLD) $^ $(CLIENT_LIBS) $(SSM_LIBS) -lcmocka -o $@

@@ -143,6 +143,12 @@ static bool is_caught_up(const struct stream *stream)
     return true;
 }
 
+/* How long ago that was, not counting the time before the loop was there to hear of it. */
+static uint64_t since(const struct loop *loop, uint64_t then_ns)
+{
+    return loop->now_ns - (then_ns > loop->back_ns ? then_ns : loop->back_ns);
+}
+
 /* Rings of idle streams are given back; closed streams go when their time has passed. */
 static void streams_sweep(struct loop *loop)
 {
@@ -156,7 +162,7 @@ static void streams_sweep(struct loop *loop)
         stream = loop->streams.sorted[loop->swept++];
         admission_sweep(loop, stream);
         evict_check(loop, stream);
-        if (stream->is_closed && loop->now_ns - stream->active_ns > linger_ns) {
+        if (stream->is_closed && since(loop, stream->active_ns) > linger_ns) {
             loop->counters.streams_lingered++;
             log_event(LOG_INFO, "stream_lingered", "stream=%.*s unreceived=%llu", stream->id_size, stream->id,
                       (unsigned long long)(stream->ring.hi - stream_keep(stream)));
@@ -174,7 +180,7 @@ static void conns_sweep(struct loop *loop)
     struct conn *conn;
 
     TAILQ_FOREACH(conn, &loop->conns.all, of_all) {
-        if (loop->now_ns - conn->heard_ns <= idle_ns)
+        if (since(loop, conn->heard_ns) <= idle_ns)
             continue;
         conn->is_gone = true;
         conn_touch(&loop->conns, conn);
@@ -205,6 +211,9 @@ static void timer_take(struct loop *loop)
     if (read(loop->timer_fd, &expired, sizeof(expired)) < 0)
         return;
     sockets_watch(loop);
+    /* A process that was stopped, or starved, finds the time gone, and what was said meanwhile still in the sockets. */
+    if (expired * TIMER_MS > loop->conf.idle_ms / 2)
+        loop->back_ns = loop->now_ns;
     streams_sweep(loop);
     if (!loop->has_more) /* else what the silent said may wait in the socket */
         conns_sweep(loop);

@@ -46,7 +46,8 @@ struct loop {
     int locks[2 * CONF_LIST_MAX + 2];          /* of endpoints, publish_endpoints, tap and metrics */
     const char *locked[2 * CONF_LIST_MAX + 2]; /* the sockets' paths, within conf */
     uint32_t locks_n;
-    uint64_t now_ns; /* of this tick */
+    uint64_t now_ns;  /* of this tick */
+    uint64_t back_ns; /* when the loop last came back from being stopped: nobody could be heard before */
     uint64_t started_ns;
     uint64_t drain_ns; /* when SIGTERM came; 0: not yet */
     bool is_over;

@@ -228,6 +228,8 @@ static void reply_take(struct wire *w, Ssmd__Reply *reply)
         }
         return;
     }
+    if (w->on_reply)
+        w->on_reply(w, reply);
     w->reply_arena = w->arena;
     w->arena = arena;
     w->reply = reply;
@@ -358,11 +360,23 @@ static void message_send(struct wire *w, const ProtobufCMessage *message)
     free(bytes);
 }
 
-int wire_request(struct wire *w, Ssmd__FromClient *message)
+uint64_t wire_request_send(struct wire *w, Ssmd__FromClient *message)
 {
     message->request_id = ++w->request;
     w->reply = NULL;
     message_send(w, &message->base);
+    return w->request;
+}
+
+struct wire_stream *wire_opened(struct wire *w, const Ssmd__StreamInfo *info)
+{
+    assert_true(info->has_handle);
+    return stream_new(w, info->handle, info);
+}
+
+int wire_request(struct wire *w, Ssmd__FromClient *message)
+{
+    (void)wire_request_send(w, message);
     WIRE_UNTIL(w, w->reply && w->reply->request_id == w->request);
     return w->reply->error ? (int)w->reply->error->code : SSMD__CODE__OK;
 }
@@ -491,8 +505,7 @@ int wire_try_open(struct wire *w, struct wire_stream **out, const char *id, cons
     if (code != SSMD__CODE__OK)
         return code;
     assert_int_equal(w->reply->answer_case, SSMD__REPLY__ANSWER_STREAM);
-    assert_true(w->reply->stream->has_handle);
-    *out = s = stream_new(w, w->reply->stream->handle, w->reply->stream);
+    *out = s = wire_opened(w, w->reply->stream);
     if (flags & WIRE_FROM)
         assert_int_equal(s->next, results_from);
     if ((flags & WIRE_RESULTS) && !(flags & WIRE_NO_CREDIT)) {
@@ -536,12 +549,9 @@ uint64_t wire_close_send(struct wire *w, const struct wire_stream *s)
     Ssmd__Close request = SSMD__CLOSE__INIT;
 
     request.handle = s->handle;
-    message.request_id = ++w->request;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_CLOSE;
     message.close = &request;
-    w->reply = NULL;
-    message_send(w, &message.base);
-    return w->request;
+    return wire_request_send(w, &message);
 }
 
 int wire_close(struct wire *w, const struct wire_stream *s)

@@ -86,6 +86,9 @@ struct wire {
     bool native_rate;
     bool generates;
     char *class; /* ... in this class, where the feature is "schedule"; NULL: none */
+    /* Sees every reply to a request, in its turn among all that comes; may be NULL. */
+    void (*on_reply)(struct wire *w, const Ssmd__Reply *reply);
+    void *owner; /* for on_reply */
 };
 
 /* Connects; `writer` (up to 16 characters) is the identity. wire_new and wire_slow say hello and wire_connect does not.
@@ -100,6 +103,9 @@ void wire_free(struct wire *w);
 
 int wire_hello(struct wire *w);
 int wire_request(struct wire *w, Ssmd__FromClient *message);
+/* Sends one and does not wait; the request's number. The stream of an open that was sent so, when it is answered. */
+uint64_t wire_request_send(struct wire *w, Ssmd__FromClient *message);
+struct wire_stream *wire_opened(struct wire *w, const Ssmd__StreamInfo *info);
 int wire_ping(struct wire *w);
 uint64_t wire_counter(struct wire *w, const char *name);
 
