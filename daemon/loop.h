@@ -38,7 +38,7 @@ struct loop {
     void *context;
     struct ports ports;
     uint32_t connections_max; /* max_connections, or fewer where descriptors are few */
-    uint32_t listeners;       /* sockets that listen */
+    uint32_t listeners;       /* bound so far */
     uint64_t descriptors_own; /* beside those of peers */
     uint64_t refused_ns;      /* when a connection was refused last */
     int signal_fd, timer_fd;

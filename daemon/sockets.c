@@ -180,7 +180,7 @@ static int bind_first(struct loop *loop, void *socket, const char *endpoint, int
 }
 
 /* Another ROUTER accepts from the same queue. */
-static int bind_next(struct loop *loop, struct port *port, const char *endpoint, int first)
+static int bind_next(struct port *port, const char *endpoint, int first)
 {
     int fd = fcntl(first, F_DUPFD_CLOEXEC, 0), status;
 
@@ -188,7 +188,6 @@ static int bind_next(struct loop *loop, struct port *port, const char *endpoint,
         return -1;
     status = zmq_bind(port->router, endpoint);
     (void)!option_set(port->router, ZMQ_USE_FD, -1);
-    loop->listeners += status == 0;
     return status;
 }
 
@@ -202,7 +201,7 @@ static int listeners_bind(struct loop *loop, void *alone, const char *endpoint)
     if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0 || !door_add(fd, alone ? DOOR_NO_PORT : 0))
         return -1;
     for (uint32_t i = 1; !alone && i < loop->ports.n && status == 0; i++)
-        status = bind_next(loop, &loop->ports.port[i], endpoint, fd);
+        status = bind_next(&loop->ports.port[i], endpoint, fd);
     return status;
 }
 
