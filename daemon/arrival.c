@@ -117,8 +117,7 @@ static void stream_make(struct loop *loop, struct arrival *arrival, struct mappi
         return;
     }
     stream = control_stream_new(
-        loop,
-        &(struct stream_making){.id = arrival->id, .id_size = arrival->id_size, .writer = nobody, .model = model},
+        loop, &(struct stream_making){.id = arrival->id, .id_size = arrival->id_size, .writer = nobody, .model = model},
         &wrong);
     if (!stream || !publish_attach(stream, mapping)) {
         if (stream)

@@ -123,7 +123,7 @@
     X(models_reloaded, "models_reloaded_total", one, "versions of models added by a reload")                           \
     X(models_reload_failed, "models_reload_failed_total", one,                                                         \
       "models that could not be reloaded; the version in memory stayed")                                               \
-    X(streams_moved, "streams_moved_total", one, "streams moved to a newer version of their model")                                   \
+    X(streams_moved, "streams_moved_total", one, "streams moved to a newer version of their model")                    \
     X(limit_streams, "requests_limited_total{limit=streams}", one, "requests refused at a limit: max_streams")         \
     X(limit_connections, "requests_limited_total{limit=connections}", one,                                             \
       "requests refused at a limit: max_connections")                                                                  \
@@ -142,12 +142,10 @@
     X(limit_histories, "requests_limited_total{limit=histories}", one, "requests refused at a limit: history_memory")  \
     X(limit_images, "requests_limited_total{limit=images}", one,                                                       \
       "requests refused at a limit: max_images or image_memory")                                                       \
-    X(limit_load, "requests_limited_total{limit=admission_load}", one,                                                 \
-      "requests refused at a limit: admission_load")                                                                   \
+    X(limit_load, "requests_limited_total{limit=admission_load}", one, "requests refused at a limit: admission_load")  \
     X(models_memory_full, "requests_limited_total{limit=model_memory}", one,                                           \
       "requests refused at a limit: model_memory")                                                                     \
-    X(models_rates_full, "requests_limited_total{limit=model_rates}", one,                                             \
-      "requests refused at a limit: model_rates")                                                                      \
+    X(models_rates_full, "requests_limited_total{limit=model_rates}", one, "requests refused at a limit: model_rates") \
     X(limit_models, "requests_limited_total{limit=models}", one,                                                       \
       "requests refused at a limit: 64 models in use, or too many being loaded")
 
@@ -157,7 +155,7 @@
     X(connections_port, "connections_port", one, "connections now of the I/O thread that has most")                    \
     X(readers, "readers", one, "streams being read now, each reader counted")                                          \
     X(subscriptions, "subscriptions", one, "subscriptions of the tap now")                                             \
-    X(models, "models", one, "models loaded now, each rate and version counted")                                                                      \
+    X(models, "models", one, "models loaded now, each rate and version counted")                                       \
     X(model_bytes, "model_bytes", bytes, "weights of the models loaded now")                                           \
     X(input_bytes, "input_bytes", bytes, "input memory in use, free lists included")                                   \
     X(ring_bytes, "ring_bytes", bytes, "result ring memory in use")                                                    \

@@ -38,17 +38,7 @@
 #define SWEEP_STREAMS 2000 /* looked at in one period of the timer */
 
 /* Those of the ports are the last. */
-enum {
-    ITEM_SIGNAL,
-    ITEM_TIMER,
-    ITEM_ENGINE,
-    ITEM_LOADER,
-    ITEM_KEEPER,
-    ITEM_HTTP,
-    ITEM_TAP,
-    ITEM_PUBLISH,
-    ITEM_PORTS
-};
+enum { ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_KEEPER, ITEM_HTTP, ITEM_TAP, ITEM_PUBLISH, ITEM_PORTS };
 
 /* ---- batches ----------------------------------------------------------------------------------------------------- */
 

@@ -132,7 +132,9 @@ void memory_print(const struct conf *conf, FILE *out)
     for (uint32_t i = 0; i < n; i++)
         line_print(out, items[i].name, items[i].bytes, items[i].of);
     line_print(out, "together", memory_bytes(conf), "");
-    fprintf(out, "Not in it: a model while it is being read, and what ZeroMQ takes for publishers (1024 messages each), for\n"
-                 "peers that say no hello and for subscriptions of the tap that it was not told to take. So all of them\n"
-                 "belong on ipc or loopback.\n");
+    fprintf(
+        out,
+        "Not in it: a model while it is being read, and what ZeroMQ takes for publishers (1024 messages each), for\n"
+        "peers that say no hello and for subscriptions of the tap that it was not told to take. So all of them\n"
+        "belong on ipc or loopback.\n");
 }

@@ -441,7 +441,7 @@ static void message_take(struct loop *loop, zmq_msg_t *parts, int n)
         loop->counters.publish_refused++;
         log_event(LOG_WARNING, "publish_refused", "parts=%d reason=%s", n,
                   n != PORT_PARTS ? "a message of a publisher has three parts: id, header, samples"
-                                    : "an id has 1 to 64 bytes and no NUL");
+                                  : "an id has 1 to 64 bytes and no NUL");
         return;
     }
     if (loop->drain_ns) {

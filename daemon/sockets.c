@@ -29,10 +29,10 @@
 #define HEARTBEAT_MS      5000
 #define HEARTBEAT_LATE_MS 20000 /* half-open tcp is dropped; a stopped client is not, unless it sleeps for long */
 #define BACKLOG           1024
-#define FDS_SPARE         32    /* never given to peers */
-#define FDS_LATER         32    /* opened when the sockets are there: by threads, models, the state directory */
-#define FDS_PORT          3     /* of each port: two rings, and a part of the tap's listener */
-#define FDS_STRANGERS     256   /* peers that did not say hello, publishers, and those who watch the tap, at most a quarter */
+#define FDS_SPARE         32 /* never given to peers */
+#define FDS_LATER         32 /* opened when the sockets are there: by threads, models, the state directory */
+#define FDS_PORT          3  /* of each port: two rings, and a part of the tap's listener */
+#define FDS_STRANGERS     256 /* peers that did not say hello, publishers, and those who watch the tap, at most a quarter */
 #define REFUSED_SAID_MS   10000 /* between two words on connections that are refused */
 
 static int option_set(void *socket, int option, int value)

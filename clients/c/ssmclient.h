@@ -150,9 +150,9 @@ struct ssmc_stream_info {
     uint64_t history_bytes, history_oldest;   /* what it costs; the lowest index that rollback reaches */
     char deadline_class[32];                  /* "": results are due one chunk's duration after it came */
     uint64_t deadline_misses;                 /* live chunks whose results came later */
-    double catch_up; /* frames of backfill in a second, now or the last time there was some; 0: there was none */
-    double config_rate;               /* of the model's directory: another than `rate` when it was discretised anew */
-    uint32_t modes_zeroed;            /* then: modes above half the rate, which contribute nothing */
+    double catch_up;       /* frames of backfill in a second, now or the last time there was some; 0: there was none */
+    double config_rate;    /* of the model's directory: another than `rate` when it was discretised anew */
+    uint32_t modes_zeroed; /* then: modes above half the rate, which contribute nothing */
     uint32_t version, newest_version; /* of the model, counted from 1; 0: a template, or a daemon that has none */
 };
 
@@ -342,7 +342,7 @@ struct ssmc_model_info {
     double cost;       /* measured: seconds of the engine for one second of a stream; 0: not known */
     double load;       /* the part of the engine's time that its live streams need */
     uint64_t deadline_misses;
-    uint64_t queued_bytes; /* input of its streams that is not applied */
+    uint64_t queued_bytes;            /* input of its streams that is not applied */
     double config_rate;               /* another than `rate`: discretised anew, beside the one at its own rate */
     uint32_t modes_zeroed;            /* then: modes above half the rate, which contribute nothing */
     uint32_t version, newest_version; /* of a directory that is loaded, counted from 1; else 0 */

@@ -234,7 +234,7 @@ static void batch__ready_time__counts_what_is_queued_and_gives_up_beyond_the_lim
     assert_int_equal(batch_ready_ns(&model->live, 246), 246);
     assert_true(batch_ready_ns(&model->live, 245) == UINT64_MAX);
     batcher.row_frames = 64;
-    assert_int_equal(fill(), 2); /* the live ones first */
+    assert_int_equal(fill(), 2);                             /* the live ones first */
     assert_int_equal(batch_ready_ns(&model->live, 1000), 0); /* nobody is ready: the rest waits for this batch */
     finish();
     assert_int_equal(batch_ready_ns(&model->live, 1000), 112);

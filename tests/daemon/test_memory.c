@@ -26,7 +26,7 @@ static void assert_grows(const char *what, uint64_t before, uint64_t least, uint
 
 static void memory__keys_of_bytes__count_as_they_are(void **state)
 {
-    uint64_t *const keys[] = {&conf.input_memory, &conf.ring_memory, &conf.image_memory, &conf.history_memory,
+    uint64_t *const keys[] = {&conf.input_memory, &conf.ring_memory,    &conf.image_memory, &conf.history_memory,
                               &conf.state_memory, &conf.publish_memory, &conf.model_memory};
 
     (void)state;

@@ -25,7 +25,8 @@ static int stream_setup(void **state)
     streams_init(&streams);
     input_init(&input, 1u << 20);
     stream = streams_insert(&streams, (const uint8_t *)"ecg", 3, 1);
-    limits = (struct stream_limits){.chunk_frames = 100, .stream_window = 4000, .connection_window = 100000, .model_window = 100000};
+    limits = (struct stream_limits){
+        .chunk_frames = 100, .stream_window = 4000, .connection_window = 100000, .model_window = 100000};
     return stream ? 0 : -1;
 }
 

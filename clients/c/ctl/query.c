@@ -268,8 +268,8 @@ static void add_model(void *context, const struct ssmc_model_info *m)
 {
     json_array_append_new(
         context,
-        json_pack("{s:s,s:b,s:s,s:i,s:b,s:f,s:f,s:i,s:i,s:i,s:i,s:i,s:I,s:f,s:i,s:i,s:i,s:I,s:i,s:f,s:f,s:I,s:I}", "name",
-                  m->name, "template", m->is_template, "state", m->state, "streams", (int)m->streams, "tokens",
+        json_pack("{s:s,s:b,s:s,s:i,s:b,s:f,s:f,s:i,s:i,s:i,s:i,s:i,s:I,s:f,s:i,s:i,s:i,s:I,s:i,s:f,s:f,s:I,s:I}",
+                  "name", m->name, "template", m->is_template, "state", m->state, "streams", (int)m->streams, "tokens",
                   m->tokens, "rate", m->rate, "out_rate", m->out_rate, "channels", (int)m->channels, "out_channels",
                   (int)m->out_channels, "vocab", (int)m->vocab, "hop", (int)m->hop, "lookahead", (int)m->lookahead,
                   "state_bytes", (json_int_t)m->state_bytes, "config_rate", m->config_rate, "modes_zeroed",

@@ -196,16 +196,28 @@ class Client:
         `rate` (Hz) and `channels` are the model's when not given, and refused when they are others; with `native_rate`
         a model of continuous-time layers is discretised anew for another rate (`StreamInfo.config_rate`). `resume`:
         True takes only a stream that exists, False makes only a new one, None either; `stream.next` says from which
-        frame to push. `take_over` takes it from another writer. Without `results` none are sent here. `results_from` is the first one wanted, else the oldest
-        that was not received. `history` (interval, depth) in frames, the interval a multiple of 64, keeps what rollback
-        needs. `deadline_class`, of the daemon's configuration, says when results of live frames are due. `buffer` bounds the bytes of results that wait here.
+        frame to push. `take_over` takes it from another writer. Without `results` none are sent here. `results_from` is
+        the first one wanted, else the oldest that was not received. `history` (interval, depth) in frames, the interval
+        a multiple of 64, keeps what rollback needs. `deadline_class`, of the daemon's configuration, says when results
+        of live frames are due. `buffer` bounds the bytes of results that wait here.
 
         Of models of tokens: `top_k` asks for so many most probable tokens instead of all logits, `generates` for what
         `Stream.generate` needs (see `Result.pairs`). `tokenizer`, a tokenizer.json, is for text.
         """
         message = open_message(
-            id, model, rate, channels, resume, take_over, results, results_from, top_k, generates, history,
-            deadline_class, native_rate,
+            id,
+            model,
+            rate,
+            channels,
+            resume,
+            take_over,
+            results,
+            results_from,
+            top_k,
+            generates,
+            history,
+            deadline_class,
+            native_rate,
         )
         text = load(tokenizer)
         return Stream(self, self._ask(open_writer(self._driver.core, message, buffer)), text)

@@ -205,8 +205,19 @@ class Client:
     ) -> Pending[Stream]:
         """As `ssmd.Client.open`: await it, or enter it with `async with`."""
         message = open_message(
-            id, model, rate, channels, resume, take_over, results, results_from, top_k, generates, history,
-            deadline_class, native_rate,
+            id,
+            model,
+            rate,
+            channels,
+            resume,
+            take_over,
+            results,
+            results_from,
+            top_k,
+            generates,
+            history,
+            deadline_class,
+            native_rate,
         )
         text = load(tokenizer)
 
