@@ -234,8 +234,8 @@ static void descriptors_count(struct loop *loop)
     if (now < 0)
         log_event(LOG_WARNING, "descriptors_unknown", "what=%s",
                   "/proc/self/fd cannot be read: connections are not refused before descriptors run out");
-    loop->descriptors_own =
-        (now < 0 ? 0 : (uint64_t)now) + FDS_LATER + (uint64_t)loop->ports.n * (loop->conf.endpoint.n + FDS_PORT);
+    loop->descriptors_own = (now < 0 ? 0 : (uint64_t)now) + FDS_LATER + CONF_LIST_MAX /* those of publishers */ +
+                            (uint64_t)loop->ports.n * (loop->conf.endpoint.n + FDS_PORT);
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
         return;
     limit.rlim_cur = limit.rlim_max;
