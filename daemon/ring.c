@@ -105,9 +105,14 @@ static int frames_grow(struct ring *ring, struct ring_budget *budget, uint32_t c
 
     if (!frames)
         return -1;
-    for (uint64_t i = ring->lo; i < ring->hi; i++)
-        memcpy(frames + (i & (capacity - 1)) * ring->channels,
-               ring->frames + (i & (ring->capacity - 1)) * ring->channels, frame);
+    for (uint64_t i = ring->lo, n; i < ring->hi; i += n) { /* what lies together in both */
+        uint64_t from = i & (ring->capacity - 1), to = i & (capacity - 1);
+
+        n = ring->hi - i;
+        n = n < ring->capacity - from ? n : ring->capacity - from;
+        n = n < capacity - to ? n : capacity - to;
+        memcpy(frames + to * ring->channels, ring->frames + from * ring->channels, n * frame);
+    }
     free(ring->frames);
     budget->bytes += (uint64_t)(capacity - ring->capacity) * frame;
     ring->frames = frames;
