@@ -233,14 +233,19 @@ static void accept(struct loop *loop, struct stream *stream, const struct publis
     struct publication *p = stream->publication;
     const unsigned char *bytes = zmq_msg_data((zmq_msg_t *)&c->payload);
     uint32_t frames = c->frames - j->skip;
-    uint64_t queued = stream->queued_bytes + (frames + j->fill) * p->channels * sizeof(float);
+    uint64_t size = (frames + j->fill) * p->channels * sizeof(float);
     struct chunk *chunk = NULL, *fill = NULL;
     size_t where = 0;
     int status;
 
-    if (queued > loop->conf.stream_window) {
+    if (stream->queued_bytes + size > loop->conf.stream_window) {
         loop->counters.chunks_overflow_stream++;
         refuse(loop, stream, "more than stream_window bytes of this stream wait to be applied: the chunk is dropped");
+        return;
+    }
+    if (stream->model->queued_bytes + size > stream->model->queue_limit) {
+        loop->counters.chunks_overflow_model++;
+        refuse(loop, stream, "the queue of this model, which `serve` limits, is full: the chunk is dropped");
         return;
     }
     bytes += (size_t)j->skip * p->channels * proto_sample_bytes(c->format);

@@ -195,6 +195,26 @@ static void data__more_than_the_window__is_dropped_and_filled_when_there_is_room
     serving_stop(d);
 }
 
+static void data__more_than_the_models_queue__is_dropped_by_name(void **state)
+{
+    struct sys_daemon *d = serving_start(LINES("gap=refuse") "serve = " MODEL " queue=4K\n");
+    struct wire *w = reader_new(d, "r");
+    struct watching *t = watching_new(d, w);
+    struct publishing *p = publishing_new(d, "run", IN);
+    float in[600 * IN] = {0};
+
+    (void)state;
+    publishing_send(p, "s1", 0, in_at(0), 10);
+    bits_check(w, "s1", 0, in_at(0), 10);
+    publishing_send(p, "s1", 10, in, 600);
+    assert_non_null(strstr(watching_wait(t, SSMD__EVENT__KIND__PUBLISH_REFUSED, 0)->text, "serve"));
+    assert_int_equal(wire_counter(w, "chunks_overflow_model"), 1);
+    publishing_free(p);
+    watching_free(t);
+    wire_free(w);
+    serving_stop(d);
+}
+
 /* ---- gaps -------------------------------------------------------------------------------------------------------- */
 
 /* Frames 100 to 199 are left out; what a stream that was sent `in` gives is what comes. */
@@ -575,6 +595,7 @@ int main(void)
         cmocka_unit_test(data__beyond_the_window_before_there_is_a_stream__is_dropped_and_a_gap),
         cmocka_unit_test(data__beyond_publish_memory__is_dropped_whoever_sends_it),
         cmocka_unit_test(data__more_than_the_window__is_dropped_and_filled_when_there_is_room),
+        cmocka_unit_test(data__more_than_the_models_queue__is_dropped_by_name),
         cmocka_unit_test(gap__hold__is_the_stream_that_was_sent_the_last_frame_again),
         cmocka_unit_test(gap__zero__is_the_stream_that_was_sent_zeros),
         cmocka_unit_test(gap__zero_in_many_pieces__is_the_stream_that_was_sent_zeros),
