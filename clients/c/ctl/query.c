@@ -36,13 +36,18 @@ static void add_stream(void *context, const struct ssmc_stream_info *info)
     json_array_append_new(context, ctl_json_stream(info));
 }
 
-/* "wave v1 (old)": a model with its version, where there can be more than one. */
-static void name_version(char *out, size_t size, const char *name, uint32_t version, uint32_t newest)
+/* "wave v1 (old)" in so many columns of a table: a model with its version, where there can be more than one. A longer
+ * name, of a template with all its parameters, is cut: info and --json have it whole. */
+static void print_name(int width, const char *name, uint32_t version, uint32_t newest)
 {
-    if (version <= 1 && newest <= 1)
-        snprintf(out, size, "%s", name);
+    char behind[32] = "";
+    if (version > 1 || newest > 1)
+        snprintf(behind, sizeof behind, " v%" PRIu32 "%s", version, version < newest ? " (old)" : "");
+    int room = width - (int)strlen(behind), size = (int)strlen(name);
+    if (size <= room)
+        printf("%s%s%*s ", name, behind, room - size, "");
     else
-        snprintf(out, size, "%s v%" PRIu32 "%s", name, version, version < newest ? " (old)" : "");
+        printf("%.*s...%s ", room - 3, name, behind);
 }
 
 static void print_stream(void *context, const struct ssmc_stream_info *info)
@@ -50,10 +55,10 @@ static void print_stream(void *context, const struct ssmc_stream_info *info)
     unsigned *count = context;
     if ((*count)++ == 0)
         printf("%-24s %-24s %10s %3s %12s %12s %s\n", "ID", "MODEL", "RATE", "CH", "APPLIED", "RESULTS", "STATE");
-    char model[sizeof info->model + 24];
-    name_version(model, sizeof model, info->model, info->version, info->newest_version);
-    printf("%-24s %-24s %10.9g %3" PRIu32 " %12" PRIu64 " %12" PRIu64 " %s\n", info->id, model, info->rate,
-           info->channels, info->applied, info->result_next,
+    printf("%-24s ", info->id);
+    print_name(24, info->model, info->version, info->newest_version);
+    printf("%10.9g %3" PRIu32 " %12" PRIu64 " %12" PRIu64 " %s\n", info->rate, info->channels, info->applied,
+           info->result_next,
            info->closing    ? "closing"
            : info->attached ? "attached"
                             : "idle");
@@ -285,9 +290,8 @@ static void print_model(void *context, const struct ssmc_model_info *m)
     if ((*count)++ == 0)
         printf("%-40s %-10s %7s %10s %3s %4s %10s %8s %6s %8s\n", "MODEL", "STATE", "STREAMS", "RATE", "IN", "OUT",
                "BYTES", "COST", "LOAD", "LATE");
-    char name[160];
-    name_version(name, sizeof name, m->name, m->version, m->newest_version);
-    printf("%-40s %-10s %7" PRIu32, name, m->is_template ? "template" : m->state, m->streams);
+    print_name(40, m->name, m->version, m->newest_version);
+    printf("%-10s %7" PRIu32, m->is_template ? "template" : m->state, m->streams);
     if (m->channels > 0)
         printf(" %10.9g %3" PRIu32 " %4" PRIu32 " %10" PRIu64, m->rate, m->channels, m->out_channels, m->state_bytes);
     if (m->cost > 0) /* of the engine: for one stream, for those that are live */
