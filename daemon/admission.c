@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SAID_NS (10000 * CLOCK_MS) /* between two warnings: opens come in crowds */
+
 double admission_cost(const struct model *model)
 {
     return model->cost_ns * model->info.in_rate * 1e-9;
@@ -32,15 +34,18 @@ Ssmd__Code admission_check(struct loop *loop, const struct model *model, char *t
         return SSMD__CODE__OK;
     if (strcmp(loop->conf.admission, "warn") == 0) {
         loop->counters.opens_warned_load++;
-        log_event(LOG_WARNING, "overload_ahead", "model=%s cost=%.4f live=%u load=%.2f limit=%.2f", model->name,
-                  admission_cost(model), live, sum, most);
+        if (loop->now_ns - loop->overload_ns > SAID_NS || loop->overload_ns == 0) {
+            loop->overload_ns = loop->now_ns;
+            log_event(LOG_WARNING, "overload_ahead", "model=%s cost_percent=%.3f live=%u load_percent=%.1f limit=%u",
+                      model->name, admission_cost(model) * 100, live, sum * 100, loop->conf.admission_load);
+        }
         return SSMD__CODE__OK;
     }
     loop->counters.limit_load++;
     snprintf(
         text, size,
         "the daemon has no time for it: a stream of this model takes %.2f%% of the engine, and with the %u that are "
-        "live it would be %.0f%%, of %u%% allowed (admission_load)",
+        "live it would be %.2f%%, of %u%% allowed (admission_load)",
         admission_cost(model) * 100, live, sum * 100, loop->conf.admission_load);
     return SSMD__CODE__LIMIT;
 }

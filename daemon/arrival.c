@@ -5,7 +5,7 @@
  * `publish` that the id belongs to.
  *
  * Arrivals are found by a table of their own, since ten thousand sensors may begin while their model is being loaded.
- * There are never more than would become streams.
+ * There are at most ARRIVALS_MAX.
  *
  * Threads: the loop thread.
  */
@@ -25,7 +25,8 @@
 #include "daemon/loop.h"
 #include "daemon/reader.h"
 
-#define RETRY_NS (5000 * CLOCK_MS) /* until a model that failed is tried again */
+#define ARRIVALS_MAX 65536
+#define RETRY_NS     (5000 * CLOCK_MS) /* until a model that failed is tried again */
 
 static struct arrival **arrival_seek(struct publish *publish, const uint8_t *id, size_t id_size)
 {
@@ -245,9 +246,15 @@ void arrival_take(struct loop *loop, const uint8_t *id, size_t id_size, struct p
         publish_refuse_id(loop, id, id_size, "no `publish` line maps this id");
         return;
     }
-    if (loop->now_ns < mapping->retry_ns || loop->publish.arrivals_n >= loop->conf.max_streams ||
-        !(arrival = calloc(1, sizeof(*arrival)))) {
+    if (loop->now_ns < mapping->retry_ns) { /* why was said when it failed */
         loop->counters.publish_dropped++;
+        return;
+    }
+    if (loop->publish.arrivals_n >= ARRIVALS_MAX || !(arrival = calloc(1, sizeof(*arrival)))) {
+        loop->counters.publish_dropped++;
+        publish_refuse_id(
+            loop, id, id_size,
+            "too many ids wait for their stream: the chunk is dropped, and the id's next one tries again");
         return;
     }
     STAILQ_INIT(&arrival->held.chunks);

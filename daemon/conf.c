@@ -31,6 +31,7 @@ struct reading {
     struct conf_report *report;
     unsigned line;
     unsigned line_of[KEYS_N]; /* where each key was given, 0: not yet */
+    unsigned rule_line[KEYS_N][CONF_RULES_MAX];
 };
 
 __attribute__((format(printf, 2, 3))) static void report_add(struct conf_report *report, const char *format, ...)
@@ -276,6 +277,50 @@ static void check_rules(const struct conf *conf, struct conf_report *report)
         report_add(report, "%s", why);
 }
 
+/* Where the file says what a check's sentence, "KEY = VALUE: ..." or "KEY: ...", is about; 0: nowhere. */
+static unsigned line_find(const struct reading *reading, const char *sentence)
+{
+    size_t n, size = strcspn(sentence, " :");
+    const struct conf_key *keys = conf_keys(&n);
+
+    for (size_t i = 0; i < n; i++) {
+        const struct conf_rules *rules = (const void *)((const char *)reading->conf + keys[i].offset);
+
+        if (strlen(keys[i].name) != size || memcmp(keys[i].name, sentence, size) != 0)
+            continue;
+        for (uint32_t k = 0; keys[i].type == CONF_RULES && k < rules->n; k++) {
+            size_t length = strlen(rules->item[k]);
+
+            if (strlen(sentence) > size + 3 + length && sentence[size + 3 + length] == ':' &&
+                memcmp(sentence + size + 3, rules->item[k], length) == 0)
+                return reading->rule_line[i][k];
+        }
+        return reading->line_of[i];
+    }
+    return 0;
+}
+
+/* What is wrong with values together, each with its place in the file. */
+static void check_all(struct reading *reading)
+{
+    struct conf_report found = {.lines = 0};
+    char *rest = found.text, *sentence;
+
+    check_endpoints(reading->conf, &found);
+    check_publish_endpoints(reading->conf, &found);
+    check_publish(reading->conf, &found);
+    check_sizes(reading->conf, &found);
+    check_rules(reading->conf, &found);
+    while (found.lines > 0 && (sentence = strsep(&rest, "\n")) != NULL) {
+        unsigned line = line_find(reading, sentence);
+
+        if (line > 0)
+            report_add(reading->report, "%s:%u: %s", reading->name, line, sentence);
+        else
+            report_add(reading->report, "%s", sentence);
+    }
+}
+
 /* ---- the file ---------------------------------------------------------------------------------------------------- */
 
 static char *line_read(char *out, int size, void *stream)
@@ -328,6 +373,11 @@ static int pair_take(void *context, const char *section, const char *name, const
         } else if (conf_value_decode(&keys[i], value, reading->conf) != 0) {
             conf_range_text(&keys[i], range, sizeof(range));
             report_add(reading->report, "%s:%u: %s = %s: must be %s", reading->name, reading->line, name, value, range);
+        } else if (keys[i].type == CONF_RULES) {
+            const struct conf_rules *rules = (const void *)((const char *)reading->conf + keys[i].offset);
+
+            if (rules->n > 0)
+                reading->rule_line[i][rules->n - 1] = reading->line;
         }
         reading->line_of[i] = reading->line;
         return 1;
@@ -367,11 +417,7 @@ int conf_load(struct conf *conf, const char *path, struct conf_report *report)
     }
     if (report->lines == 0) {
         resolve(conf);
-        check_endpoints(conf, report);
-        check_publish_endpoints(conf, report);
-        check_publish(conf, report);
-        check_sizes(conf, report);
-        check_rules(conf, report);
+        check_all(&reading);
     }
     return report->lines == 0 ? 0 : -1;
 }

@@ -65,7 +65,7 @@ struct conf_rules {
       "socket. Or off.")                                                                                               \
     X(publish_endpoint, LIST, "", "auto", restart,                                                                     \
       "Where publishers connect, who send frames and hear nothing, or off. auto is ssmd-publish.sock beside the "      \
-      "first ipc endpoint when there are `publish` lines, else off.")                                                  \
+      "first ipc endpoint when there are `publish` lines at the start, else off.")                                     \
     X(publish, RULES, CONF_PUBLISH_FORM, "", live,                                                                     \
       "Published ids with this prefix (* is every id; the longest counts) become streams of this model. gap is "       \
       "what is done about frames that never came: reset the stream (the default), hold the last frame or put "         \
@@ -111,7 +111,7 @@ struct conf_rules {
     X(class, RULES, "NAME deadline=MS", "", restart,                                                                   \
       "A class of live streams whose results are due so many milliseconds after their input came. A stream is of the " \
       "class that its open names, or of its model's; without one a result is due one chunk's duration after it.")      \
-    X(serve, RULES, "MODEL priority=N queue=BYTES class=NAME", "", live,                                               \
+    X(serve, RULES, "MODEL [priority=N] [queue=BYTES] [class=NAME]", "", live,                                         \
       "What counts for one model (of a template, the name before the colon): its share of the engine when there is "   \
       "not enough (1 to 1000, relative to the others'; 10 where nothing is said); the input that all its streams "     \
       "may have queued; its streams' class.")                                                                          \

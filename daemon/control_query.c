@@ -314,9 +314,7 @@ void control_info(struct loop *loop, struct conn *conn, uint64_t request_id, con
 
     if (!stream) {
         deliver_error(loop, conn, request_id, SSMD__CODE__NO_STREAM,
-                      stream_id_is_valid(info->id.data, info->id.len) && evict_has(loop, info->id.data, info->id.len)
-                          ? "the stream was evicted: open it, and it comes back"
-                          : "no such stream");
+                      evict_absent_text(loop, info->id.data, info->id.len));
         return;
     }
     control_info_fill(conn, stream, &out);

@@ -44,7 +44,7 @@ static struct stream *stream_find(struct loop *loop, struct conn *conn, uint64_t
     const char *text = NULL;
 
     if (!stream)
-        code = SSMD__CODE__NO_STREAM, text = "no such stream";
+        code = SSMD__CODE__NO_STREAM, text = evict_absent_text(loop, id->data, id->len);
     else if (loop->drain_ns)
         code = SSMD__CODE__DRAINING, text = "the daemon is stopping: ask the next one";
     else if (stream->is_failed)
@@ -92,7 +92,7 @@ static void snapshot_begin(struct loop *loop, struct task *task)
     struct stream *stream = task->stream;
     unsigned char *bytes;
 
-    task->keep = stream_keep(stream);
+    task->keep = stream_keep_image(stream);
     task->epoch = stream->epoch;
     task->program = stream->model->program;
     task->from = stream->slot;

@@ -195,7 +195,7 @@ static void leave_begin(struct loop *loop, struct task *task)
     struct stream *stream = task->stream;
     unsigned char *bytes = NULL;
 
-    task->keep = stream_keep(stream);
+    task->keep = stream_keep_image(stream);
     task->program = stream->model->program;
     task->from = stream->slot;
     task->source = &stream->ring;
@@ -275,6 +275,13 @@ bool evict_has(const struct loop *loop, const uint8_t *id, size_t id_size)
         return false;
     store_name(id, id_size, STORE_SUFFIX, name);
     return faccessat(loop->evict.fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+const char *evict_absent_text(const struct loop *loop, const uint8_t *id, size_t id_size)
+{
+    if (stream_id_is_valid(id, id_size) && evict_has(loop, id, id_size))
+        return "the stream was evicted: open it, and it comes back";
+    return "no such stream";
 }
 
 static void returns_begin(struct loop *loop);

@@ -72,6 +72,8 @@ void evict_check(struct loop *loop, struct stream *stream);
 bool evict_make_room(struct loop *loop, struct evict_wait *wait);
 /* Whether the id is that of an evicted stream. */
 bool evict_has(const struct loop *loop, const uint8_t *id, size_t id_size);
+/* The sentence for an id that is no stream's. */
+const char *evict_absent_text(const struct loop *loop, const uint8_t *id, size_t id_size);
 /* It comes back; `wait` hears when. */
 void evict_return(struct loop *loop, const uint8_t *id, size_t id_size, struct evict_wait *wait);
 /* The wait is given up. */

@@ -55,6 +55,7 @@ struct loop {
     bool has_more;    /* the drain was cut short: do not wait */
     bool has_blocked; /* somebody's queue was full */
     uint8_t incarnation[16];
+    uint64_t overload_ns; /* when it was warned of last */
     struct counters counters;
     struct policy_classes classes;
     struct histograms histograms;

@@ -66,6 +66,15 @@ int policy_serve_read(const char *text, struct policy_serve *out, char *why, siz
     if (conf_rule_split(&rule, text, why, why_size) != 0 ||
         known_check(&rule, "priority|queue|class", why, why_size) != 0)
         return -1;
+    if (strchr(rule.subject, ':')) {
+        snprintf(why, why_size, "a template is named without its parameters: %.*s", (int)strcspn(rule.subject, ":"),
+                 rule.subject);
+        return -1;
+    }
+    if (rule.n == 0) {
+        snprintf(why, why_size, "nothing is said of the model: priority, queue or class");
+        return -1;
+    }
     snprintf(out->model, sizeof(out->model), "%s", rule.subject);
     word = conf_rule_find(&rule, "priority");
     if (word && conf_count_read(word, 1, POLICY_PRIORITY_MAX, &priority) != 0) {

@@ -78,7 +78,8 @@ static void open_one(struct loop *loop, struct conn *conn, uint64_t request_id, 
     const char *text;
 
     if (!stream) {
-        deliver_error(loop, conn, request_id, SSMD__CODE__NO_STREAM, "no such stream");
+        deliver_error(loop, conn, request_id, SSMD__CODE__NO_STREAM,
+                      evict_absent_text(loop, read->id.data, read->id.len));
     } else if (read->has_from && read->from < stream->ring.lo) {
         deliver_error(loop, conn, request_id, SSMD__CODE__TOO_OLD,
                       "`from` lies before the oldest result kept: `info` names it as result_first");

@@ -217,7 +217,7 @@ static const char *stream_save(struct loop *loop, const struct stream *stream)
 {
     char name[STORE_NAME_BYTES];
     struct image_sections sections;
-    uint64_t keep = stream_keep(stream);
+    uint64_t keep = stream_keep_image(stream);
     const char *reason;
     unsigned char *bytes;
     int status;
@@ -244,7 +244,7 @@ static const char *stream_save(struct loop *loop, const struct stream *stream)
 void store_save(struct loop *loop)
 {
     char half[STORE_NAME_BYTES], name[STORE_NAME_BYTES];
-    uint32_t saved = 0, lost = 0;
+    uint32_t saved = 0;
 
     if (loop->store_fd < 0)
         return;
@@ -254,7 +254,6 @@ void store_save(struct loop *loop)
 
         if (reason)
             log_event(LOG_ERR, "stream_not_kept", "stream=%.*s reason=%s", stream->id_size, stream->id, reason);
-        lost += reason != NULL;
     }
     if (syncfs(loop->store_fd) != 0)
         log_event(LOG_ERR, "state_dir_failed", "state_dir=%s error=%s", loop->conf.state_dir, strerror(errno));
@@ -263,8 +262,13 @@ void store_save(struct loop *loop)
 
         store_name(stream->id, stream->id_size, STORE_SUFFIX STORE_HALF, half);
         store_name(stream->id, stream->id_size, STORE_SUFFIX, name);
-        saved += renameat(loop->store_fd, half, loop->store_fd, name) == 0;
+        if (renameat(loop->store_fd, half, loop->store_fd, name) == 0) {
+            saved++;
+        } else if (errno != ENOENT) { /* else it was not written, which was said */
+            log_event(LOG_ERR, "stream_not_kept", "stream=%.*s reason=%s", stream->id_size, stream->id,
+                      strerror(errno));
+        }
     }
     (void)!fsync(loop->store_fd);
-    log_event(LOG_NOTICE, "states_kept", "streams=%u not_kept=%u", saved, lost);
+    log_event(LOG_NOTICE, "states_kept", "streams=%u not_kept=%u", saved, loop->streams.n - saved);
 }

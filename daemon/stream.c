@@ -242,6 +242,11 @@ uint64_t stream_frames_to_stop(const struct stream *stream)
     return stop - begin;
 }
 
+uint64_t stream_keep_image(const struct stream *stream)
+{
+    return stream->publication ? stream->ring.lo : stream_keep(stream);
+}
+
 uint64_t stream_keep(const struct stream *stream)
 {
     return stream->wants_results ? stream->received : stream->ring.hi;

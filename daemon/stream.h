@@ -202,5 +202,8 @@ void stream_push(struct stream *stream, struct chunk *chunk, uint64_t bytes);
 uint64_t stream_frames_to_stop(const struct stream *stream);
 /* Results from here on may not be overwritten. */
 uint64_t stream_keep(const struct stream *stream);
+/* Results from here on go into an image of the stream: those not received, and of a published stream, whose results
+ * nobody acknowledges, all that there are. */
+uint64_t stream_keep_image(const struct stream *stream);
 
 #endif

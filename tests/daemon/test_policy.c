@@ -122,6 +122,8 @@ static void policy__wrong_rules__are_named(void **state)
         {"a deadline=5 priority=3", NULL, "priority is not one of its words: deadline"},
         {"a deadline=5", "m priority=0", "serve = m priority=0: priority must be a number from 1 to 1000"},
         {"a deadline=5", "m priority=1001", "priority must be"},
+        {"a deadline=5", "m:order=3 priority=2", "named without its parameters: m"},
+        {"a deadline=5", "m", "nothing is said"},
         {"a deadline=5", "m queue=1K", "queue must be bytes"},
         {"a deadline=5", "m class=b", "there is no class of that name"},
         {"a deadline=5", "m classes=a", "classes is not one of its words"},

@@ -108,7 +108,7 @@ static void print_info(const struct ssmc_stream_info *i)
            i->attached ? "yes" : "no", i->closing ? "yes" : "no");
     if (i->version > 0)
         printf("version       %" PRIu32 "%s\n", i->version,
-               i->version < i->newest_version ? ", and there is a newer one: reset or move" : "");
+               i->version < i->newest_version ? ", and there is a newer one" : "");
     if (i->config_rate != i->rate)
         printf("discretised   for this rate; made for %.9g Hz, %" PRIu32 " modes above half the rate zeroed\n",
                i->config_rate, i->modes_zeroed);
