@@ -327,8 +327,11 @@ static void owner_change(struct loop *loop, struct stream *stream, const struct 
         if (generate_is_running(stream))
             stream->generation->is_silent = true; /* TAKEN_OVER tells enough */
         generate_stop(loop, stream, SSMD__ENDING__STREAM_CLOSED);
+        if (stream->publication && stream->request == REQUEST_RESET)
+            stream->request = REQUEST_NONE; /* behind a gap: the publisher's, not the new writer's */
         publish_detach(loop, stream);
         stream->was_told = false;
+        stream->paced_ns = 0;
         memcpy(stream->writer, request->conn->writer, PROTO_WRITER_BYTES);
         reader_epoch(loop, stream, false);
         stream->epoch = streams_epoch_new(&loop->streams);

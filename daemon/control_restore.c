@@ -9,6 +9,7 @@
 #include "daemon/history.h"
 #include "daemon/limits.h"
 #include "daemon/log.h"
+#include "daemon/reader.h"
 #include "daemon/state.h"
 
 #include <stdio.h>
@@ -93,6 +94,7 @@ static void refuse(struct loop *loop, struct task *task, Ssmd__Code code, const 
 static void restore_finished(struct loop *loop, struct task *task)
 {
     struct stream *stream;
+    const char *full;
     char text[160];
 
     if (task->status != SSM_OK) {
@@ -107,6 +109,11 @@ static void restore_finished(struct loop *loop, struct task *task)
     if (streams_find(&loop->streams, task->id, task->id_size) ||
         (!task->outcome && evict_has(loop, task->id, task->id_size))) {
         refuse(loop, task, SSMD__CODE__EXISTS, "a stream with this id exists: close it first, or choose another id");
+        return;
+    }
+    full = limits_stream(loop); /* others may have come meanwhile */
+    if (full) {
+        refuse(loop, task, SSMD__CODE__LIMIT, full);
         return;
     }
     stream = task_stream_new(loop, task, task->next);
@@ -126,6 +133,7 @@ static void restore_finished(struct loop *loop, struct task *task)
     if (task->history_interval && rollback_prepare(loop, stream, task->history_interval, task->history_depth, text,
                                                    sizeof(text)) != SSMD__CODE__OK)
         log_event(LOG_WARNING, "history_dropped", "stream=%.*s reason=%s", stream->id_size, stream->id, text);
+    reader_match(loop, stream);
     loop->counters.restores++;
     log_event(LOG_DEBUG, "stream_restored", "stream=%.*s model=%s next=%llu", stream->id_size, stream->id,
               stream->model->name, (unsigned long long)stream->next);

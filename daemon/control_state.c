@@ -8,6 +8,7 @@
 #include "daemon/generate.h"
 #include "daemon/limits.h"
 #include "daemon/log.h"
+#include "daemon/reader.h"
 #include "daemon/state.h"
 
 #include <stdlib.h>
@@ -163,6 +164,7 @@ static void fork_finished(struct loop *loop, struct task *task)
         stream = task_stream_new(loop, task, task->at);
     if (stream) {
         stream->received = stream->ring.hi; /* they were the first stream's; this one may still ask for them */
+        reader_match(loop, stream);
         loop->counters.forks++;
         control_info_fill(task->conn, stream, &info);
         control_info_send(loop, task->conn, task->request_id, &info);

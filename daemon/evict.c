@@ -118,6 +118,7 @@ static bool is_idle(const struct stream *stream)
 {
     return !stream->head && stream->request == REQUEST_NONE && !stream->is_closing && !stream->is_failed &&
            !stream->is_replaying && !generate_is_running(stream) &&
+           !(stream->generation && stream->generation->has_token) && /* which no image holds */
            (!stream->conn || (stream->conn->features & FEATURE_EVICTIONS)) &&
            (!stream->publication || STAILQ_EMPTY(&stream->publication->held.chunks));
 }
@@ -185,6 +186,7 @@ static void leave_finished(struct loop *loop, struct task *task)
     TAILQ_REMOVE(&stream->tasks, task, of_stream);
     task->stream = NULL;
     stream->is_evicted = true;
+    stream->model->evicted++;
     writer_tell(loop, stream);
     loop_stream_remove(loop, stream);
     task_free(loop, task);
@@ -332,6 +334,8 @@ static void came_back(struct loop *loop, const struct task *task, const char *re
     struct evict_return *back;
 
     loop->evict.coming--;
+    if (task->model && task->model->evicted > 0)
+        task->model->evicted--;
     if (reason) {
         image_refuse(loop, task, reason);
     } else {

@@ -315,6 +315,7 @@ static void stream_reset(struct loop *loop, struct stream *stream, struct model 
     free(stream->generation);
     stream->generation = NULL;
     stream->next = stream->applied = stream->received = 0;
+    stream->paced_ns = 0;
     stream->refused = 0;
     stream->is_failed = stream->has_flushed = false;
     ring_reset(&stream->ring);
@@ -396,6 +397,17 @@ static void reset_turn(struct loop *loop, struct stream *stream)
     stream_reset(loop, stream, model);
 }
 
+/* NULL, or why there is no state of the model to be had. */
+static const char *state_fits(struct loop *loop, const struct model *model)
+{
+    struct ssm_slot slot;
+    const char *text = limits_slot_acquire(loop, model, &slot);
+
+    if (!text)
+        limits_slot_release(loop, model, slot);
+    return text;
+}
+
 /* A move whose turn has come: when every result has been sent, the stream begins again with the newest version. */
 static void move_turn(struct loop *loop, struct stream *stream)
 {
@@ -403,20 +415,22 @@ static void move_turn(struct loop *loop, struct stream *stream)
     Ssmd__Code code;
     struct model *model = versions_target(loop, stream, &code, &text);
 
-    if (!model)
+    if (!model ||
+        (!stream->outlet && !is_received(stream))) /* a writer that is away comes back for its results first */
         return;
-    if (model == stream->model) {
-        if (code != SSMD__CODE__OK) {
-            loop_request_refuse(loop, stream, code, text);
-            stream->request = REQUEST_NONE;
-        } else {
-            request_answer(loop, stream);
-        }
+    if (model != stream->model && !stream->has_flushed && code == SSMD__CODE__OK &&
+        (text = state_fits(loop, model)) != NULL)
+        code = SSMD__CODE__LIMIT;
+    if (code != SSMD__CODE__OK && !stream->has_flushed) {
+        loop_request_refuse(loop, stream, code, text);
+        stream->request = REQUEST_NONE;
+    } else if (model == stream->model && !stream->has_flushed) {
+        request_answer(loop, stream);
     } else if (tail_push(loop, stream)) {
         if (!stream->head)
             loop_stream_settle(loop, stream);
-    } else if (tail_has_left(stream) && (stream->outlet || is_received(stream))) {
-        stream_reset(loop, stream, model); /* of a writer that is away not before it came back for its results */
+    } else if (tail_has_left(stream)) {
+        stream_reset(loop, stream, model); /* behind its tail a stream can only begin again, with what it finds */
     }
 }
 

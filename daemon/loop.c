@@ -450,6 +450,7 @@ static void loop_fini(struct loop *loop)
     proto_arena_fini(&loop->arena);
     deliver_free(loop->deliver);
     states_fini(&loop->states);
+    worker_fini(&loop->loader);
     if (loop->signal_fd >= 0)
         close(loop->signal_fd);
     if (loop->timer_fd >= 0)

@@ -66,8 +66,37 @@ static void gauges_take(const struct loop *loop, uint64_t *value)
     value[VALUE_uptime_ms] = (loop->now_ns - loop->started_ns) / CLOCK_MS;
 }
 
+void metrics_model_ends(struct models *models, const struct model *model)
+{
+    struct models_past *past = NULL;
+
+    for (uint32_t i = 0; i < models->past_n && i < MODELS_MAX && !past; i++)
+        if (strcmp(models->past[i].name, model->name) == 0)
+            past = &models->past[i];
+    if (!past) {
+        past = &models->past[models->past_n++ % MODELS_MAX];
+        memset(past, 0, sizeof(*past));
+        memcpy(past->name, model->name, sizeof(past->name));
+    }
+#define X(member, metric, unit, help) past->counters.member += model->counters.member;
+    MODEL_COUNTERS(X)
+#undef X
+}
+
+/* What models of the name counted that are no longer there. */
+static void past_add(const struct models *models, struct metrics_model *entry)
+{
+    for (uint32_t i = 0; i < models->past_n && i < MODELS_MAX; i++) {
+        if (strcmp(models->past[i].name, entry->name) != 0)
+            continue;
+#define X(member, metric, unit, help) entry->value[MODEL_VALUE_##member] += models->past[i].counters.member;
+        MODEL_COUNTERS(X)
+#undef X
+    }
+}
+
 /* The entry of the name, a new one at the end; NULL when there are too many. */
-static struct metrics_model *model_entry(struct metrics_snapshot *out, const char *name)
+static struct metrics_model *model_entry(const struct models *models, struct metrics_snapshot *out, const char *name)
 {
     struct metrics_model *entry;
 
@@ -79,6 +108,7 @@ static struct metrics_model *model_entry(struct metrics_snapshot *out, const cha
     entry = &out->model[out->models_n++];
     memset(entry, 0, sizeof(*entry));
     memcpy(entry->name, name, strlen(name) + 1);
+    past_add(models, entry);
     return entry;
 }
 
@@ -88,7 +118,8 @@ static void models_take(const struct loop *loop, struct metrics_snapshot *out)
 
     out->models_n = 0;
     TAILQ_FOREACH(model, &loop->models.all, of_all) {
-        struct metrics_model *entry = model->state == MODEL_LOADED ? model_entry(out, model->name) : NULL;
+        struct metrics_model *entry =
+            model->state == MODEL_LOADED ? model_entry(&loop->models, out, model->name) : NULL;
 
         if (!entry)
             continue;

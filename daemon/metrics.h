@@ -65,6 +65,8 @@ struct metrics_snapshot {
 };
 
 void metrics_init(struct histograms *histograms);
+/* The model is unloaded: what it counted stays, with its name, for the next of that name. */
+void metrics_model_ends(struct models *models, const struct model *model);
 /* Some microseconds: counters are copied, nothing is looked at stream by stream. */
 void metrics_take(const struct loop *loop, struct metrics_snapshot *out);
 

@@ -92,14 +92,23 @@ struct model {
     const struct policy_class *class; /* of its streams that name none (daemon/policy.h); NULL: none */
     uint64_t queue_limit;             /* bytes of input of all its streams */
     uint64_t queued_bytes;
-    uint32_t live_streams;        /* daemon/admission.h */
+    uint32_t evicted;      /* streams that left memory: their version stays for them while there is room for it */
+    uint32_t live_streams; /* daemon/admission.h */
     char failure[CONF_TEXT_SIZE]; /* FAILED: "failed: ..." */
     TAILQ_ENTRY(model) of_all;
     struct load load;
     struct job job;
 };
 
+/* What models counted that were unloaded, by name: counters never fall. */
+struct models_past {
+    char name[CONF_TEXT_SIZE];
+    struct model_counters counters;
+};
+
 struct models {
+    struct models_past past[MODELS_MAX];
+    uint32_t past_n; /* ever taken: the oldest name goes */
     TAILQ_HEAD(, model) all;
     uint32_t n;
     struct load listing; /* of the model directory */

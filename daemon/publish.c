@@ -324,7 +324,8 @@ const char *publish_shape_check(const struct ssm_model_info *info, const struct 
 static void judge(struct loop *loop, struct stream *stream, struct publish_chunk *c)
 {
     struct publication *p = stream->publication;
-    uint64_t room = loop->conf.stream_window / (p->channels * sizeof(float));
+    uint64_t window = loop->conf.stream_window, queue = stream->model->queue_limit;
+    uint64_t room = (window < queue ? window : queue) / (p->channels * sizeof(float));
     struct source_judgement j;
 
     if (!source_may_write(&p->source, &p->rule, c->run, loop->now_ns)) {

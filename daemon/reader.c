@@ -251,6 +251,7 @@ static void changes_tell(struct loop *loop, struct outlet *outlet)
     if (outlet->next < stream->ring.lo) {
         lost_send(loop, outlet, outlet->next, stream->ring.lo);
         outlet->next = stream->ring.lo;
+        outlet->timed.end = 0; /* what was timed was not delivered */
     }
 }
 

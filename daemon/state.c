@@ -32,6 +32,7 @@ void states_stop(struct states *states)
 
 void states_fini(struct states *states)
 {
+    worker_fini(&states->keeper);
     proto_arena_fini(&states->arena);
 }
 
@@ -117,8 +118,9 @@ void task_wait(struct loop *loop, struct task *task, struct stream *stream)
 void task_free(struct loop *loop, struct task *task)
 {
     struct stream *stream = task->stream;
+    struct ring_budget own = {.bytes = ring_bytes(&task->ring)}; /* it is in no budget until it is a stream's */
 
-    ring_fini(&task->ring, &loop->rings);
+    ring_fini(&task->ring, &own);
     if (task->model) {
         limits_slot_release(loop, task->model, task->to);
         task->model->streams--;
@@ -196,7 +198,6 @@ struct stream *task_stream_new(struct loop *loop, struct task *task, uint64_t ne
     stream->received = stream->ring.lo;
     stream->active_ns = loop->now_ns;
     loop->counters.streams_opened++;
-    reader_match(loop, stream);
     return stream;
 }
 

@@ -135,7 +135,8 @@ void task_refuse(struct loop *loop, struct task *task, Ssmd__Code code, const ch
 Ssmd__Code task_code(int status);
 /* A slot for a new stream of the model, which the task counts: NULL, or why there is none (LIMIT). */
 const char *task_slot_acquire(struct loop *loop, struct task *task, struct model *model);
-/* The new stream of a task that is done, with the task's slot and ring, at frame `next`; NULL without memory. */
+/* The new stream of a task that is done, with the task's slot and ring, at frame `next`; NULL without memory. Readers
+ * of prefixes are told when the caller has finished it (reader_match). */
 struct stream *task_stream_new(struct loop *loop, struct task *task, uint64_t next);
 
 /* `bytes` more for an image of the connection; NULL when there are too many, or they are too large. */

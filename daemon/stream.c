@@ -210,6 +210,8 @@ uint64_t stream_due(struct stream *stream, uint64_t now_ns, uint64_t duration_ns
 {
     uint64_t begin = now_ns > stream->paced_ns ? now_ns : stream->paced_ns;
 
+    if (begin > now_ns + STREAM_AHEAD_NS)
+        begin = now_ns + STREAM_AHEAD_NS;
     stream->paced_ns = begin + duration_ns;
     return begin + deadline_ns;
 }

@@ -194,7 +194,8 @@ bool stream_keeps_pairs(const struct stream *stream);
 uint32_t stream_result_channels(const struct ssm_model_info *info, uint32_t top_k, bool generates);
 /* When the results of a live chunk that has come now are wanted: deadline_ns later. But no stream's deadlines advance
  * faster than its own time: a chunk that comes before the one before it has lasted (duration_ns) is due later, so that a
- * stream which sends ahead of real time takes nobody's turn. */
+ * stream which sends ahead of real time takes nobody's turn; by STREAM_AHEAD_NS at most, so that its turn comes. */
+#define STREAM_AHEAD_NS UINT64_C(10000000000)
 uint64_t stream_due(struct stream *stream, uint64_t now_ns, uint64_t duration_ns, uint64_t deadline_ns);
 /* Queue an admitted chunk: the frames from `next` on. */
 void stream_push(struct stream *stream, struct chunk *chunk, uint64_t bytes);

@@ -105,12 +105,24 @@ static uint32_t versions_count(const struct models *models, const struct lineage
     return n;
 }
 
+/* Without room a version goes that only evicted streams want; they cannot come back then. */
+static bool version_drop_evicted(struct loop *loop, const struct lineage *lineage)
+{
+    struct model *model;
+
+    TAILQ_FOREACH(model, &loop->models.all, of_all)
+        if (model->lineage == lineage && model_is_idle(model) && !version_is_newest(model))
+            return model_unload(loop, model);
+    return false;
+}
+
 bool version_has_room(struct loop *loop, struct model *model, struct ssm_error *err)
 {
     if (version_is_known(model))
         return true;
     versions_sweep(loop);
-    if (versions_count(&loop->models, model->lineage) < loop->conf.model_versions)
+    if (versions_count(&loop->models, model->lineage) < loop->conf.model_versions ||
+        version_drop_evicted(loop, model->lineage))
         return true;
     loop->counters.models_versions_full++;
     snprintf(err->text, sizeof(err->text),
@@ -138,7 +150,7 @@ void versions_sweep(struct loop *loop)
     struct model *model;
 
     TAILQ_FOREACH(model, &loop->models.all, of_all)
-        if (model_is_idle(model) && model->version > 0 && !version_is_newest(model))
+        if (model_is_idle(model) && model->evicted == 0 && model->version > 0 && !version_is_newest(model))
             model_unload(loop, model);
 }
 

@@ -51,6 +51,10 @@ void worker_stop(struct worker *worker)
     while (!spsc_push(&worker->todo, &end))
         usleep(100);
     pthread_join(worker->thread, NULL);
+}
+
+void worker_fini(struct worker *worker)
+{
     spsc_fini(&worker->todo);
     spsc_fini(&worker->done);
 }

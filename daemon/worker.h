@@ -26,6 +26,8 @@ struct worker {
 int worker_start(struct worker *worker); /* 0, or -1 and errno */
 /* Waits for all that was submitted; worker_take still gives it afterwards. */
 void worker_stop(struct worker *worker);
+/* Gives its rings back: after the last worker_take. */
+void worker_fini(struct worker *worker);
 /* False when there are SPSC_SLOTS pieces in it; of those that are done and not taken there may be no more either. */
 bool worker_submit(struct worker *worker, struct work *work);
 /* The next piece that is done, or NULL. worker->done.fd becomes readable after spsc_sleep(&worker->done). */
