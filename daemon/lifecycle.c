@@ -426,10 +426,12 @@ static void move_turn(struct loop *loop, struct stream *stream)
         stream->request = REQUEST_NONE;
     } else if (model == stream->model && !stream->has_flushed) {
         request_answer(loop, stream);
+    } else if (!tail_has_left(stream)) {
+        return; /* deliver comes back when it has: until then the stream is what it was */
     } else if (tail_push(loop, stream)) {
         if (!stream->head)
             loop_stream_settle(loop, stream);
-    } else if (tail_has_left(stream)) {
+    } else {
         stream_reset(loop, stream, model); /* behind its tail a stream can only begin again, with what it finds */
     }
 }
