@@ -217,6 +217,8 @@ static void event_send(struct loop *loop, struct outlet *outlet, Ssmd__Event__Ki
         control_info_fill(outlet->conn, outlet->stream, &info);
         event.stream = &info.message;
     }
+    if (kind == SSMD__EVENT__KIND__ENDED && outlet->stream->is_evicted)
+        event.text = (char *)"it was evicted: open it, and it comes back";
     deliver_event(loop, outlet->conn, &event);
 }
 

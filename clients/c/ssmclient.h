@@ -189,7 +189,7 @@ struct ssmc_result {
     uint64_t lost; /* readers: results missing just before `first` */
 };
 /* The next results, if any have come: 1 and *out, 0 when there are none now, or a negative status (SSMC_ENDED at the
- * end of a read stream). Never waits: poll first. */
+ * end of a read stream, with the sentence why when it was evicted). Never waits: poll first. */
 SSMC_API SSMC_MUST_CHECK int ssmc_next(struct ssmc_stream *s, struct ssmc_result *out);
 
 /* Waits until every pushed frame is applied; the results may still be on their way. SSMC_FULL: take results first. */

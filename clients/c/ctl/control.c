@@ -21,15 +21,11 @@ static int print_result(const struct ctl *ctl, const char *done, const struct ss
 }
 
 static const struct option open_options[] = {
-    {"model", required_argument, NULL, 'm'},
-    {"rate", required_argument, NULL, 'r'},
-    {"channels", required_argument, NULL, 'c'},
-    {"create", no_argument, NULL, 'C'},
-    {"resume", no_argument, NULL, 'R'},
-    {"take-over", no_argument, NULL, 'T'},
-    {"history", required_argument, NULL, 'H'},
-    {"native-rate", no_argument, NULL, 'N'},
-    {NULL, 0, NULL, 0},
+    {"model", required_argument, NULL, 'm'},    {"rate", required_argument, NULL, 'r'},
+    {"channels", required_argument, NULL, 'c'}, {"create", no_argument, NULL, 'C'},
+    {"resume", no_argument, NULL, 'R'},         {"take-over", no_argument, NULL, 'T'},
+    {"history", required_argument, NULL, 'H'},  {"native-rate", no_argument, NULL, 'N'},
+    {"class", required_argument, NULL, 'L'},    {NULL, 0, NULL, 0},
 };
 
 /* "INTERVAL:DEPTH" */
@@ -77,6 +73,9 @@ static int parse_open(const struct ctl *ctl, int argc, char **argv, struct ssmc_
             break;
         case 'N':
             out->native_rate = 1;
+            break;
+        case 'L':
+            out->deadline_class = optarg;
             break;
         case 'H':
             if (!parse_history(optarg, out))

@@ -137,6 +137,7 @@ static const struct command {
      "  -m, --model=M      model directory of the daemon, or a template\n"
      "      --rate=HZ      rate of the stream (default: the model's)\n"
      "      --native-rate  when that is not the model's, discretise the model anew for it\n"
+     "      --class=NAME   when results are due: a class of the daemon's configuration\n"
      "      --channels=N   channels (default: the model's)\n"
      "      --create       fail when the id exists\n"
      "      --resume       fail when it does not\n"
@@ -160,7 +161,8 @@ static const struct command {
      "      --take-over    take it from the client that holds it\n"},
     {"move", "ID", "take a stream to the newest version of its model", ctl_move,
      "Waits until every result has been sent, then begins again with the newest version of the model:\n"
-     "a fresh state at index 0, in a new epoch. Does nothing when there is no newer version.\n"
+     "a fresh state at index 0, in a new epoch. Without a newer version it goes on as it is, though in\n"
+     "another epoch when it was taken over for this, as close and reset do with what nobody holds.\n"
      "\n"
      "      --take-over    take it from the client that holds it\n"},
     {"reload", "[MODEL]", "read model directories again", ctl_reload,

@@ -175,6 +175,8 @@ static int take_all(struct reading *r)
         if (rc < 0 && rc != SSMC_ENDED)
             return ctl_fail(r->ctl, rc, r->id);
         if (rc == SSMC_ENDED) {
+            if (!r->is_prefix && strstr(ssmc_error_text(r->ctl->c), "has ended: ")) /* not closed: evicted */
+                return ctl_fail(r->ctl, rc, r->id);
             ssmc_stream_free(r->streams[i]);
             r->streams[i] = r->streams[--r->n];
         } else {
