@@ -158,7 +158,7 @@ static void restores__at_once__keep_to_max_streams(void **state)
     struct versions_site site;
     struct states_image image;
     uint32_t numbers[IMAGES];
-    char id[IMAGES][8];
+    char id[IMAGES][16];
 
     (void)state;
     versions_open(&site, "max_streams = 2\n");
@@ -189,7 +189,7 @@ static void forks__that_fail_late__leave_the_sum_of_rings_right(void **state)
     enum { N = 60 };
     struct versions_site site;
     struct wire_stream *a[N], *x;
-    char id[N][8];
+    char id[N][16];
 
     (void)state;
     versions_open(&site, "");
