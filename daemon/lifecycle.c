@@ -73,14 +73,9 @@ static void queue_release(struct stream *stream, uint64_t bytes)
         stream->conn->queued_bytes -= bytes;
 }
 
-/* The engine refused: its state or ours is wrong. The stream stops instead of answering wrongly. */
-static void stream_fail(struct loop *loop, struct stream *stream, int status)
+/* What is queued will never be applied. */
+static void queue_drop(struct loop *loop, struct stream *stream)
 {
-    log_event(LOG_ERR, "stream_failed", "stream=%.*s model=%s error=%s", stream->id_size, stream->id,
-              stream->model->name, ssm_status_text(status));
-    loop->counters.streams_failed++;
-    stream->is_failed = true;
-    generate_stop(loop, stream, SSMD__ENDING__FAILED);
     while (stream->head) {
         struct chunk *chunk = stream->head;
 
@@ -89,6 +84,17 @@ static void stream_fail(struct loop *loop, struct stream *stream, int status)
     }
     stream->tail = NULL;
     queue_release(stream, stream->queued_bytes);
+}
+
+/* The engine refused: its state or ours is wrong. The stream stops instead of answering wrongly. */
+static void stream_fail(struct loop *loop, struct stream *stream, int status)
+{
+    log_event(LOG_ERR, "stream_failed", "stream=%.*s model=%s error=%s", stream->id_size, stream->id,
+              stream->model->name, ssm_status_text(status));
+    loop->counters.streams_failed++;
+    stream->is_failed = true;
+    generate_stop(loop, stream, SSMD__ENDING__FAILED);
+    queue_drop(loop, stream);
 }
 
 /* The results of a chunk are there. */
@@ -229,6 +235,16 @@ void loop_stream_detach(struct loop *loop, struct stream *stream)
         loop_stream_settle(loop, stream);
 }
 
+/* The stream's history and slot go back to its model, which counts it no more. Its queue is empty. */
+static void model_leave(struct loop *loop, struct stream *stream)
+{
+    rollback_drop(loop, stream);
+    admission_leave(stream);
+    limits_slot_release(loop, stream->model, stream->slot);
+    stream->model->streams--;
+    stream->model->used_ns = loop->now_ns;
+}
+
 void loop_stream_remove(struct loop *loop, struct stream *stream)
 {
     struct conn *conn = stream->conn;
@@ -245,19 +261,9 @@ void loop_stream_remove(struct loop *loop, struct stream *stream)
     batcher_remove(&loop->batcher, stream);
     if (stream->is_settling)
         TAILQ_REMOVE(&loop->settling, stream, of_settling);
-    while (stream->head) {
-        struct chunk *chunk = stream->head;
-
-        stream->head = chunk->next;
-        input_release(&loop->input, chunk);
-    }
-    rollback_drop(loop, stream);
+    queue_drop(loop, stream);
     publish_detach(loop, stream);
-    admission_leave(stream);
-    stream->model->queued_bytes -= stream->queued_bytes;
-    limits_slot_release(loop, stream->model, stream->slot);
-    stream->model->streams--;
-    stream->model->used_ns = loop->now_ns;
+    model_leave(loop, stream);
     ring_fini(&stream->ring, &loop->rings);
     streams_remove(&loop->streams, stream);
 }
@@ -285,11 +291,7 @@ static bool stream_change_model(struct loop *loop, struct stream *stream, struct
         return false;
     if (stream->history)
         history_fill(stream->history, &had);
-    rollback_drop(loop, stream);
-    admission_leave(stream);
-    limits_slot_release(loop, stream->model, stream->slot);
-    stream->model->streams--;
-    stream->model->used_ns = loop->now_ns;
+    model_leave(loop, stream);
     log_event(LOG_DEBUG, "stream_moved", "stream=%.*s model=%s from=%u to=%u", stream->id_size, stream->id, model->name,
               stream->model->version, model->version);
     stream->model = model;

@@ -107,7 +107,6 @@ struct ssmc_stream {
     uint64_t roll_to;
     int control_status;            /* what close, reset or rollback came to */
     bool is_ended;                 /* reader: nothing more will come */
-    char ended[80];                /* why, where the daemon says so */
     bool is_reopening;             /* its open is on its way */
     bool must_create, from_oldest; /* how to open it: anew; with results from the oldest kept */
     bool is_held;                  /* the daemon had no room for frames from held_index on */

@@ -99,7 +99,7 @@ static void take_event(struct ssmc *c, const Ssmd__Event *event)
         break;
     case SSMD__EVENT__KIND__ENDED:
         s->is_ended = true;
-        snprintf(s->ended, sizeof s->ended, "%s", event->text ? event->text : "");
+        snprintf(s->info.ended, sizeof s->info.ended, "%s", event->text ? event->text : "");
         handle_remove(c, s);
         break;
     case SSMD__EVENT__KIND__LOST:

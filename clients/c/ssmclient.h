@@ -150,6 +150,7 @@ struct ssmc_stream_info {
     uint64_t history_bytes, history_oldest;   /* what it costs; the lowest index that rollback reaches */
     char deadline_class[32];                  /* "": results are due one chunk's duration after it came */
     uint64_t deadline_misses;                 /* live chunks whose results came later */
+    char ended[80];                           /* readers: why it ended, when it was not closed but evicted; else "" */
     double catch_up;       /* frames of backfill in a second, now or the last time there was some; 0: there was none */
     double config_rate;    /* of the model's directory: another than `rate` when it was discretised anew */
     uint32_t modes_zeroed; /* then: modes above half the rate, which contribute nothing */

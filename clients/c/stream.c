@@ -307,7 +307,8 @@ int ssmc_next(struct ssmc_stream *s, struct ssmc_result *out)
     if (!results_take(&s->results, &chunk, &values)) {
         int rc = stream_check(s);
         if (rc == 0 && s->is_ended)
-            rc = fail(s->c, SSMC_ENDED, "stream %s has ended%s%s", s->info.id, s->ended[0] ? ": " : "", s->ended);
+            rc = fail(s->c, SSMC_ENDED, "stream %s has ended%s%s", s->info.id, s->info.ended[0] ? ": " : "",
+                      s->info.ended);
         return rc;
     }
     out->epoch = chunk.epoch;

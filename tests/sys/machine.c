@@ -219,7 +219,7 @@ static void info_ask(struct machine *m, struct machine_conn *c, struct machine_e
 
     (void)answer_expect(c, e, e->exists ? BIT_OK : BIT(NO_STREAM));
     id_make(e, id, sizeof(id));
-    info.id = (ProtobufCBinaryData){.data = (uint8_t *)id, .len = strlen(id)};
+    info.id = wire_bytes(id);
     message.request_case = SSMD__FROM_CLIENT__REQUEST_INFO;
     message.info = &info;
     request_send(m, c, &message);
@@ -300,7 +300,7 @@ static void open_ask(struct machine *m, struct machine_conn *c, struct machine_e
     answer->is_granted = chance(m, 70);
     answer->writer = c->writer;
     id_make(e, id, sizeof(id));
-    open.id = (ProtobufCBinaryData){.data = (uint8_t *)id, .len = strlen(id)};
+    open.id = wire_bytes(id);
     open.model = (char *)(uintptr_t)(is_other ? "twice" : "sum");
     open.has_mode = open.has_take_over = open.has_results = true;
     open.take_over = takes;

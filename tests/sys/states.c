@@ -24,18 +24,13 @@ struct wire *states_wire_new(const char *endpoint, const char *writer)
     return w;
 }
 
-static ProtobufCBinaryData text(const char *id)
-{
-    return (ProtobufCBinaryData){strlen(id), (uint8_t *)(uintptr_t)id};
-}
-
 int states_snapshot_begin(struct wire *w, const char *id, uint32_t *image, uint64_t *bytes)
 {
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Snapshot snapshot = SSMD__SNAPSHOT__INIT;
     int code;
 
-    snapshot.id = text(id);
+    snapshot.id = wire_bytes(id);
     message.request_case = SSMD__FROM_CLIENT__REQUEST_SNAPSHOT;
     message.snapshot = &snapshot;
     code = wire_request(w, &message);
@@ -120,7 +115,7 @@ int states_restore(struct wire *w, const unsigned char *bytes, size_t size, cons
         return code;
     restore.has_id = id != NULL;
     if (id)
-        restore.id = text(id);
+        restore.id = wire_bytes(id);
     message.request_case = SSMD__FROM_CLIENT__REQUEST_RESTORE;
     message.restore = &restore;
     return wire_request(w, &message);
@@ -131,8 +126,8 @@ int states_fork(struct wire *w, const char *id, const char *as)
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Fork fork = SSMD__FORK__INIT;
 
-    fork.id = text(id);
-    fork.new_id = text(as);
+    fork.id = wire_bytes(id);
+    fork.new_id = wire_bytes(as);
     message.request_case = SSMD__FROM_CLIENT__REQUEST_FORK;
     message.fork = &fork;
     return wire_request(w, &message);

@@ -213,8 +213,7 @@ static void open_send(struct wire *w, const char *id, const char *model)
     unsigned char bytes[256];
     size_t size;
 
-    request.id.data = (uint8_t *)(uintptr_t)id;
-    request.id.len = strlen(id);
+    request.id = wire_bytes(id);
     request.model = (char *)(uintptr_t)model;
     message.request_id = ++w->request;
     message.request_case = SSMD__FROM_CLIENT__REQUEST_OPEN;

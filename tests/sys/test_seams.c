@@ -24,11 +24,6 @@
 
 static const float zeros[100];
 
-static ProtobufCBinaryData text(const char *s)
-{
-    return (ProtobufCBinaryData){strlen(s), (uint8_t *)(uintptr_t)s};
-}
-
 /* A model that looks 8 frames ahead: a wave, scaled, through a convolution. */
 static void ahead_write(const struct versions_site *site, double gain)
 {
@@ -70,7 +65,7 @@ static void stop__while_models_load__keeps_the_streams(void **state)
         Ssmd__Open open = SSMD__OPEN__INIT;
 
         snprintf(name, sizeof(name), "h%d", i);
-        open.id = text(name);
+        open.id = wire_bytes(name);
         open.model = name;
         message.request_case = SSMD__FROM_CLIENT__REQUEST_OPEN;
         message.open = &open;
@@ -173,7 +168,7 @@ static void restores__at_once__keep_to_max_streams(void **state)
         snprintf(id[i], sizeof(id[i]), "r%d", i);
         restore.image = numbers[i];
         restore.has_id = true;
-        restore.id = text(id[i]);
+        restore.id = wire_bytes(id[i]);
         message.request_case = SSMD__FROM_CLIENT__REQUEST_RESTORE;
         message.restore = &restore;
         wire_request_send(site.wire, &message);
@@ -205,8 +200,8 @@ static void forks__that_fail_late__leave_the_sum_of_rings_right(void **state)
         Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
         Ssmd__Fork fork = SSMD__FORK__INIT;
 
-        fork.id = text(id[i]);
-        fork.new_id = text("x");
+        fork.id = wire_bytes(id[i]);
+        fork.new_id = wire_bytes("x");
         message.request_case = SSMD__FROM_CLIENT__REQUEST_FORK;
         message.fork = &fork;
         wire_request_send(site.wire, &message);

@@ -315,8 +315,8 @@ static void fork__many_at_once__each_begins_where_it_was_asked(void **state)
         char id[16];
 
         snprintf(id, sizeof(id), "f%d", i);
-        fork.id = (ProtobufCBinaryData){6, (uint8_t *)(uintptr_t) "prompt"};
-        fork.new_id = (ProtobufCBinaryData){strlen(id), (uint8_t *)id};
+        fork.id = wire_bytes("prompt");
+        fork.new_id = wire_bytes(id);
         message.request_case = SSMD__FROM_CLIENT__REQUEST_FORK;
         message.fork = &fork;
         message.request_id = 1000000u + (unsigned)i;

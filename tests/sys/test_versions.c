@@ -46,8 +46,7 @@ static void info_ask(struct wire *w, const char *id)
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Info info = SSMD__INFO__INIT;
 
-    info.id.data = (uint8_t *)(uintptr_t)id;
-    info.id.len = strlen(id);
+    info.id = wire_bytes(id);
     message.request_case = SSMD__FROM_CLIENT__REQUEST_INFO;
     message.info = &info;
     assert_int_equal(wire_request(w, &message), SSMD__CODE__OK);

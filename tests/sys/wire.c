@@ -374,6 +374,11 @@ struct wire_stream *wire_opened(struct wire *w, const Ssmd__StreamInfo *info)
     return stream_new(w, info->handle, info);
 }
 
+ProtobufCBinaryData wire_bytes(const char *words)
+{
+    return (ProtobufCBinaryData){strlen(words), (uint8_t *)(uintptr_t)words};
+}
+
 int wire_request(struct wire *w, Ssmd__FromClient *message)
 {
     (void)wire_request_send(w, message);
@@ -480,8 +485,7 @@ int wire_try_open(struct wire *w, struct wire_stream **out, const char *id, cons
     int code;
 
     *out = NULL;
-    open.id.data = (uint8_t *)(uintptr_t)id;
-    open.id.len = strlen(id);
+    open.id = wire_bytes(id);
     open.model = (char *)(uintptr_t)model;
     open.has_mode = open.has_take_over = open.has_results = true;
     open.class_ = w->class;
@@ -529,7 +533,7 @@ int wire_read(struct wire *w, const char *id, bool prefix, const uint64_t *from,
 {
     Ssmd__FromClient message = SSMD__FROM_CLIENT__INIT;
     Ssmd__Read read = SSMD__READ__INIT;
-    ProtobufCBinaryData name = {.data = (uint8_t *)(uintptr_t)id, .len = strlen(id)};
+    ProtobufCBinaryData name = wire_bytes(id);
 
     read.has_id = !prefix;
     read.has_prefix = prefix;

@@ -99,6 +99,9 @@ struct wire *wire_slow(const char *endpoint, const char *writer);
 /* Says nothing: the connection breaks. NULL is legal. */
 void wire_free(struct wire *w);
 
+/* The words as a field of bytes, without their NUL; they stay the caller's. */
+ProtobufCBinaryData wire_bytes(const char *words);
+
 /* ---- requests: each waits for its answer, which is in w->reply; the return value is its enum Code ---------------- */
 
 int wire_hello(struct wire *w);

@@ -175,7 +175,9 @@ static int take_all(struct reading *r)
         if (rc < 0 && rc != SSMC_ENDED)
             return ctl_fail(r->ctl, rc, r->id);
         if (rc == SSMC_ENDED) {
-            if (!r->is_prefix && strstr(ssmc_error_text(r->ctl->c), "has ended: ")) /* not closed: evicted */
+            struct ssmc_stream_info info;
+            ssmc_stream_info(r->streams[i], &info);
+            if (!r->is_prefix && info.ended[0])
                 return ctl_fail(r->ctl, rc, r->id);
             ssmc_stream_free(r->streams[i]);
             r->streams[i] = r->streams[--r->n];
