@@ -82,8 +82,8 @@ struct conf_rules {
     X(threads, COUNT, "0..256", "0", restart,                                                                          \
       "Threads that advance models. 0: one for each processor that the daemon may use.")                               \
     X(io_threads, COUNT, "1..32", "1", restart,                                                                        \
-      "Threads that move messages, each with connections of its own. More than 1 is for machines with processors to "  \
-      "spare and clients that send many messages.")                                                                    \
+      "Threads that move messages, each with connections of its own. Meant for machines with processors to spare and " \
+      "clients that send many messages; on two processors more than 1 gains nothing.")                                 \
     X(isa, CHOICE, "auto|ref|avx2|avx512", "auto", restart,                                                            \
       "Instruction set of the kernels. auto is the best that the processor has; results are the same bits on one "     \
       "instruction set.")                                                                                              \

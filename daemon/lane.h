@@ -15,8 +15,9 @@
  *
  * Backfill runs in the room that live lanes leave, and gets at least 1 in LANE_BACKFILL of the engine's time.
  *
- * Nobody starves: `ahead` is at most LANE_AHEAD_NS beyond now, so that a key is bounded, while the keys of those who are
- * served instead rise without end; and backfill's turn comes by the clock.
+ * Nobody starves: `ahead` is at most LANE_AHEAD_NS beyond now, and a stream's deadlines lie no further ahead than
+ * STREAM_AHEAD_NS and what its class or chunk says (stream_due), so that a key is bounded, while the keys of those who
+ * are served instead rise without end; and backfill's turn comes by the clock.
  *
  * Threads: the loop thread.
  */

@@ -253,6 +253,8 @@ static void stream__due__does_not_advance_faster_than_its_own_time(void **state)
     assert_int_equal(stream_due(s, 2000 * MS, 10 * MS, 10 * MS), 2010 * MS); /* nothing is owed for the time before */
     assert_int_equal(stream_due(s, 3000 * MS, 10 * MS, 3 * MS), 3003 * MS);  /* its class says so */
     assert_int_equal(stream_due(s, 3000 * MS, 10 * MS, 3 * MS), 3013 * MS);
+    (void)stream_due(s, 4000 * MS, 3600000 * MS, 10 * MS); /* an hour in one chunk: */
+    assert_int_equal(stream_due(s, 5000 * MS, 10 * MS, 10 * MS), 5010 * MS + STREAM_AHEAD_NS); /* due later, not last */
     free(s);
 }
 
