@@ -8,6 +8,8 @@
 #ifndef SSM_BUILD_H
 #define SSM_BUILD_H
 
+#include <jansson.h>
+
 #include "ssm/layer.h"
 #include "ssm/safetensors.h"
 

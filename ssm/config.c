@@ -4,6 +4,7 @@
  */
 #include <ctype.h>
 #include <errno.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <fcntl.h>
 #include <stdlib.h>

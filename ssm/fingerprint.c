@@ -3,6 +3,7 @@
  * lists of tensors run together to the same bytes. */
 #include "ssm/fingerprint.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 

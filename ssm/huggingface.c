@@ -30,6 +30,7 @@
  */
 #include "ssm/huggingface.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

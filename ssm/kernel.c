@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ssm/dplr.h"
 #include "ssm/discretize.h"
 
 #define RADIUS_TO_N 1e-3 /* rho^n */

@@ -9,6 +9,8 @@
 #ifndef SSM_KERNEL_H
 #define SSM_KERNEL_H
 
+#include <complex.h>
+
 #include "ssm/layers/params.h"
 #include "ssm/layers/s4.h"
 

@@ -16,7 +16,6 @@
 #ifndef SSM_LAYER_H
 #define SSM_LAYER_H
 
-#include <jansson.h>
 #include <stdbool.h>
 
 #include "ssm/clock.h"
@@ -67,6 +66,7 @@ enum ssm_kind_id {
 
 struct ssm_layer;
 struct ssm_build;
+typedef struct json_t json_t; /* jansson's: who reads keys includes it, who only advances layers need not have it */
 
 /* Layers that follow one another. */
 struct ssm_sequence {

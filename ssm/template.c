@@ -16,6 +16,7 @@
  * Times are seconds. Their defaults are counted in samples, since a sample is the only scale that every signal has; the
  * figures were chosen on an electrocardiogram at 360 Hz (docs/FORECAST.md). Threads: no state, safe everywhere.
  */
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -18,6 +18,7 @@
 
 #include "ssm/cpu/diagonal.h"
 #include "ssm/cpu/ops.h"
+#include "ssm/dplr.h"
 
 #define GROUP 4 /* channels side by side: each waits for its own sums, one frame after another */
 

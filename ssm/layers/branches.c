@@ -2,6 +2,7 @@
  * Shared by add and multiply; see branches.h. */
 #include "ssm/layers/branches.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 
 int ssm_branches_init(struct ssm_build *b, struct ssm_layer *l, const json_t *keys)

@@ -7,6 +7,7 @@
  * At another rate the step is the same time, so that a window keeps its seconds; `scaled` has no scale of time and stays
  * as it is. No mode is zeroed: the output is what the state says of the past, not a sum of modes, and stays so at any
  * step (with zoh exactly, for an input that is held between frames). */
+#include <jansson.h>
 #include <stdlib.h>
 
 #include "ssm/discretize.h"

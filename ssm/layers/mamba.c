@@ -9,6 +9,7 @@
  * Source: Gu and Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", algorithm 2. */
 #include "ssm/layers/mamba.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 

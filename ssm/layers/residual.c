@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * residual: y = x + layers(x). */
+#include <jansson.h>
 #include <stdlib.h>
 
 #include "ssm/layers/params.h"

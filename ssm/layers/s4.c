@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "ssm/dplr.h"
 #include "ssm/layers/params.h"
 #include "ssm/poles.h"
 

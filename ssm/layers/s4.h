@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "ssm/dplr.h"
+#include "ssm/ssm.h"
 
 /* The rows of one channel, (re, im) each; 2 V and 2 C count the conjugate pairs, zeros fill the lanes from M on. */
 enum ssm_s4_row {

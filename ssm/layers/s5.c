@@ -6,6 +6,7 @@
  * Source: Smith et al. 2023, "Simplified State Space Layers for Sequence Modeling". */
 #include "ssm/layers/s5.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 

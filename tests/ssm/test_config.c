@@ -2,6 +2,7 @@
  *
  * Configurations: what is legal loads, and every refusal names the file, the layer and the key or tensor.
  */
+#include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

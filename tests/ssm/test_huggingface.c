@@ -3,6 +3,7 @@
  * Published checkpoints: what their configurations become, which keys are ignored, which refused, and what the tensors
  * decide. That the numbers are right, the golden cases mamba-lm*, mamba2-lm tell.
  */
+#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "ssm/dplr.h"
 #include "ssm/kernel.h"
 #include "ssm/model.h"
 #include "tests/ssm/making.h"

@@ -10,6 +10,7 @@
  * A frame that no tap of a transposed convolution reaches (kernel < stride) depends on nothing, and still waits for the
  * one before it: where such frames are, an output may leave later than it could, never earlier.
  */
+#include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

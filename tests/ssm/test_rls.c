@@ -4,6 +4,7 @@
  * silence and clipping. RLS_FRAMES=100000000 in the environment makes that life longer than the million frames of
  * every day.
  */
+#include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,6 +3,7 @@
  * The built-in templates: what is refused and what the sentence names, canonical names, and the configuration they
  * become.
  */
+#include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
