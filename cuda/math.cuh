@@ -45,7 +45,14 @@ __device__ static inline float cuda_max(float a, float b)
 
 __device__ static inline float cuda_min(float a, float b)
 {
-    return -cuda_max(-a, -b);
+#ifdef __CUDA_ARCH__
+    float r;
+
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+    return r;
+#else
+    return a != a || a < b || (a == b && signbit(a)) ? a : b;
+#endif
 }
 
 /* 2^k of a whole number that CUDA_WHOLE was added to: 0 for k = -127, infinity for 128. */
