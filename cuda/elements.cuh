@@ -39,7 +39,7 @@ static inline struct cuda_shape cuda_elements_shape(uint64_t n)
     uint32_t blocks = n < (uint64_t)CUDA_ELEMENTS_BLOCKS * CUDA_ELEMENTS_BLOCK ? cuda_blocks(n, CUDA_ELEMENTS_BLOCK)
                                                                                : CUDA_ELEMENTS_BLOCKS;
 
-    return {dim3(blocks), dim3(CUDA_ELEMENTS_BLOCK)};
+    return {dim3(blocks ? blocks : 1), dim3(CUDA_ELEMENTS_BLOCK)};
 }
 
 /* A block of lanes (x) by items (y): `wide` elements of each of n items, at least `least` lanes to an item. */
@@ -52,7 +52,7 @@ static inline struct cuda_shape cuda_items_shape(uint64_t wide, uint64_t n, uint
     items = CUDA_ELEMENTS_BLOCK / lanes;
     if (n < (uint64_t)blocks * items)
         blocks = cuda_blocks(n, items);
-    return {dim3(blocks), dim3(lanes, items)};
+    return {dim3(blocks ? blocks : 1), dim3(lanes, items)};
 }
 
 /* The first item of a thread, and how far it is to its next one. */
