@@ -17,5 +17,8 @@ cudaError_t cuda_join_same(enum cuda_joining how, const struct cuda_span *span, 
  * its ring in the state. */
 cudaError_t cuda_join_side(const struct ssm_layer *layer, const struct cuda_tile *tile, uint32_t side,
                            enum cuda_joining how, const float *x, float *y);
+/* Sides 0 and 1 in one pass: what CUDA_TAKE of x0 and then `how` of x1 give, with 3 units of bytes moved in place of 5. */
+cudaError_t cuda_join_pair(const struct ssm_layer *layer, const struct cuda_tile *tile, enum cuda_joining how,
+                           const float *x0, const float *x1, float *y);
 
 #endif
