@@ -122,9 +122,9 @@ template <int VEC> struct vector {
     float of[VEC];
 };
 
-template <int VEC> __device__ static inline struct vector<VEC> vector_load(const float *from)
+template <int VEC> __device__ static inline vector<VEC> vector_load(const float *from)
 {
-    struct vector<VEC> v;
+    vector<VEC> v;
 
     if (VEC == 4) {
         float4 four = *reinterpret_cast<const float4 *>(from);
@@ -141,8 +141,8 @@ template <int VEC> __device__ static inline struct vector<VEC> vector_load(const
 
 /* Turns the pair (a, b) of a key back. */
 template <int VEC>
-__device__ static inline void turn_back(struct vector<VEC> *a, struct vector<VEC> *b, const struct vector<VEC> &cosine,
-                                        const struct vector<VEC> &sine)
+__device__ static inline void turn_back(vector<VEC> *a, vector<VEC> *b, const vector<VEC> &cosine,
+                                        const vector<VEC> &sine)
 {
 #pragma unroll
     for (int e = 0; e < VEC; e++) {
@@ -153,8 +153,7 @@ __device__ static inline void turn_back(struct vector<VEC> *a, struct vector<VEC
     }
 }
 
-template <int VEC>
-__device__ static inline float dot_add(const struct vector<VEC> &a, const struct vector<VEC> &b, float sum)
+template <int VEC> __device__ static inline float dot_add(const vector<VEC> &a, const vector<VEC> &b, float sum)
 {
 #pragma unroll
     for (int e = 0; e < VEC; e++)
@@ -171,7 +170,7 @@ __device__ static inline void scores_part(const struct attending &a, const float
     uint32_t lane = threadIdx.x % LANES, half = a.turns ? a.head_dim / 2 : a.head_dim;
 
     for (uint32_t i = lane * VEC; i < half; i += LANES * VEC) {
-        struct vector<VEC> re[KEYS], im[KEYS];
+        vector<VEC> re[KEYS], im[KEYS];
 
 #pragma unroll
         for (uint32_t c = 0; c < KEYS; c++) {
@@ -185,7 +184,7 @@ __device__ static inline void scores_part(const struct attending &a, const float
         }
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
-            struct vector<VEC> q = vector_load<VEC>(query[h] + i);
+            vector<VEC> q = vector_load<VEC>(query[h] + i);
 
 #pragma unroll
             for (uint32_t c = 0; c < KEYS; c++)
@@ -306,7 +305,7 @@ __device__ static inline void values_part(const struct place *place, uint32_t co
 {
 #pragma unroll 4
     for (uint32_t j = d.group; j < count; j += d.groups) {
-        struct vector<VEC> value = vector_load<VEC>(place[j].value + channel);
+        vector<VEC> value = vector_load<VEC>(place[j].value + channel);
 
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
@@ -433,8 +432,7 @@ __global__ static void __launch_bounds__(THREADS) parts_join(struct attending a)
             float mixed = 0;
 
             for (uint32_t s = 0; s * SEGMENT < f.kept; s++) {
-                struct joint joint =
-                    total_join(&before, a.total[first * a.segments + s], (s + 1) * SEGMENT >= f.kept);
+                struct joint joint = total_join(&before, a.total[first * a.segments + s], (s + 1) * SEGMENT >= f.kept);
 
                 mixed = s ? fmaf(part[s * D], joint.gain, mixed * joint.keep) : part[0] * joint.gain;
             }
@@ -533,8 +531,7 @@ static size_t scratch(const struct cuda_layer *l, const struct cuda_tile *tile)
     return plan_make(p, &tile->clock[l->layer->clock]).bytes;
 }
 
-template <int HEADS, int VEC>
-static cudaError_t attend_launch(const struct attending &a, cudaStream_t stream)
+template <int HEADS, int VEC> static cudaError_t attend_launch(const struct attending &a, cudaStream_t stream)
 {
     uint32_t frames = a.span.frames_room, wide = 32768;
     dim3 grid(frames, a.key_heads < wide ? a.key_heads : wide, a.part ? (a.segments < wide ? a.segments : wide) : 1);
