@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # ssmd. `make help` lists the targets. Everything is built below $(BUILD); nothing else is written but by demo and install.
-# BUILD, CC, CFLAGS, PREFIX, DESTDIR, GOLDEN, SANITIZE and INPUT may be set on the command line.
+# BUILD, CC, CXX, NVCC, GENCODE, CFLAGS, PREFIX, DESTDIR, GOLDEN, SANITIZE and INPUT may be set on the command line.
 # Sources are found by folder: a new file in an existing room needs no line here.
 BUILD    ?= build
 PREFIX   ?= /usr/local
@@ -132,6 +132,40 @@ $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_HELP) $(LIBCLIENT) $(LIBPROTO) 
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(ALLLD) $^ $(CLIENT_LIBS) $(SSM_LIBS) -lcmocka -o $@
 
+# ---- the GPU: cuda/ by nvcc, and the same sources as C++ against tests/cuda_host, which needs no GPU --------------------
+CUDA_HOST := $(BUILD)/cuda_host/libssm-cuda.so
+HOST_OBJ   = $(patsubst %,$(BUILD)/obj/cuda_host/%.o,$(1))
+HOST_CXX  := -x c++ -std=gnu++17 -Itests/cuda_host -I. -fPIC -fvisibility=hidden -pthread $(BITS) -Wall -Wextra -Werror \
+             -Wno-unknown-pragmas $(HARDEN) $(if $(SANITIZE),-fsanitize-sections=cuda_shared) $(CFLAGS) -MMD -MP
+NVCC      ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
+GENCODE   ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
+NVCCFLAGS := -std=c++17 --fmad=false -O3 -lineinfo -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
+             -Werror all-warnings -Xptxas -v -cudart static -I.
+CUDA_OBJ  := $(patsubst cuda/%.cu,$(BUILD)/obj/cuda/%.o,$(wildcard cuda/*.cu))
+TESTS     += $(BUILD)/tests/cuda_host/test_cuda_host
+
+$(BUILD)/obj/cuda_host/%.o: %
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(HOST_CXX) -c $< -o $@
+$(CUDA_HOST): $(call HOST_OBJ,$(wildcard cuda/*.cu tests/cuda_host/*.cpp)) tests/cuda_host/exports.map
+	@mkdir -p $(@D)
+	$(call say,LD)$(CXX) -shared -Wl,-z,defs -Wl,--version-script=tests/cuda_host/exports.map $(ALLLD) $(filter %.o,$^) -o $@
+$(BUILD)/tests/cuda_host/test_cuda_host: $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp) tests/cuda_host/test_cuda_host.cu)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CXX) $(ALLLD) $^ -lcmocka -o $@
+# What ptxas says of each kernel stays beside the object.
+$(BUILD)/obj/cuda/%.o: cuda/%.cu
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) $(NVCCFLAGS) $(GENCODE) -MMD -MP -c $< -o $@ 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; exit 1; }
+$(BUILD)/lib/libssm-cuda.so: $(CUDA_OBJ) cuda/exports.map
+	@mkdir -p $(@D)
+	$(call say,LD)$(NVCC) -shared -cudart static $(GENCODE) -Xlinker --version-script=cuda/exports.map -Xlinker -z,defs $(CUDA_OBJ) -o $@
+.PHONY: cuda
+cuda: ## the GPU backend: needs nvcc, no GPU; registers and spills of each kernel
+	@[ -n "$(NVCC)" ] || { echo "make cuda: there is no nvcc, neither on PATH nor in /usr/local/cuda/bin: install the CUDA toolkit 13 (cuda-toolkit-13-0 of NVIDIA's packages for your system), or say where it is with NVCC=FILE" >&2; exit 1; }
+	@$(MAKE) --no-print-directory NVCC="$(NVCC)" $(BUILD)/lib/libssm-cuda.so
+	@scripts/cuda-kernels "$(NVCC)" cuda/spills.txt $(CUDA_OBJ:.o=.ptxas)
+
 # The Python client, in an environment of its own.
 $(VENV)/tools: clients/python/pyproject.toml scripts/python-venv
 	@scripts/python-venv tools $(VENV)
@@ -151,7 +185,7 @@ check: ## install what is missing, build, run every test; GOLDEN=DIR adds cases
 	@BUILD=$(BUILD) GOLDEN=$(GOLDEN) VERSION=$(VERSION) SOVERSION=$(SOVERSION) CC="$(CC)" \
 	  scripts/run-tests $(TESTS) $(PORTED) scripts/check-metrics scripts/check-python scripts/check-install
 .PHONY: tests lint-layers
-tests: $(TESTS)
+tests: $(TESTS) $(CUDA_HOST)
 lint-layers:
 	@scripts/lint-layers
 check-asan: ## every test under the address and undefined-behaviour sanitizers
