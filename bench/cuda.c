@@ -15,6 +15,7 @@
  * heavy advance at once. `--write DIR` leaves the audio models there as directories for a daemon. */
 #include <argp.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,6 +144,17 @@ static double batch_advance(struct batch *b, uint32_t streams, bool fresh)
     return (double)(bench_now_ns() - begin) * 1e-6;
 }
 
+static bool batch_is_finite(const struct batch *b, uint32_t streams)
+{
+    uint32_t channels = ssm_model_info(ssm_program_model(b->program))->out_channels;
+
+    for (uint32_t i = 0; i < streams; i++)
+        for (size_t k = 0; k < (size_t)b->rows[i].out_frames * channels; k++)
+            if (!isfinite(b->rows[i].out[k]))
+                return false;
+    return true;
+}
+
 /* `frames` of each of the first `streams`, from fresh states every time or on and on. */
 static bool batch_measure(struct batch *b, uint32_t streams, uint32_t frames, enum ssm_view view, bool fresh,
                           struct times *times)
@@ -150,6 +162,7 @@ static bool batch_measure(struct batch *b, uint32_t streams, uint32_t frames, en
     double *ms = room(REPEATS_MAX, sizeof(*ms)), last = 0;
     uint64_t budget = (uint64_t)(b->bench->seconds * 1e9), begin = bench_now_ns();
     uint32_t n = 0, warm = 0;
+    bool is_good;
 
     for (uint32_t i = 0; i < streams; i++) {
         b->rows[i].frames = frames;
@@ -162,15 +175,16 @@ static bool batch_measure(struct batch *b, uint32_t streams, uint32_t frames, en
     begin = bench_now_ns();
     while (last >= 0 && n < REPEATS_MAX && (n < REPEATS_LEAST || bench_now_ns() - begin < budget))
         ms[n++] = last = batch_advance(b, streams, fresh);
-    if (last >= 0)
+    is_good = last >= 0 && batch_is_finite(b, streams);
+    if (is_good)
         *times = (struct times){.p50_ms = bench_quantile(ms, n, 0.5),
                                 .p99_ms = bench_quantile(ms, n, 0.99),
                                 .max_ms = bench_quantile(ms, n, 1),
                                 .repeats = n};
     else
-        batch_fail(b, "an advance failed", "see the engine's error");
+        batch_fail(b, "no figure", last < 0 ? "an advance failed" : "a result is not finite");
     free(ms);
-    return last >= 0;
+    return is_good;
 }
 
 /* ---- what is measured -------------------------------------------------------------------------------------------- */
