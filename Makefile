@@ -146,6 +146,30 @@ $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/bin/%,$(FUZZERS)): $(BUILD)/bin/%: tests
 	@mkdir -p $(@D)
 	$(call say,FUZZ)$(CC) $(ALLC) -Dfuzz_$*=LLVMFuzzerTestOneInput -fsanitize=fuzzer $^ $(ALLLD) $(PROTO_LIBS) $(SSM_LIBS) -o $@
 
+# ---- the plugin of a device: make cuda ----
+NVCC     ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+GENCODE  ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90
+NVCCFLAGS := -std=c++17 --fmad=false -O3 -lineinfo -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
+             -Werror all-warnings -cudart static -I.
+CUDA_OBJ := $(patsubst cuda/%.cu,$(BUILD)/obj/cuda/%.o,$(wildcard cuda/*.cu))
+$(BUILD)/obj/cuda/%.o: cuda/%.cu $(wildcard cuda/*.cuh ssm/*.h ssm/layers/*.h)
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) $(NVCCFLAGS) $(GENCODE) -c $< -o $@
+$(BUILD)/lib/libssm-cuda.so: $(CUDA_OBJ)
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) -shared -cudart static $^ -o $@
+.PHONY: cuda cuda-lab
+cuda: ## the plugin for NVIDIA GPUs; needs nvcc, no GPU
+	@[ -n "$(NVCC)" ] || { echo "make cuda: no nvcc here; install the CUDA toolkit 13" >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(BUILD)/lib/libssm-cuda.so
+
+# Kernels alone, timed (cuda/lab): programs beside the plugin, of the same objects.
+LABS     := $(patsubst cuda/lab/%.cu,$(BUILD)/lab/%,$(filter-out cuda/lab/lab.cu,$(wildcard cuda/lab/*.cu)))
+cuda-lab: $(LABS)
+$(LABS): $(BUILD)/lab/%: $(BUILD)/obj/cuda/lab/%.o $(BUILD)/obj/cuda/lab/lab.o $(BUILD)/obj/bench/lib/report.o $(CUDA_OBJ)
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) -cudart static $^ -o $@
+
 # The Python client, in an environment of its own.
 $(VENV)/tools: clients/python/pyproject.toml scripts/python-venv
 	@scripts/python-venv tools $(VENV)
@@ -189,7 +213,7 @@ bench: ## measure: JSON lines, tables, pictures in $(BUILD)/results
 	@$(MAKE) --no-print-directory programs $(BENCHES)
 	@BUILD=$(BUILD) COMMIT=$(COMMIT) scripts/run-bench
 portable: $(CARRIED) ## gather in $(BUILD)/portable what runs on a machine with a GPU and no packages; GOLDEN=DIR too
-	@BUILD=$(BUILD) COMMIT=$(COMMIT) GOLDEN=$(GOLDEN) MAKE="$(MAKE)" scripts/portable
+	@BUILD=$(BUILD) COMMIT=$(COMMIT) GOLDEN=$(GOLDEN) MAKE="$(MAKE)" NVCC="$(NVCC)" scripts/portable
 check-cuda: ## the suites on the GPU that is here, and compute-sanitizer; uses $(BUILD)/portable if that is here
 	@$(cuda_ready)
 	@BUILD=$(CUDA_TREE) COMMIT=$(COMMIT) GOLDEN=$(GOLDEN) scripts/check-cuda $(CUDA_TESTS)
@@ -197,11 +221,11 @@ bench-cuda: ## measure on the GPU that is here, some three minutes; likewise
 	@$(cuda_ready)
 	@BUILD=$(CUDA_TREE) RESULTS=$(BUILD)/results COMMIT=$(COMMIT) scripts/bench-cuda
 .PHONY: portable check-cuda bench-cuda
-# Nothing to do where programs were carried to; the plugin is built if it was not among them.
+# Nothing to do where programs were carried to; plugin and lab are built if they were not among them.
 define cuda_ready
 $(if $(filter $(PORTABLE),$(CUDA_TREE)),:,scripts/deps check && \
   $(MAKE) --no-print-directory programs $(addprefix $(BUILD)/,$(CUDA_TESTS) $(CUDA_BENCHES))) && \
-  { [ -n "$$SSMD_CUDA_LIBRARY" ] || [ -e $(CUDA_TREE)/lib/libssm-cuda.so ] || $(MAKE) --no-print-directory cuda; }
+  { [ -n "$$SSMD_CUDA_LIBRARY" ] || [ -e $(PORTABLE)/lib/libssm-cuda.so ] || $(MAKE) --no-print-directory cuda cuda-lab; }
 endef
 fmt: ## format the C and Python sources
 	@scripts/deps lint
