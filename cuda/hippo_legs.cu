@@ -81,7 +81,8 @@ template <int TEAM> __device__ static inline double maps_before(struct legs_map 
 }
 
 /* x <- keep x + h A x */
-template <int EACH, int TEAM> __device__ static inline void legs_product(struct legs_lane at, double keep, double h, double *x)
+template <int EACH, int TEAM>
+__device__ static inline void legs_product(struct legs_lane at, double keep, double h, double *x)
 {
     double sum = 0, before;
 
@@ -199,9 +200,9 @@ __device__ static inline void channel_run(struct legs_lane at, const struct cuda
 }
 
 template <int EACH, int TEAM>
-__global__ __launch_bounds__(WARPS *CUDA_WARP, 1) static void legs_rows(struct cuda_legs legs, const struct cuda_row *rows,
-                                                                     const struct cuda_count *count, const float *u,
-                                                                     float *y)
+__global__ __launch_bounds__(WARPS *CUDA_WARP,
+                             1) static void legs_rows(struct cuda_legs legs, const struct cuda_row *rows,
+                                                      const struct cuda_count *count, const float *u, float *y)
 {
     const uint32_t lanes = TEAM * CUDA_WARP, channels = WARPS / TEAM; /* of a channel; of a block */
     __shared__ double R[EACH * lanes];
@@ -224,7 +225,8 @@ static cudaError_t legs_run(const struct cuda_legs *legs, const struct cuda_span
 {
     dim3 grid(cuda_blocks((uint64_t)span->rows_room * legs->channels, WARPS / TEAM));
 
-    CUDA_LAUNCH((legs_rows<EACH, TEAM>), grid, dim3(WARPS * CUDA_WARP), 0, stream, *legs, span->rows, span->count, u, y);
+    CUDA_LAUNCH((legs_rows<EACH, TEAM>), grid, dim3(WARPS * CUDA_WARP), 0, stream, *legs, span->rows, span->count, u,
+                y);
     return cudaGetLastError();
 }
 

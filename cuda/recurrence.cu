@@ -20,14 +20,14 @@
 #include "cuda/math.cuh"
 #include "cuda/recurrence.cuh"
 
-#define THREADS_MAX 512u
-#define SPLIT       4u  /* lanes of a unit */
-#define BLOCK       16u /* inputs that they take together */
-#define FULL_GRID   264u /* blocks that fill the device: 132 multiprocessors with two each */
+#define THREADS_MAX   512u
+#define SPLIT         4u   /* lanes of a unit */
+#define BLOCK         16u  /* inputs that they take together */
+#define FULL_GRID     264u /* blocks that fill the device: 132 multiprocessors with two each */
 #define INSIDE_FRAMES 4u
 
-void cuda_recurrence_build(struct cuda_build *b, enum cuda_cell cell, const struct ssm_matrix *hidden, const float *bias,
-                           struct cuda_recurrence *out)
+void cuda_recurrence_build(struct cuda_build *b, enum cuda_cell cell, const struct ssm_matrix *hidden,
+                           const float *bias, struct cuda_recurrence *out)
 {
     uint32_t H = hidden->in, outputs = hidden->out, blocks = cuda_blocks(H, BLOCK);
     size_t bytes = (size_t)blocks * outputs * BLOCK * sizeof(float);
@@ -115,8 +115,7 @@ __device__ static inline float sum_share(float a)
 }
 
 /* The sums that this lane's cells need: those of rows lane, lane + 4, ...; of one row alone to all lanes. */
-template <int G, int ROWS>
-__device__ static inline void unit_share(const float (*sum)[G], float (*own)[G])
+template <int G, int ROWS> __device__ static inline void unit_share(const float (*sum)[G], float (*own)[G])
 {
 #pragma unroll
     for (int g = 0; g < G; g++) {
@@ -170,8 +169,8 @@ __device__ static inline void cell_load(const struct cuda_recurrence *r, const s
 
 template <int G>
 __device__ static inline void cell_apply(const struct cuda_recurrence *r, const struct cuda_recurrence_run *run,
-                                         const struct place *at, uint32_t t, uint32_t unit,
-                                         struct cell_reads<G> *reads, const float *sum, float h, float *next)
+                                         const struct place *at, uint32_t t, uint32_t unit, struct cell_reads<G> *reads,
+                                         const float *sum, float h, float *next)
 {
     float value = cell_next<G>(r->cell, reads->in, sum, h, &reads->c);
 
@@ -246,10 +245,9 @@ __device__ static inline uint32_t places_find(const struct cuda_recurrence *r, c
 }
 
 template <int G, int ROWS, bool INSIDE>
-__global__ __launch_bounds__(THREADS_MAX, 1) static void recurrence(struct cuda_recurrence r,
-                                                                 struct cuda_recurrence_run run,
-                                                                 const struct cuda_row *rows,
-                                                                 const struct cuda_count *count)
+__global__ __launch_bounds__(THREADS_MAX,
+                             1) static void recurrence(struct cuda_recurrence r, struct cuda_recurrence_run run,
+                                                       const struct cuda_row *rows, const struct cuda_count *count)
 {
     __shared__ struct place places[ROWS];
     uint32_t room = h_room(r.units), longest;

@@ -29,8 +29,8 @@ struct cuda_recurrence {
 };
 
 /* hidden (G*H, H); bias (G*H) or NULL. */
-void cuda_recurrence_build(struct cuda_build *b, enum cuda_cell cell, const struct ssm_matrix *hidden, const float *bias,
-                           struct cuda_recurrence *out);
+void cuda_recurrence_build(struct cuda_build *b, enum cuda_cell cell, const struct ssm_matrix *hidden,
+                           const float *bias, struct cuda_recurrence *out);
 
 /* Rows through it. Of a frame, channel c: in is in[frame * in_stride + c * in_channel + (0..G*H)], or with `factor`
  * (H) in[frame * in_stride + c * in_channel] * factor; h goes to out[frame * out_stride + c * H + (0..H)], and may
