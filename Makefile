@@ -181,13 +181,18 @@ cuda: ## the GPU backend: needs nvcc, no GPU; registers and spills of each kerne
 	@$(MAKE) --no-print-directory NVCC="$(NVCC)" $(BUILD)/lib/libssm-cuda.so
 	@scripts/cuda-kernels "$(NVCC)" cuda/spills.txt $(CUDA_OBJ:.o=.ptxas)
 
+# Kernels alone, timed (cuda/lab): programs of the same objects, in a folder beside the plugin that those are of.
+LABS      := $(patsubst cuda/lab/%.cu,lab/%,$(filter-out cuda/lab/lab.cu,$(wildcard cuda/lab/*.cu)))
+HOST_LABS := $(addprefix $(BUILD)/cuda_host/,$(LABS))
 .PHONY: cuda-lab
-# Kernels alone, timed (cuda/lab): programs beside the plugin, of the same objects.
-LABS     := $(patsubst cuda/lab/%.cu,$(BUILD)/lab/%,$(filter-out cuda/lab/lab.cu,$(wildcard cuda/lab/*.cu)))
-cuda-lab: $(LABS)
-$(LABS): $(BUILD)/lab/%: $(BUILD)/obj/cuda/lab/%.o $(BUILD)/obj/cuda/lab/lab.o $(BUILD)/obj/bench/lib/report.o $(CUDA_OBJ)
+cuda-lab: $(addprefix $(BUILD)/lib/,$(LABS))
+$(BUILD)/lib/lab/%: $(BUILD)/obj/cuda/lab/%.o $(BUILD)/obj/cuda/lab/lab.o $(BUILD)/obj/bench/lib/report.o $(CUDA_OBJ)
 	@mkdir -p $(@D)
-	$(call say,NVCC)$(NVCC) -cudart static $^ -o $@
+	$(call say,LD)$(NVCC) -cudart static $(GENCODE) -Xcompiler -static-libstdc++,-static-libgcc $^ -o $@
+$(HOST_LABS): $(BUILD)/cuda_host/lab/%: $(BUILD)/obj/cuda_host/cuda/lab/%.cu.o $(BUILD)/obj/bench/lib/report.o \
+  $(call HOST_OBJ,$(wildcard cuda/*.cu tests/cuda_host/*.cpp) cuda/lab/lab.cu)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CXX) $(ALLLD) $^ -o $@
 
 # The Python client, in an environment of its own.
 $(VENV)/tools: clients/python/pyproject.toml scripts/python-venv
@@ -208,7 +213,7 @@ check: ## install what is missing, build, run every test; GOLDEN=DIR adds cases
 	@BUILD=$(BUILD) GOLDEN=$(GOLDEN) VERSION=$(VERSION) SOVERSION=$(SOVERSION) CC="$(CC)" \
 	  scripts/run-tests $(TESTS) $(PORTED) scripts/check-metrics scripts/check-python scripts/check-install
 .PHONY: tests lint-layers
-tests: $(TESTS) $(CUDA_HOST)
+tests: $(TESTS) $(CUDA_HOST) $(HOST_LABS)
 lint-layers:
 	@scripts/lint-layers
 check-asan: ## every test under the address and undefined-behaviour sanitizers
