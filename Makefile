@@ -149,7 +149,7 @@ $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/bin/%,$(FUZZERS)): $(BUILD)/bin/%: tests
 # ---- the GPU: cuda/ by nvcc, and the same sources as C++ against tests/cuda_host, which needs no GPU --------------------
 CUDA_HOST := $(BUILD)/cuda_host/libssm-cuda.so
 HOST_OBJ   = $(patsubst %,$(BUILD)/obj/cuda_host/%.o,$(1))
-HOST_CXX  := -x c++ -std=gnu++17 -fno-strict-aliasing -Itests/cuda_host -I. -fPIC -fvisibility=hidden -pthread $(BITS) -Wall -Wextra -Werror \
+HOST_CXX  := -x c++ -std=gnu++17 -fno-strict-aliasing $(if $(shell grep -m1 -w fma /proc/cpuinfo 2>/dev/null),-mfma) -Itests/cuda_host -I. -fPIC -fvisibility=hidden -pthread $(BITS) -Wall -Wextra -Werror \
              -Wno-unknown-pragmas $(HARDEN) $(if $(SANITIZE),-fsanitize-sections=cuda_shared) $(CFLAGS) -MMD -MP
 NVCC      ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
 GENCODE   ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
