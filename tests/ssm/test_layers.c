@@ -62,9 +62,17 @@ static float loudness_any(struct trial *t)
     return TRIAL_PICK(t, loud);
 }
 
+/* A width, now and then one of those that devices take in other ways. */
+static uint32_t width_any(struct trial *t)
+{
+    static const uint32_t wide[] = {96, 128, 130, 256, 300, 512, 768, 1024, 1025, 1028, 2560};
+
+    return t->number % 4 == 3 ? TRIAL_PICK(t, wide) : trial_size(t);
+}
+
 static void layernorm(struct trial *t)
 {
-    uint32_t H = trial_size(t) + 1;
+    uint32_t H = width_any(t) + 1;
     const float *w = making_tensor(&t->model, 1, "n.weight", 1, H), *b = making_tensor(&t->model, 0.1f, "n.bias", 1, H);
     const char *key;
     double eps = eps_any(t, &key);
@@ -76,7 +84,7 @@ static void layernorm(struct trial *t)
 
 static void rmsnorm(struct trial *t)
 {
-    uint32_t H = trial_size(t);
+    uint32_t H = width_any(t);
     const float *w = making_tensor(&t->model, 1, "n.weight", 1, H);
     const char *key;
     double eps = eps_any(t, &key);
@@ -88,7 +96,7 @@ static void rmsnorm(struct trial *t)
 
 static void batchnorm(struct trial *t)
 {
-    uint32_t H = trial_size(t);
+    uint32_t H = width_any(t);
     const float *w = making_tensor(&t->model, 1, "n.weight", 1, H), *b = making_tensor(&t->model, 1, "n.bias", 1, H);
     const float *mean = making_tensor(&t->model, 1, "n.running_mean", 1, H);
     float *var = making_tensor(&t->model, 1, "n.running_var", 1, H);
@@ -234,6 +242,23 @@ static void conv1d(struct trial *t)
                   "{'type':'conv1d','name':'c','in':%zu,'out':%zu,'kernel':%zu,'groups':%zu,'dilation':%zu,'bias':%s,"
                   "'padding':'causal'}",
                   c.in, c.out, c.kernel, c.groups, c.dilation, trial_bool(bias));
+    trial_input(t, (uint32_t)c.in, (uint32_t)c.out, 1);
+    reference_conv1d(&c, t->wide, t->frames, t->want);
+}
+
+/* So many frames and outputs that a device takes them by large blocks, whose bits are those of small ones. */
+static void conv1d_many(struct trial *t)
+{
+    struct reference_conv1d c = {.in = trial_between(t, 1, 8), .out = trial_between(t, 127, 130), .groups = 1};
+
+    c.kernel = trial_between(t, 1, 4);
+    c.dilation = trial_between(t, 1, 3);
+    c.weight = making_tensor(&t->model, 1, "c.weight", 3, (uint32_t)c.out, (uint32_t)c.in, (uint32_t)c.kernel);
+    making_layers(&t->model,
+                  "{'type':'conv1d','name':'c','in':%zu,'out':%zu,'kernel':%zu,'dilation':%zu,'bias':false,"
+                  "'padding':'causal'}",
+                  c.in, c.out, c.kernel, c.dilation);
+    t->frames = 9000;
     trial_input(t, (uint32_t)c.in, (uint32_t)c.out, 1);
     reference_conv1d(&c, t->wide, t->frames, t->want);
 }
@@ -395,6 +420,7 @@ static const struct trial_kind kinds[] = {
     {"multiply", multiply, 20, 1e-6},
     {"mean", mean, 10, 1e-7},
     {"conv1d", conv1d, 60, 2e-6},
+    {"conv1d_many", conv1d_many, 3, 2e-6},
     {"lti", lti, 64, 2e-6},
     {"s4d", s4d, 48, 4e-6},
     {"s4d_slow", s4d_slow, 2, 1e-5},
