@@ -149,14 +149,15 @@ $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/bin/%,$(FUZZERS)): $(BUILD)/bin/%: tests
 # ---- the GPU: cuda/ by nvcc, and the same sources as C++ against tests/cuda_host, which needs no GPU --------------------
 CUDA_HOST := $(BUILD)/cuda_host/libssm-cuda.so
 HOST_OBJ   = $(patsubst %,$(BUILD)/obj/cuda_host/%.o,$(1))
-HOST_CXX  := -x c++ -std=gnu++17 -Itests/cuda_host -I. -fPIC -fvisibility=hidden -pthread $(BITS) -Wall -Wextra -Werror \
+HOST_CXX  := -x c++ -std=gnu++17 -fno-strict-aliasing $(if $(shell grep -m1 -w fma /proc/cpuinfo 2>/dev/null),-mfma) -Itests/cuda_host -I. -fPIC -fvisibility=hidden -pthread $(BITS) -Wall -Wextra -Werror \
              -Wno-unknown-pragmas $(HARDEN) $(if $(SANITIZE),-fsanitize-sections=cuda_shared) $(CFLAGS) -MMD -MP
 NVCC      ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
 GENCODE   ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
 NVCCFLAGS := -std=c++17 --fmad=false -O3 -lineinfo -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
              -Werror all-warnings -Xptxas -v -cudart static -I.
 CUDA_OBJ  := $(patsubst cuda/%.cu,$(BUILD)/obj/cuda/%.o,$(wildcard cuda/*.cu))
-TESTS     += $(BUILD)/tests/cuda_host/test_cuda_host
+HOST_TESTS := $(patsubst tests/%.cu,$(BUILD)/tests/%,$(wildcard tests/cuda_host/test_*.cu))
+TESTS     += $(HOST_TESTS)
 
 $(BUILD)/obj/cuda_host/%.o: %
 	@mkdir -p $(@D)
@@ -164,7 +165,7 @@ $(BUILD)/obj/cuda_host/%.o: %
 $(CUDA_HOST): $(call HOST_OBJ,$(wildcard cuda/*.cu tests/cuda_host/*.cpp)) tests/cuda_host/exports.map
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) -shared -Wl,-z,defs -Wl,--version-script=tests/cuda_host/exports.map $(ALLLD) $(filter %.o,$^) -o $@
-$(BUILD)/tests/cuda_host/test_cuda_host: $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp) tests/cuda_host/test_cuda_host.cu)
+$(HOST_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/cuda_host/tests/%.cu.o $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp))
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) $(ALLLD) $^ -lcmocka -o $@
 # What ptxas says of each kernel stays beside the object.
