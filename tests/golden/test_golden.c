@@ -20,7 +20,7 @@
 #include "tests/golden/case.h"
 #include "tests/ssm/running.h"
 
-#define EMULATED_STEPS 512
+#define EMULATED_STEPS 320
 
 /* ---- running it -------------------------------------------------------------------------------------------------- */
 
