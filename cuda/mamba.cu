@@ -195,8 +195,8 @@ __global__ static void __launch_bounds__(CUDA_WARP)
             panel_step<NT>(&sys, &sig, &p, &span.rows[r]);
 }
 
-static cudaError_t step_launch(const struct mamba_system *sys, const struct mamba_signal *sig,
-                               const struct cuda_span *span, cudaStream_t stream)
+cudaError_t cuda_mamba_step(const struct mamba_system *sys, const struct mamba_signal *sig,
+                            const struct cuda_span *span, cudaStream_t stream)
 {
     uint32_t panels = sys->lanes / CUDA_PANEL, most = WARPS / panels + 1;
     dim3 grid(panels, span->rows_room < most ? span->rows_room : most), block(CUDA_WARP);
@@ -227,7 +227,7 @@ static cudaError_t launch(const struct cuda_layer *l, const struct cuda_tile *ti
         (e = cuda_window_launch(&p->window, span, l->layer->state_offset, xz, 2 * sys->lanes, u, tile->stream)) ||
         (e = cuda_projection_launch(&p->x_proj, span, u, sys->lanes, mixed, sys->mixed_stride, tile->stream)))
         return e;
-    e = span->longest_room == 1 ? step_launch(sys, &sig, span, tile->stream)
+    e = span->longest_room == 1 ? cuda_mamba_step(sys, &sig, span, tile->stream)
                                 : cuda_mamba_rows(sys, &sig, &blocks, tile, span);
     if (e)
         return e;

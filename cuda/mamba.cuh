@@ -39,6 +39,9 @@ struct mamba_blocks {
     float *state, *dt;
 };
 
+/* Rows of one frame, all of them. */
+cudaError_t cuda_mamba_step(const struct mamba_system *sys, const struct mamba_signal *sig,
+                            const struct cuda_span *span, cudaStream_t stream);
 /* Rows of more than one frame. blocks->state NULL: those of a row follow one another. */
 cudaError_t cuda_mamba_rows(const struct mamba_system *sys, const struct mamba_signal *sig,
                             const struct mamba_blocks *blocks, const struct cuda_tile *tile,

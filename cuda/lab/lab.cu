@@ -45,6 +45,14 @@ void lab_forget(void)
         lab_check(cudaFree(memories[--memories_n]), "free");
 }
 
+void *lab_upload(const void *host, size_t bytes)
+{
+    void *memory = lab_memory(bytes);
+
+    lab_check(cudaMemcpy(memory, host, bytes, cudaMemcpyHostToDevice), "memory");
+    return memory;
+}
+
 /* The same stretch of noise again and again: nothing here looks at its values. */
 float *lab_noise(size_t values, float spread)
 {
@@ -66,14 +74,43 @@ float *lab_noise(size_t values, float spread)
     return memory;
 }
 
+void lab_span(struct cuda_span *span, uint32_t rows, uint32_t frames, uint32_t view, size_t state_bytes)
+{
+    size_t apart = (state_bytes + 255) & ~(size_t)255, all = (size_t)rows * frames;
+    struct cuda_count count = {rows, (uint32_t)all};
+    struct cuda_row *row = (struct cuda_row *)calloc(rows, sizeof(*row));
+    uint32_t *owner = (uint32_t *)calloc(all, sizeof(*owner));
+    unsigned char *states = (unsigned char *)lab_memory(rows * apart);
+
+    if (!row || !owner)
+        exit(1);
+    for (uint32_t r = 0; r < rows; r++) {
+        row[r].state = states + r * apart;
+        row[r].index = 64 * SSM_DEVICE_BLOCK;
+        row[r].first = r * frames;
+        row[r].frames = frames;
+        row[r].view = view;
+        for (uint32_t t = 0; t < frames; t++)
+            owner[row[r].first + t] = r;
+    }
+    span->count = (const struct cuda_count *)lab_upload(&count, sizeof(count));
+    span->rows = (const struct cuda_row *)lab_upload(row, rows * sizeof(*row));
+    span->owner = (const uint32_t *)lab_upload(owner, all * sizeof(*owner));
+    span->rows_room = rows;
+    span->frames_room = (uint32_t)all;
+    span->longest_room = frames;
+    free(row);
+    free(owner);
+}
+
 double lab_time(struct lab *lab, cudaError_t (*run)(void *work, cudaStream_t stream), void *work)
 {
-    double ms[REPEATS], all = 0;
+    double ms[REPEATS], all = 0, seconds = lab->quick ? 0.05 : SECONDS;
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < WARM; i++)
         lab_check(run(work, lab->stream), "warm-up");
-    while (n < REPEATS && (n < WARM || all < SECONDS * 1e3)) {
+    while (n < REPEATS && (n < WARM || all < seconds * 1e3)) {
         float one = 0;
 
         lab_check(cudaEventRecord(lab->begin, lab->stream), "event");
@@ -133,7 +170,6 @@ void lab_open(struct lab *lab, int argc, char **argv, size_t copy_bytes)
         fprintf(stderr, "lab: %s\n", err.text);
         exit(1);
     }
-    lab->build.device = lab->device;
     bench_report_device(cuda_device_describe(lab->device));
     lab_check(cudaStreamCreateWithFlags(&lab->stream, cudaStreamNonBlocking), "stream");
     lab_check(cudaEventCreateWithFlags(&lab->begin, cudaEventDefault), "event");
@@ -143,7 +179,6 @@ void lab_open(struct lab *lab, int argc, char **argv, size_t copy_bytes)
 
 void lab_close(struct lab *lab)
 {
-    cuda_build_fini(&lab->build);
     lab_check(cudaEventDestroy(lab->begin), "close");
     lab_check(cudaEventDestroy(lab->end), "close");
     lab_check(cudaStreamDestroy(lab->stream), "close");

@@ -11,12 +11,11 @@
 #define CUDA_LAB_LAB_CUH
 
 #include "cuda/device.cuh"
-#include "cuda/graph.cuh"
+#include "cuda/kind.cuh"
 
 struct lab {
     bool quick;
     struct ssm_device *device;
-    struct cuda_build build; /* what layers upload */
     cudaStream_t stream;
     cudaEvent_t begin, end;
     double copy_bytes_per_s; /* read and written, of a copy from device to device */
@@ -28,10 +27,16 @@ void lab_check(cudaError_t result, const char *what);
 void lab_open(struct lab *lab, int argc, char **argv, size_t copy_bytes);
 void lab_close(struct lab *lab);
 
-/* Device memory of zeros, or of noise in [-spread, spread); lab_forget frees all that was given since the last. */
+/* Device memory: zeros, noise in [-spread, spread), a copy of what the host has; lab_forget frees all that was given
+ * since the last. */
 void *lab_memory(size_t bytes);
 float *lab_noise(size_t values, float spread);
+void *lab_upload(const void *host, size_t bytes);
 void lab_forget(void);
+
+/* A tile at one clock: `rows` rows of `frames` frames each, all of that view and in the middle of their streams, with a
+ * state of so many bytes (zeros). */
+void lab_span(struct cuda_span *span, uint32_t rows, uint32_t frames, uint32_t view, size_t state_bytes);
 
 /* Milliseconds of one run: the median of many, each timed alone, after a warm-up of some. */
 double lab_time(struct lab *lab, cudaError_t (*run)(void *work, cudaStream_t stream), void *work);
