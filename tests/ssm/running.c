@@ -44,6 +44,11 @@ bool running_isa_here(const char *isa)
     return here;
 }
 
+bool running_isa_slow(const char *isa)
+{
+    return strcmp(isa, "cuda") == 0 && plugin();
+}
+
 static void open_with(struct running *r, struct ssm_model *model, const struct ssm_engine_options *options,
                       uint32_t slots)
 {
