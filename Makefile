@@ -48,10 +48,10 @@ LIBAUDIO := $(BUILD)/lib/libaudio.a
 SHARED   := $(BUILD)/lib/libssm.so.$(SOVERSION) $(BUILD)/lib/libssmclient.so.$(SOVERSION)
 PROGRAMS := $(addprefix $(BUILD)/bin/,ssmd ssmctl ssmrun)
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/ssm/test_*.c tests/proto/test_*.c tests/daemon/test_*.c \
-              tests/clients/test_*.c tests/fuzz/test_*.c tests/golden/test_*.c tests/sys/test_*.c))
+              tests/clients/test_*.c tests/fuzz/test_*.c tests/conform/test_*.c tests/golden/test_*.c tests/sys/test_*.c))
 # Suites that run once more with several I/O threads.
 PORTED   := $(patsubst %,$(BUILD)/tests/sys/test_%@io_threads=3,crowd delivery faults lifecycle ports resume streams)
-TEST_HELP := $(call obj,$(filter-out $(wildcard tests/*/test_*.c),$(wildcard tests/*/*.c)))
+TEST_HELP := $(call obj,$(filter-out $(wildcard tests/*/test_*.c),$(wildcard tests/*/*.c)) bench/lib/models.c)
 BENCH_HELP := $(call obj,$(wildcard bench/lib/*.c) tests/ssm/making.c tests/ssm/model_dir.c)
 FUZZERS  := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_SECONDS ?= 60
