@@ -7,7 +7,8 @@
  * kernel's bits depend on what else is in a tile, so neither do a stream's results.
  *
  * When there are fewer rows than members, a row of several tiles is shared by all of them: they claim its tiles in
- * order and follow one another through the layers (ssm/cpu/graph.c). A row of the conv view is one thread's. */
+ * order and follow one another through the layers (ssm/cpu/graph.c). A row of the conv view is one thread's. A device
+ * takes the batch as it is (ssm/device.c). */
 #include "ssm/tile.h"
 
 /* Waking a team takes some 10 us, more on a busy machine: less work than this is done sooner alone. In bytes of weights
@@ -177,6 +178,11 @@ int ssm_advance(struct ssm_program *program, struct ssm_row *rows, size_t n)
 
     if (a.frames == 0)
         return first;
+    if (program->device) {
+        int status = ssm_device_advance(program, rows, n);
+
+        return status ? status : first;
+    }
     a.together = team && n < program->engine->threads;
     for (size_t i = 0; a.together && i < n; i++)
         if (row_is_long(program, &rows[i]))
@@ -191,8 +197,11 @@ int ssm_advance(struct ssm_program *program, struct ssm_row *rows, size_t n)
 int ssm_advance_beside(struct ssm_program *program, struct ssm_row *rows, size_t n)
 {
     struct advance a = {.program = program, .rows = rows, .n = n};
-    int first = rows_admit(&a, program->mark_beside += 2);
+    int first;
 
+    if (program->device)
+        return SSM_UNSUPPORTED;
+    first = rows_admit(&a, program->mark_beside += 2);
     if (a.frames > 0)
         member_run(&a, program->engine->threads);
     return first;

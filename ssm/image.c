@@ -210,6 +210,18 @@ size_t ssm_image_bytes(const struct ssm_model *model)
     return model->image_bytes;
 }
 
+/* The states of a slot in this process's memory: the slot's own, or a copy of what lies on a device. NULL: no memory. */
+static unsigned char *states_reach(const struct ssm_program *program, struct ssm_slot_head *head)
+{
+    return program->device ? calloc(1, program->model->info.state_bytes + 1) : ssm_slot_states(head);
+}
+
+static void states_leave(const struct ssm_program *program, unsigned char *states)
+{
+    if (program->device)
+        free(states);
+}
+
 int ssm_slot_export(const struct ssm_program *program, struct ssm_slot slot, void *image)
 {
     const struct ssm_model *model = program->model;
@@ -217,7 +229,7 @@ int ssm_slot_export(const struct ssm_program *program, struct ssm_slot slot, voi
     struct walk w = {.packed = (unsigned char *)image + sizeof(struct head), .copy = true, .out = true, .check = true};
     struct head head = {.version = SSM_IMAGE_VERSION, .bytes = model->image_bytes};
     uint64_t checksum;
-    int status;
+    int status = SSM_OK;
 
     if (!state)
         return SSM_STALE;
@@ -225,8 +237,15 @@ int ssm_slot_export(const struct ssm_program *program, struct ssm_slot slot, voi
     memcpy(head.fingerprint, model->info.fingerprint, sizeof(head.fingerprint));
     head.frames = state->frames;
     memcpy(image, &head, sizeof(head));
-    w.states = ssm_slot_states(state);
-    if ((status = graph_walk(&w, &model->graph)))
+    w.states = states_reach(program, state);
+    if (!w.states)
+        return SSM_NOMEM;
+    if (program->device && state->frames > 0) /* a fresh one is zero */
+        status = program->engine->backend->store(program->device, slot.index, w.states);
+    if (status == SSM_OK)
+        status = graph_walk(&w, &model->graph);
+    states_leave(program, w.states);
+    if (status)
         return status;
     checksum = XXH3_64bits(image, model->image_bytes - TAIL_BYTES);
     memcpy((unsigned char *)image + model->image_bytes - TAIL_BYTES, &checksum, sizeof(checksum));
@@ -312,10 +331,19 @@ int ssm_slot_import(struct ssm_program *program, struct ssm_slot slot, const voi
         return ssm_error_set(err, SSM_STALE, "%s", ssm_status_text(SSM_STALE));
     if ((status = image_check(program->model, image, size, &head, err)))
         return status;
-    ssm_pool_clear(&program->pool, state);
-    w.states = ssm_slot_states(state);
+    w.states = states_reach(program, state);
+    if (!w.states)
+        return ssm_error_set(err, SSM_NOMEM, "%s", ssm_status_text(SSM_NOMEM));
+    if (!program->device)
+        ssm_pool_clear(&program->pool, state);
+    status = graph_walk(&w, &program->model->graph);
+    if (program->device && head.frames > 0)
+        status = program->engine->backend->load(program->device, slot.index, w.states);
+    states_leave(program, w.states);
+    if (status)
+        return ssm_error_set(err, status, "%s", ssm_status_text(status));
     state->frames = head.frames;
-    return graph_walk(&w, &program->model->graph);
+    return SSM_OK;
 }
 
 int ssm_slot_copy(struct ssm_program *program, struct ssm_slot from, struct ssm_slot to)
@@ -326,6 +354,12 @@ int ssm_slot_copy(struct ssm_program *program, struct ssm_slot from, struct ssm_
         return SSM_STALE;
     if (source == target)
         return SSM_OK;
+    if (program->device && source->frames > 0) {
+        int status = program->engine->backend->copy(program->device, from.index, to.index);
+
+        if (status)
+            return status;
+    }
     target->frames = source->frames;
     memcpy(ssm_slot_states(target), ssm_slot_states(source), program->pool.slot_bytes - 64);
     return SSM_OK;

@@ -7,7 +7,7 @@
  * immutable model and any number of states, and advances many states together whatever each of them brings:
  *
  *     struct ssm_model    what was loaded: layers, weights, discretised coefficients. Immutable; share it.
- *     struct ssm_engine   where it runs: a backend (today "cpu", one instruction set) and its worker threads, if any.
+ *     struct ssm_engine   where it runs: a backend ("cpu", one instruction set and its worker threads; or a device).
  *     struct ssm_program  a model compiled for an engine, with its pool of states ("slots").
  *     struct ssm_slot     one stream's state, named by index and generation; a stale name is refused.
  *     struct ssm_row      what one stream brings to one advance: T >= 1 frames in, its results out.
@@ -63,7 +63,8 @@ extern "C" {
     X(UNSUPPORTED, -10, "this build does not do that")                                                                 \
     X(LIMIT, -11, "a limit was reached")                                                                               \
     X(STALE, -12, "the slot was released or given to another stream")                                                  \
-    X(FOREIGN, -13, "the image is of another model")
+    X(FOREIGN, -13, "the image is of another model")                                                                   \
+    X(DEVICE, -14, "the device failed")
 
 enum ssm_status {
 #define X(name, value, text) SSM_##name = (value),
@@ -144,16 +145,27 @@ struct ssm_engine;
 struct ssm_program;
 
 struct ssm_engine_options {
-    const char *backend; /* NULL or "cpu" */
+    const char *backend; /* NULL or "cpu"; "cuda"; "auto": cuda if such a device is there, else cpu */
     const char *isa;     /* NULL: $SSMD_ISA, or the best this processor has; "ref", "avx2", "avx512" */
     uint32_t
         threads; /* 0 or 1: the caller's thread only; n: the caller and n-1 workers share each advance by streams */
+    /* Of a device: */
+    const char *library; /* its plugin; NULL: $SSMD_CUDA_LIBRARY, or libssm-cuda.so where the loader looks */
+    uint32_t device;     /* its number */
+    uint32_t resident;   /* states of a program that are on it at a time, at most; 0: as many as there is room for.
+                            Others lie in host memory until their next row */
 };
 
 SSM_API SSM_MUST_CHECK int ssm_engine_new(struct ssm_engine **out, const struct ssm_engine_options *options,
                                           struct ssm_error *err);
-SSM_API void ssm_engine_free(struct ssm_engine *engine); /* after its programs */
-SSM_API const char *ssm_engine_isa(const struct ssm_engine *engine);
+SSM_API void ssm_engine_free(struct ssm_engine *engine);                 /* after its programs */
+SSM_API const char *ssm_engine_backend(const struct ssm_engine *engine); /* "cpu", "cuda" */
+SSM_API const char *ssm_engine_isa(const struct ssm_engine *engine);     /* "none" on a device */
+/* One line: the instruction set, or the device, its architecture and driver. */
+SSM_API const char *ssm_engine_describe(const struct ssm_engine *engine);
+/* How many devices that backend ("cuda") has here. SSM_UNSUPPORTED, and why, without plugin, driver or device. */
+SSM_API SSM_MUST_CHECK int ssm_engine_devices(const char *backend, const char *library, uint32_t *count,
+                                              struct ssm_error *err);
 
 /* Compile a model for the engine: takes a reference to the model, allocates the workspace, and a pool that grows by
  * slabs up to max_slots (states never move). */
@@ -161,6 +173,8 @@ SSM_API SSM_MUST_CHECK int ssm_program_new(struct ssm_program **out, struct ssm_
                                            uint32_t max_slots, struct ssm_error *err);
 SSM_API void ssm_program_free(struct ssm_program *program);
 SSM_API const struct ssm_model *ssm_program_model(const struct ssm_program *program);
+/* struct ssm_model_info's grid, for this program: a device's may be coarser. */
+SSM_API uint32_t ssm_program_grid(const struct ssm_program *program);
 
 /* ---- slots ------------------------------------------------------------------------------------------------------- */
 
@@ -190,12 +204,12 @@ SSM_API SSM_MUST_CHECK int ssm_slot_frames(const struct ssm_program *program, st
 
 /* The bytes of an image of any state of the model. */
 SSM_API size_t ssm_image_bytes(const struct ssm_model *model);
-/* The state into `image` (ssm_image_bytes). SSM_STALE, or SSM_NONFINITE: a number of the state has overflowed, and
- * nothing could go on from it; `image` is then of no use. */
+/* The state into `image` (ssm_image_bytes). SSM_STALE, SSM_NONFINITE: a number of the state has overflowed, and nothing
+ * could go on from it; of a state on a device also SSM_NOMEM and SSM_DEVICE. `image` is then of no use. */
 SSM_API SSM_MUST_CHECK int ssm_slot_export(const struct ssm_program *program, struct ssm_slot slot, void *image);
 /* The state becomes what `image` holds. On failure it stays what it is, and err (may be NULL) says why: SSM_FORMAT (not
  * an image, damaged, another length), SSM_UNSUPPORTED (a later version), SSM_FOREIGN (another model), SSM_NONFINITE,
- * SSM_STALE. */
+ * SSM_STALE; on a device also SSM_NOMEM and SSM_DEVICE. */
 SSM_API SSM_MUST_CHECK int ssm_slot_import(struct ssm_program *program, struct ssm_slot slot, const void *image,
                                            size_t size, struct ssm_error *err);
 /* What ssm_slot_import would say of the image, without a slot. */
@@ -203,7 +217,7 @@ SSM_API SSM_MUST_CHECK int ssm_image_check(const struct ssm_model *model, const 
                                            struct ssm_error *err);
 /* Whether the image says that it is of this model, by its fingerprint alone: to choose among several. */
 SSM_API int ssm_image_is_of(const struct ssm_model *model, const void *image, size_t size);
-/* The state of `to` becomes that of `from`. */
+/* The state of `to` becomes that of `from`. SSM_STALE; on a device also SSM_NOMEM and SSM_DEVICE. */
 SSM_API SSM_MUST_CHECK int ssm_slot_copy(struct ssm_program *program, struct ssm_slot from, struct ssm_slot to);
 
 /* ---- advance ----------------------------------------------------------------------------------------------------- */
@@ -238,7 +252,7 @@ struct ssm_row {
     float *out;          /* (ssm_out_frames_max(T), out_channels); must not overlap `in` */
     uint32_t out_frames; /* set by ssm_advance */
     int status;          /* set by ssm_advance: SSM_OK, SSM_STALE or SSM_INVAL (also SSM_CONV unprepared); a refused row
-                            changes no state */
+                            changes no state. SSM_DEVICE: the device failed, and every state on it is lost */
 };
 
 /* Advance every row's stream by its frames. A slot may appear once per call. Rows fail one by one (row.status);
@@ -246,7 +260,7 @@ struct ssm_row {
 SSM_API SSM_MUST_CHECK int ssm_advance(struct ssm_program *program, struct ssm_row *rows, size_t n);
 
 /* The same on the calling thread alone, which may be a second one, beside an ssm_advance of other slots: for a little
- * work that shall not wait for much. A slot in both at once is the caller's error. */
+ * work that shall not wait for much. A slot in both at once is the caller's error. SSM_UNSUPPORTED on a device. */
 SSM_API SSM_MUST_CHECK int ssm_advance_beside(struct ssm_program *program, struct ssm_row *rows, size_t n);
 
 /* The most output frames that `frames` input frames can complete in one advance. */
