@@ -18,6 +18,7 @@
 #define RING_BYTES 65536
 
 static struct model *model;
+static struct site *site; /* its */
 static struct batcher batcher;
 static struct input input;
 static struct streams streams;
@@ -36,9 +37,9 @@ static int batch_setup(void **state)
     model->info = *ssm_model_info(model->model);
     model->grid = BATCH_GRID;
     model->is_one_to_one = true;
-    model->frame_ns = 1; /* cheap: time cuts no batch here */
-    lane_init(&model->live, model, false);
-    lane_init(&model->backfill, model, true);
+    site = &model->site[0];
+    site_init(site, model, NULL);
+    site->frame_ns = 1; /* cheap: time cuts no batch here */
     model->priority = LANE_PRIORITY;
     assert_int_equal(batcher_init(&batcher, 300, 1000, 1), 0);
     batcher.now_ns = 1000000000;
@@ -53,6 +54,7 @@ static int batch_setup(void **state)
         s = streams_insert(&streams, (const uint8_t *)id, 2, model->info.out_channels);
         assert_non_null(s);
         s->model = model;
+        s->site = site;
     }
     return 0;
 }
@@ -79,8 +81,7 @@ static int batch_teardown(void **state)
     streams_fini(&streams);
     input_fini(&input);
     ssm_model_free(model->model);
-    lane_fini(&model->live);
-    lane_fini(&model->backfill);
+    site_fini(site);
     free(model);
     return 0;
 }
@@ -207,15 +208,15 @@ static void batch__costly_model__is_cut_to_its_time_and_shared(void **state)
     for (int i = 0; i < STREAMS; i++)
         push(streams.sorted[i], 5000, false, false);
     batcher.threads = 2;
-    model->frame_ns = (double)BATCH_NS / 400;
+    site->frame_ns = (double)BATCH_NS / 400;
     assert_int_equal(fill(), 2); /* 400 frames, 200 for each thread */
     assert_int_equal(batcher.batch[0].rows[0].frames, 200);
     assert_int_equal(batcher.batch[0].rows[1].frames, 200);
     batcher.batch[0].job.busy_ns = 40 * (uint64_t)BATCH_NS; /* a stall: believed to the double of what was known */
     batch_cost_learn(&batcher.batch[0]);
-    assert_true(model->frame_ns > (double)BATCH_NS / 400 && model->frame_ns < 1.2 * BATCH_NS / 400);
+    assert_true(site->frame_ns > (double)BATCH_NS / 400 && site->frame_ns < 1.2 * BATCH_NS / 400);
     finish();
-    model->frame_ns = 10.0 * BATCH_NS; /* even then a piece of the grid */
+    site->frame_ns = 10.0 * BATCH_NS; /* even then a piece of the grid */
     assert_int_equal(fill(), 1);
     assert_int_equal(batcher.batch[0].rows[0].frames, BATCH_GRID);
     finish();
@@ -224,23 +225,23 @@ static void batch__costly_model__is_cut_to_its_time_and_shared(void **state)
 static void batch__ready_time__counts_what_is_queued_and_gives_up_beyond_the_limit(void **state)
 {
     (void)state;
-    assert_int_equal(batch_ready_ns(&model->live, 1000), 0);
+    assert_int_equal(batch_ready_ns(&site->live, 1000), 0);
     push(streams.sorted[0], 100, false, false);
     push(streams.sorted[0], 20, false, false);
     push(streams.sorted[1], 3, false, false);
     push(streams.sorted[2], 500, true, false); /* has a lane of its own */
-    model->frame_ns = 2;
-    assert_int_equal(batch_ready_ns(&model->live, 1000), 246);
-    assert_int_equal(batch_ready_ns(&model->live, 246), 246);
-    assert_true(batch_ready_ns(&model->live, 245) == UINT64_MAX);
+    site->frame_ns = 2;
+    assert_int_equal(batch_ready_ns(&site->live, 1000), 246);
+    assert_int_equal(batch_ready_ns(&site->live, 246), 246);
+    assert_true(batch_ready_ns(&site->live, 245) == UINT64_MAX);
     batcher.row_frames = 64;
-    assert_int_equal(fill(), 2);                             /* the live ones first */
-    assert_int_equal(batch_ready_ns(&model->live, 1000), 0); /* nobody is ready: the rest waits for this batch */
+    assert_int_equal(fill(), 2);                            /* the live ones first */
+    assert_int_equal(batch_ready_ns(&site->live, 1000), 0); /* nobody is ready: the rest waits for this batch */
     finish();
-    assert_int_equal(batch_ready_ns(&model->live, 1000), 112);
-    model->frame_ns = 0; /* nobody knows */
-    assert_true(batch_ready_ns(&model->live, 1000) == UINT64_MAX);
-    model->frame_ns = 1;
+    assert_int_equal(batch_ready_ns(&site->live, 1000), 112);
+    site->frame_ns = 0; /* nobody knows */
+    assert_true(batch_ready_ns(&site->live, 1000) == UINT64_MAX);
+    site->frame_ns = 1;
     while (fill() > 0)
         finish();
 }
