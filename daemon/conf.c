@@ -269,8 +269,8 @@ static void check_sizes(const struct conf *conf, struct conf_report *report)
         report_add(report, "models = %s: must begin with '/', since a daemon has no useful working directory",
                    conf->models);
     if (conf->max_row_frames > conf->device_batch_frames)
-        report_add(report, "max_row_frames = %u: larger than device_batch_frames = %u", conf->max_row_frames,
-                   conf->device_batch_frames);
+        report_add(report, "device_batch_frames = %u: less than max_row_frames = %u", conf->device_batch_frames,
+                   conf->max_row_frames);
 }
 
 /* Whether there are such devices is seen at the start. */
