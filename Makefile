@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # ssmd. `make help` lists the targets. Everything is built below $(BUILD); nothing else is written but by demo and install.
-# BUILD, CC, CFLAGS, PREFIX, DESTDIR, GOLDEN, SANITIZE and INPUT may be set on the command line.
+# BUILD, CC, CXX, NVCC, GENCODE, CFLAGS, PREFIX, DESTDIR, GOLDEN, SANITIZE and INPUT may be set on the command line.
 # Sources are found by folder: a new file in an existing room needs no line here.
 BUILD    ?= build
 PREFIX   ?= /usr/local
@@ -60,6 +60,15 @@ PYTHON_CLIENT := $(shell find clients/python -type f ! -path '*/__pycache__/*') 
 PYTHON_SOURCES := clients/python tests/python
 BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
+# What a machine with a GPU and no development packages needs (make portable).
+PORTABLE := $(BUILD)/portable
+CUDA_TESTS := $(patsubst tests/%.c,tests/%,tests/golden/test_golden.c $(wildcard tests/conform/test_*.c) \
+                $(shell grep -l 'trial_main\|running_isas' tests/ssm/test_*.c))
+CUDA_BENCHES := bench/cuda bench/ssm-load
+CARRIED  := $(addprefix $(PORTABLE)/,$(CUDA_TESTS) $(CUDA_BENCHES) $(PROGRAMS:$(BUILD)/%=%))
+# Where check-cuda and bench-cuda find programs: there, or built here.
+CUDA_TREE = $(if $(wildcard $(PORTABLE)/commit),$(PORTABLE),$(BUILD))
+
 SSM_LIBS    := -ljansson -lkissfft-float -lxxhash -lm
 PROTO_LIBS  := -lprotobuf-c
 CLIENT_LIBS := -lzmq $(PROTO_LIBS)
@@ -111,26 +120,73 @@ $(BUILD)/lib/libssmclient.so.$(SOVERSION): $(CLIENT_OBJ) $(PROTO_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -shared -Wl,-soname,$(@F) $(ALLLD) $^ $(CLIENT_LIBS) -o $@ && ln -sf $(@F) $(BUILD)/lib/libssmclient.so
 
-$(BUILD)/bin/ssmd: $(call obj,daemon/main.c) $(LIBDAEMON) $(LIBPROTO) $(LIBSSM)
-	@mkdir -p $(@D)
-	$(call say,LD)$(CC) $(ALLLD) $^ $(DAEMON_LIBS) -o $@
-$(BUILD)/bin/ssmctl: $(call obj,$(wildcard clients/c/ctl/*.c)) $(LIBCLIENT) $(LIBAUDIO)
-	@mkdir -p $(@D)
-	$(call say,LD)$(CC) $(ALLLD) $^ $(CTL_LIBS) -o $@
-$(BUILD)/bin/ssmrun: $(call obj,$(wildcard clients/run/*.c)) $(LIBSSM) $(LIBAUDIO)
-	@mkdir -p $(@D)
-	$(call say,LD)$(CC) $(ALLLD) $^ $(SSM_LIBS) $(AUDIO_LIBS) -o $@
-$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_HELP) $(LIBDAEMON) $(LIBCLIENT) $(LIBPROTO) $(LIBSSM) $(LIBAUDIO)
-	@mkdir -p $(@D)
-	$(call say,LD)$(CC) $(ALLLD) $^ $(TEST_LIBS) -o $@
+# Programs, below $(BUILD) and once more below $(PORTABLE), where they find their libraries beside them.
+define program_rules
+$(1)/bin/ssmd: $$(call obj,daemon/main.c) $$(LIBDAEMON) $$(LIBPROTO) $$(LIBSSM)
+	@mkdir -p $$(@D)
+	$$(call say,LD)$$(CC) $$(ALLLD) $$^ $$(DAEMON_LIBS) -o $$@
+$(1)/bin/ssmctl: $$(call obj,$$(wildcard clients/c/ctl/*.c)) $$(LIBCLIENT) $$(LIBAUDIO)
+	@mkdir -p $$(@D)
+	$$(call say,LD)$$(CC) $$(ALLLD) $$^ $$(CTL_LIBS) -o $$@
+$(1)/bin/ssmrun: $$(call obj,$$(wildcard clients/run/*.c)) $$(LIBSSM) $$(LIBAUDIO)
+	@mkdir -p $$(@D)
+	$$(call say,LD)$$(CC) $$(ALLLD) $$^ $$(SSM_LIBS) $$(AUDIO_LIBS) -o $$@
+$(1)/tests/%: $$(BUILD)/obj/tests/%.o $$(TEST_HELP) $$(LIBDAEMON) $$(LIBCLIENT) $$(LIBPROTO) $$(LIBSSM) $$(LIBAUDIO)
+	@mkdir -p $$(@D)
+	$$(call say,LD)$$(CC) $$(ALLLD) $$^ $$(TEST_LIBS) -o $$@
+$(1)/bench/ssm-load: $$(call obj,$$(wildcard bench/load/*.c))
+$(1)/bench/%: $$(BUILD)/obj/bench/%.o $$(BENCH_HELP) $$(LIBCLIENT) $$(LIBPROTO) $$(LIBSSM)
+	@mkdir -p $$(@D)
+	$$(call say,LD)$$(CC) $$(ALLLD) $$^ $$(CLIENT_LIBS) $$(SSM_LIBS) -lcmocka -o $$@
+endef
+$(foreach root,$(BUILD) $(PORTABLE),$(eval $(call program_rules,$(root))))
+$(PORTABLE)/%: ALLLD += -s -Wl,--as-needed -Wl,--disable-new-dtags -Wl,-rpath,'$$ORIGIN/../lib:$$ORIGIN/../../lib'
 # A fuzz target is one function; here it becomes libFuzzer's.
 $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/bin/%,$(FUZZERS)): $(BUILD)/bin/%: tests/fuzz/fuzz_%.c $(LIBPROTO) $(LIBSSM)
 	@mkdir -p $(@D)
 	$(call say,FUZZ)$(CC) $(ALLC) -Dfuzz_$*=LLVMFuzzerTestOneInput -fsanitize=fuzzer $^ $(ALLLD) $(PROTO_LIBS) $(SSM_LIBS) -o $@
-$(BUILD)/bench/ssm-load: $(call obj,$(wildcard bench/load/*.c))
-$(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_HELP) $(LIBCLIENT) $(LIBPROTO) $(LIBSSM)
+
+# ---- the GPU: cuda/ by nvcc, and the same sources as C++ against tests/cuda_host, which needs no GPU --------------------
+CUDA_HOST := $(BUILD)/cuda_host/libssm-cuda.so
+HOST_OBJ   = $(patsubst %,$(BUILD)/obj/cuda_host/%.o,$(1))
+HOST_CXX  := -x c++ -std=gnu++17 -Itests/cuda_host -I. -fPIC -fvisibility=hidden -pthread $(BITS) -Wall -Wextra -Werror \
+             -Wno-unknown-pragmas $(HARDEN) $(if $(SANITIZE),-fsanitize-sections=cuda_shared) $(CFLAGS) -MMD -MP
+NVCC      ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
+GENCODE   ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
+NVCCFLAGS := -std=c++17 --fmad=false -O3 -lineinfo -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
+             -Werror all-warnings -Xptxas -v -cudart static -I.
+CUDA_OBJ  := $(patsubst cuda/%.cu,$(BUILD)/obj/cuda/%.o,$(wildcard cuda/*.cu))
+TESTS     += $(BUILD)/tests/cuda_host/test_cuda_host
+
+$(BUILD)/obj/cuda_host/%.o: %
 	@mkdir -p $(@D)
-	$(call say,LD)$(CC) $(ALLLD) $^ $(CLIENT_LIBS) $(SSM_LIBS) -lcmocka -o $@
+	$(call say,CXX)$(CXX) $(HOST_CXX) -c $< -o $@
+$(CUDA_HOST): $(call HOST_OBJ,$(wildcard cuda/*.cu tests/cuda_host/*.cpp)) tests/cuda_host/exports.map
+	@mkdir -p $(@D)
+	$(call say,LD)$(CXX) -shared -Wl,-z,defs -Wl,--version-script=tests/cuda_host/exports.map $(ALLLD) $(filter %.o,$^) -o $@
+$(BUILD)/tests/cuda_host/test_cuda_host: $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp) tests/cuda_host/test_cuda_host.cu)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CXX) $(ALLLD) $^ -lcmocka -o $@
+# What ptxas says of each kernel stays beside the object.
+$(BUILD)/obj/cuda/%.o: cuda/%.cu
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) $(NVCCFLAGS) $(GENCODE) -MMD -MP -c $< -o $@ 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; exit 1; }
+$(BUILD)/lib/libssm-cuda.so: $(CUDA_OBJ) cuda/exports.map
+	@mkdir -p $(@D)
+	$(call say,LD)$(NVCC) -shared -cudart static $(GENCODE) -Xlinker --version-script=cuda/exports.map -Xlinker -z,defs $(CUDA_OBJ) -o $@
+.PHONY: cuda
+cuda: ## the GPU backend: needs nvcc, no GPU; registers and spills of each kernel
+	@[ -n "$(NVCC)" ] || { echo "make cuda: there is no nvcc, neither on PATH nor in /usr/local/cuda/bin: install the CUDA toolkit 13 (cuda-toolkit-13-0 of NVIDIA's packages for your system), or say where it is with NVCC=FILE" >&2; exit 1; }
+	@$(MAKE) --no-print-directory NVCC="$(NVCC)" $(BUILD)/lib/libssm-cuda.so
+	@scripts/cuda-kernels "$(NVCC)" cuda/spills.txt $(CUDA_OBJ:.o=.ptxas)
+
+.PHONY: cuda-lab
+# Kernels alone, timed (cuda/lab): programs beside the plugin, of the same objects.
+LABS     := $(patsubst cuda/lab/%.cu,$(BUILD)/lab/%,$(filter-out cuda/lab/lab.cu,$(wildcard cuda/lab/*.cu)))
+cuda-lab: $(LABS)
+$(LABS): $(BUILD)/lab/%: $(BUILD)/obj/cuda/lab/%.o $(BUILD)/obj/cuda/lab/lab.o $(BUILD)/obj/bench/lib/report.o $(CUDA_OBJ)
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) -cudart static $^ -o $@
 
 # The Python client, in an environment of its own.
 $(VENV)/tools: clients/python/pyproject.toml scripts/python-venv
@@ -151,7 +207,7 @@ check: ## install what is missing, build, run every test; GOLDEN=DIR adds cases
 	@BUILD=$(BUILD) GOLDEN=$(GOLDEN) VERSION=$(VERSION) SOVERSION=$(SOVERSION) CC="$(CC)" \
 	  scripts/run-tests $(TESTS) $(PORTED) scripts/check-metrics scripts/check-python scripts/check-install
 .PHONY: tests lint-layers
-tests: $(TESTS)
+tests: $(TESTS) $(CUDA_HOST)
 lint-layers:
 	@scripts/lint-layers
 check-asan: ## every test under the address and undefined-behaviour sanitizers
@@ -174,6 +230,21 @@ bench: ## measure: JSON lines, tables, pictures in $(BUILD)/results
 	@scripts/deps bench
 	@$(MAKE) --no-print-directory programs $(BENCHES)
 	@BUILD=$(BUILD) COMMIT=$(COMMIT) scripts/run-bench
+portable: $(CARRIED) ## gather in $(BUILD)/portable what runs on a machine with a GPU and no packages; GOLDEN=DIR too
+	@BUILD=$(BUILD) COMMIT=$(COMMIT) GOLDEN=$(GOLDEN) MAKE="$(MAKE)" NVCC="$(NVCC)" scripts/portable
+check-cuda: ## the suites on the GPU that is here, and compute-sanitizer; uses $(BUILD)/portable if that is here
+	@$(cuda_ready)
+	@BUILD=$(CUDA_TREE) COMMIT=$(COMMIT) GOLDEN=$(GOLDEN) scripts/check-cuda $(CUDA_TESTS)
+bench-cuda: ## measure on the GPU that is here, some three minutes; likewise
+	@$(cuda_ready)
+	@BUILD=$(CUDA_TREE) RESULTS=$(BUILD)/results COMMIT=$(COMMIT) scripts/bench-cuda
+.PHONY: portable check-cuda bench-cuda
+# Nothing to do where programs were carried to; plugin and lab are built if they were not among them.
+define cuda_ready
+$(if $(filter $(PORTABLE),$(CUDA_TREE)),:,scripts/deps check && \
+  $(MAKE) --no-print-directory programs $(addprefix $(BUILD)/,$(CUDA_TESTS) $(CUDA_BENCHES))) && \
+  { [ -n "$$SSMD_CUDA_LIBRARY" ] || [ -e $(PORTABLE)/lib/libssm-cuda.so ] || $(MAKE) --no-print-directory cuda cuda-lab; }
+endef
 fmt: ## format the C and Python sources
 	@scripts/deps lint
 	@$(MAKE) --no-print-directory $(VENV)/tools

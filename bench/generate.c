@@ -10,10 +10,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bench/lib/models.h"
 #include "bench/lib/report.h"
 #include "clients/c/ssmclient.h"
 #include "ssm/sample.h"
-#include "tests/ssm/making.h"
 
 #define MANY  16
 #define TRIES 3
@@ -36,41 +36,6 @@ static uint32_t cores(void)
     cpu_set_t cpus;
 
     return sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? (uint32_t)CPU_COUNT(&cpus) : 1;
-}
-
-/* Embedding, residual blocks of norm and mamba, norm, head; weights at random, small enough to stay finite. */
-static void model_make(const struct size *size, struct making *m)
-{
-    uint32_t inner = 2 * size->dim, rank = (size->dim + 15) / 16;
-    char name[64];
-
-    making_init(m, 1);
-    m->vocab = size->vocab;
-    making_tensor(m, 1, "embedding.weight", 2, size->vocab, size->dim);
-    making_layers(m, "{'type':'embedding','name':'embedding','vocab':%u,'dim':%u}", size->vocab, size->dim);
-#define TENSOR(spread, what, rank_, ...)                                                                               \
-    snprintf(name, sizeof(name), "%u." what, i);                                                                       \
-    making_tensor(m, spread, name, rank_, __VA_ARGS__)
-    for (uint32_t i = 0; i < size->layers; i++) {
-        TENSOR(1, "norm.weight", 1, size->dim);
-        TENSOR(0.1f, "mamba.in_proj.weight", 2, 2 * inner, size->dim);
-        TENSOR(0.5f, "mamba.conv1d.weight", 3, inner, 1u, 4u);
-        TENSOR(0.1f, "mamba.x_proj.weight", 2, rank + 32, inner);
-        TENSOR(0.1f, "mamba.dt_proj.weight", 2, inner, rank);
-        TENSOR(1, "mamba.dt_proj.bias", 1, inner);
-        TENSOR(1, "mamba.A_log", 2, inner, 16u);
-        TENSOR(1, "mamba.D", 1, inner);
-        TENSOR(0.1f, "mamba.out_proj.weight", 2, size->dim, inner);
-        making_layers(m,
-                      "{'type':'residual','layers':[{'type':'rmsnorm','name':'%u.norm','dim':%u},"
-                      "{'type':'mamba','name':'%u.mamba','dim':%u,'expand':2,'state':16,'conv':4,'dt_rank':%u}]}",
-                      i, size->dim, i, size->dim, rank);
-    }
-#undef TENSOR
-    making_tensor(m, 1, "norm.weight", 1, size->dim);
-    making_tensor(m, 0.3f, "head.weight", 2, size->vocab, size->dim);
-    making_layers(m, "{'type':'rmsnorm','name':'norm','dim':%u}", size->dim);
-    making_layers(m, "{'type':'linear','name':'head','in':%u,'out':%u,'bias':false}", size->dim, size->vocab);
 }
 
 static void report(const struct size *size, const char *where, uint32_t streams, double *per_s)
@@ -192,7 +157,9 @@ int main(void)
 
         snprintf(path, sizeof(path), "%s/models/%s", dir, sizes[i].name);
         check(mkdir(path, 0700) == 0, "cannot make the model's directory");
-        model_make(&sizes[i], &m);
+        models_language(
+            &m, &(struct models_language){
+                    .layers = sizes[i].layers, .dim = sizes[i].dim, .vocab = sizes[i].vocab, .logits = sizes[i].vocab});
         making_write(&m, path, 1, sizes[i].vocab);
         making_fini(&m);
         check(ssm_model_load(&model, path, NULL, NULL) == SSM_OK, "cannot load the model");

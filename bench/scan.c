@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/lib/models.h"
 #include "bench/lib/report.h"
 #include "ssm/scan.h"
-#include "tests/ssm/making.h"
 
 #define FRAMES 8192
 #define BLOCK  64
@@ -96,105 +96,6 @@ static void forms_measure(uint32_t lanes, uint32_t threads)
 #define WIDTH           64
 #define BLOCKS_OF_MODEL 4
 
-static void tensor_fill(float *values, size_t n, float value)
-{
-    for (size_t i = 0; i < n; i++)
-        values[i] = value;
-}
-
-/* Encoder 1 to 64, four residual blocks {layernorm, mixer, gelu, linear 64 to 128, glu}, decoder 64 to 1. */
-static void stack_begin(struct making *m)
-{
-    making_init(m, 4);
-    making_layers(m, "{'type':'linear','name':'encoder','in':1,'out':%u,'bias':false}", WIDTH);
-    making_tensor(m, 1, "encoder.weight", 2, (uint32_t)WIDTH, 1u);
-}
-
-static struct ssm_model *stack_end(struct making *m)
-{
-    struct ssm_model *model;
-    struct ssm_error err;
-
-    making_layers(m, "{'type':'linear','name':'decoder','in':%u,'out':1,'bias':false}", WIDTH);
-    making_tensor(m, 0.2f, "decoder.weight", 2, 1u, (uint32_t)WIDTH);
-    if (making_load(m, &model, 1, 1, &err)) {
-        fprintf(stderr, "scan: %s\n", err.text);
-        exit(1);
-    }
-    making_fini(m);
-    return model;
-}
-
-static float *block_tensor(struct making *m, float spread, int block, const char *name, uint32_t rank, uint32_t d0,
-                           uint32_t d1, uint32_t d2)
-{
-    char full[64];
-
-    snprintf(full, sizeof(full), "%d.%s", block, name);
-    return making_tensor(m, spread, full, rank, d0, d1, d2);
-}
-
-static struct ssm_model *s4d_make(void)
-{
-    const uint32_t H = WIDTH, M = 32;
-    struct making m;
-
-    stack_begin(&m);
-    for (int k = 0; k < BLOCKS_OF_MODEL; k++) {
-        float *imag, *log_dt;
-
-        making_layers(
-            &m,
-            "{'type':'residual','layers':[{'type':'layernorm','name':'%d.n','dim':%u},{'type':'s4d','name':"
-            "'%d.s','channels':%u,'state':%u,'discretization':'zoh'},{'type':'activation','fn':'gelu'},{'type':"
-            "'linear','name':'%d.l','in':%u,'out':%u,'bias':false},{'type':'glu'}]}",
-            k, H, k, H, 2 * M, k, H, 2 * H);
-        tensor_fill(block_tensor(&m, 0, k, "n.weight", 1, H, 0, 0), H, 1);
-        block_tensor(&m, 0.1f, k, "n.bias", 1, H, 0, 0);
-        log_dt = block_tensor(&m, 2.3f, k, "s.log_dt", 1, H, 0, 0);
-        tensor_fill(block_tensor(&m, 0, k, "s.log_A_real", 2, H, M, 0), H * M, -0.693f);
-        imag = block_tensor(&m, 0, k, "s.A_imag", 2, H, M, 0);
-        for (uint32_t i = 0; i < H; i++)
-            log_dt[i] -= 4.6f;
-        for (uint32_t i = 0; i < H * M; i++)
-            imag[i] = 3.14159265f * (float)(i % M);
-        block_tensor(&m, 1, k, "s.C", 3, H, M, 2);
-        block_tensor(&m, 1, k, "s.D", 1, H, 0, 0);
-        block_tensor(&m, 0.2f, k, "l.weight", 2, 2 * H, H, 0);
-    }
-    return stack_end(&m);
-}
-
-static struct ssm_model *mamba_make(void)
-{
-    const uint32_t H = WIDTH, I = 2 * WIDTH, N = 16, R = 4;
-    struct making m;
-
-    stack_begin(&m);
-    for (int k = 0; k < BLOCKS_OF_MODEL; k++) {
-        float *a;
-
-        making_layers(&m,
-                      "{'type':'residual','layers':[{'type':'layernorm','name':'%d.n','dim':%u},{'type':'mamba','name':"
-                      "'%d.m','dim':%u,'state':%u,'conv':4,'dt_rank':%u}]}",
-                      k, H, k, H, N, R);
-        tensor_fill(block_tensor(&m, 0, k, "n.weight", 1, H, 0, 0), H, 1);
-        block_tensor(&m, 0.1f, k, "n.bias", 1, H, 0, 0);
-        block_tensor(&m, 0.1f, k, "m.in_proj.weight", 2, 2 * I, H, 0);
-        block_tensor(&m, 0.5f, k, "m.conv1d.weight", 3, I, 1, 4);
-        block_tensor(&m, 0.1f, k, "m.conv1d.bias", 1, I, 0, 0);
-        block_tensor(&m, 0.1f, k, "m.x_proj.weight", 2, R + 2 * N, I, 0);
-        block_tensor(&m, 0.5f, k, "m.dt_proj.weight", 2, I, R, 0);
-        block_tensor(&m, 1, k, "m.dt_proj.bias", 1, I, 0, 0);
-        a = block_tensor(&m, 0, k, "m.A_log", 2, I, N, 0);
-        for (uint32_t i = 0; i < I * N; i++)
-            a[i] = 0.17f * (float)(i % N);
-        block_tensor(&m, 1, k, "m.D", 1, I, 0, 0);
-        block_tensor(&m, 0.1f, k, "m.out_proj.weight", 2, H, I, 0);
-    }
-    return stack_end(&m);
-}
-
 static double pass(struct ssm_program *program, enum ssm_view view, uint32_t chunk, const float *in, float *out)
 {
     struct ssm_row row = {.view = view};
@@ -254,8 +155,13 @@ static void views_measure(const char *name, struct ssm_model *model, uint32_t th
 int main(void)
 {
     static const uint32_t lanes[] = {1, 4, 16, 64, 256, 1024};
-    struct ssm_model *s4d = s4d_make(), *mamba = mamba_make();
+    struct ssm_model *s4d, *mamba;
+    struct making m;
 
+    models_s4d(&m, BLOCKS_OF_MODEL, WIDTH, WIDTH / 2);
+    s4d = models_load(&m, 1, 1);
+    models_mamba(&m, BLOCKS_OF_MODEL, WIDTH);
+    mamba = models_load(&m, 1, 1);
     for (size_t i = 0; i < sizeof(lanes) / sizeof(*lanes); i++)
         for (uint32_t threads = 1; threads <= cores(); threads += cores() > 1 ? cores() - 1 : 1)
             forms_measure(lanes[i], threads);

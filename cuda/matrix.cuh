@@ -4,6 +4,7 @@
  *
  * One output is summed over its inputs in an order that the width of the matrix alone decides, whatever the number of
  * rows: so a stream's bits do not depend on who shares its tile (cuBLAS changed row 0 at 192 of 255 row counts).
+ * cuda/matrix_tiles.cuh says which.
  */
 #ifndef CUDA_MATRIX_CUH
 #define CUDA_MATRIX_CUH
@@ -13,17 +14,18 @@
 
 struct cuda_matrix {
     uint32_t out, in;
-    const float *panels;          /* device: as struct ssm_matrix has them; NULL when `narrow` is there */
-    const __nv_bfloat16 *narrow;  /* device: of weights that bfloat16 holds exactly */
+    uint32_t parts;     /* binary16 numbers that a weight is the sum of: 1 where that is exact, as of bfloat16, or 2 */
+    const uint4 *tiles; /* device */
+    const float *scale; /* device: (out padded to 16) powers of two that its weights were multiplied by */
 };
 
 void cuda_matrix_build(struct cuda_build *b, const struct ssm_matrix *matrix, struct cuda_matrix *out);
 
 /* How a product begins and where it goes. */
 struct cuda_product {
-    const float *x; /* rows `x_stride` floats apart */
+    const float *x; /* rows `x_stride` floats apart, which may overlap one another */
     size_t x_stride;
-    float *y;
+    float *y; /* does not overlap x */
     size_t y_stride;
     const float *start;    /* device (out), added to every row; NULL: zeros */
     bool add;              /* to what y has, instead of `start` */

@@ -80,9 +80,10 @@ struct ssm_backend {
     const char *(*describe)(const struct ssm_device *device);
 
     /* Uploads the weights and makes room for states: of at most max_slots, and as many of them resident as fit, or
-     * `resident` if that is not 0 and fewer. */
+     * `resident` if that is not 0 and fewer. Tiles have room for `frames`, about, or for what suits the device if that is
+     * 0. */
     int (*compile)(struct ssm_device_program **out, struct ssm_device *device, const struct ssm_device_model *model,
-                   uint32_t max_slots, uint32_t resident, struct ssm_error *err);
+                   uint32_t max_slots, uint32_t resident, uint32_t frames, struct ssm_error *err);
     void (*discard)(struct ssm_device_program *program); /* NULL is legal */
 
     /* Tile number `which` of SSM_DEVICE_TILES, to be filled; not between its submit and its wait. */

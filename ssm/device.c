@@ -75,7 +75,8 @@ int ssm_device_compile(struct ssm_program *program, uint32_t max_slots, struct s
     int status = ssm_pool_init(&program->pool, 0, max_slots);
 
     if (status == SSM_OK)
-        status = engine->backend->compile(&program->device, engine->device, &seen, max_slots, engine->resident, err);
+        status = engine->backend->compile(&program->device, engine->device, &seen, max_slots, engine->resident,
+                                          engine->tile, err);
     return status ? status : tiling_new(program);
 }
 

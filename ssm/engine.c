@@ -36,6 +36,7 @@ static int device_open(struct ssm_engine *engine, const struct ssm_engine_option
         return status;
     engine->backend = backend;
     engine->resident = o->resident;
+    engine->tile = o->tile;
     return SSM_OK;
 }
 

@@ -18,7 +18,7 @@ struct ssm_engine {
     uint32_t threads;
     const struct ssm_backend *backend; /* of a device; NULL: this processor, and none of the following */
     struct ssm_device *device;
-    uint32_t resident;
+    uint32_t resident, tile; /* of struct ssm_engine_options */
 };
 
 struct ssm_workspace; /* ssm/tile.h */

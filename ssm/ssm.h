@@ -154,6 +154,7 @@ struct ssm_engine_options {
     uint32_t device;     /* its number */
     uint32_t resident;   /* states of a program that are on it at a time, at most; 0: as many as there is room for.
                             Others lie in host memory until their next row */
+    uint32_t tile;       /* frames that it takes at once, about; 0: what suits it */
 };
 
 SSM_API SSM_MUST_CHECK int ssm_engine_new(struct ssm_engine **out, const struct ssm_engine_options *options,

@@ -36,6 +36,13 @@ static void machine_name(char *name, size_t size)
         fclose(f);
 }
 
+static const char *report_device;
+
+void bench_report_device(const char *device)
+{
+    report_device = device;
+}
+
 void bench_report(const char *name, const char *figures, ...)
 {
     const char *commit = getenv("COMMIT");
@@ -47,6 +54,8 @@ void bench_report(const char *name, const char *figures, ...)
     va_start(args, figures);
     vprintf(figures, args);
     va_end(args);
+    if (report_device)
+        printf(", \"device\": \"%s\"", report_device);
     printf(", \"machine\": \"%s\", \"cpus\": %ld, \"commit\": \"%s\"}\n", machine, sysconf(_SC_NPROCESSORS_ONLN),
            commit ? commit : "unknown");
     fflush(stdout);

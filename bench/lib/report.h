@@ -11,8 +11,11 @@
 
 uint64_t bench_now_ns(void);
 
-/* Prints {"bench": name, figures..., "machine": ..., "cpus": ..., "commit": ...}; figures is JSON without braces, by
- * format. */
+/* The lines that follow say that they are of this device (ssm_engine_describe); the text must stay. */
+void bench_report_device(const char *device);
+
+/* Prints {"bench": name, figures..., "device": ..., "machine": ..., "cpus": ..., "commit": ...}; figures is JSON without
+ * braces, by format. */
 void bench_report(const char *name, const char *figures, ...) __attribute__((format(printf, 2, 3)));
 
 /* Sorts v and returns its q-quantile (0..1), 0 for n = 0. */

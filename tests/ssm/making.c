@@ -97,7 +97,8 @@ void making_layers(struct making *m, const char *format, ...)
 
 static void config_write(const struct making *m, const char *path, uint32_t in_channels, uint32_t out_channels)
 {
-    char input[64], rate[64], *text = NULL;
+    double in_rate = m->rate > 0 ? m->rate : 100;
+    char input[96], rate[64], *text = NULL;
     FILE *file = fopen(path, "w");
     int n;
 
@@ -105,8 +106,8 @@ static void config_write(const struct making *m, const char *path, uint32_t in_c
     if (m->vocab)
         snprintf(input, sizeof(input), "'kind':'tokens','vocab':%u", m->vocab);
     else
-        snprintf(input, sizeof(input), "'kind':'signal','channels':%u,'sample_rate':100", in_channels);
-    snprintf(rate, sizeof(rate), ",'sample_rate':%.17g", 100 * (m->rate_ratio > 0 ? m->rate_ratio : 1));
+        snprintf(input, sizeof(input), "'kind':'signal','channels':%u,'sample_rate':%.17g", in_channels, in_rate);
+    snprintf(rate, sizeof(rate), ",'sample_rate':%.17g", in_rate * (m->rate_ratio > 0 ? m->rate_ratio : 1));
     n = asprintf(&text,
                  "{'model_type':'ssmd','format_version':1,'name':'made','input':{%s},"
                  "'output':{'kind':'signal','channels':%u%s},'layers':[%s]}",
@@ -118,12 +119,35 @@ static void config_write(const struct making *m, const char *path, uint32_t in_c
     free(text);
 }
 
+/* The nearest bfloat16, to even: the upper half of the bits. */
+static uint16_t narrow_of(float value)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static void values_write(FILE *file, const float *values, size_t n, bool narrow)
+{
+    uint16_t some[4096];
+
+    if (!narrow)
+        fwrite(values, sizeof(*values), n, file);
+    for (size_t at = 0, now; narrow && at < n; at += now) {
+        now = n - at < sizeof(some) / sizeof(*some) ? n - at : sizeof(some) / sizeof(*some);
+        for (size_t i = 0; i < now; i++)
+            some[i] = narrow_of(values[at + i]);
+        fwrite(some, sizeof(*some), now, file);
+    }
+}
+
 /* Eight bytes of length, the header, the values (this machine is little-endian, as the format is). */
 static void tensors_write(const struct making *m, const char *path)
 {
     FILE *file = fopen(path, "w");
     char *header = NULL;
-    size_t size = 0, at = 0;
+    size_t size = 0, at = 0, bytes = m->narrow ? sizeof(uint16_t) : sizeof(float);
     uint64_t length;
     FILE *text = open_memstream(&header, &size);
 
@@ -133,11 +157,11 @@ static void tensors_write(const struct making *m, const char *path)
     for (uint32_t i = 0; i < m->tensors; i++) {
         const struct making_tensor *t = &m->tensor[i];
 
-        fprintf(text, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[", i ? "," : "", t->name);
+        fprintf(text, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[", i ? "," : "", t->name, m->narrow ? "BF16" : "F32");
         for (uint32_t k = 0; k < t->rank; k++)
             fprintf(text, k ? ",%u" : "%u", t->dims[k]);
-        fprintf(text, "],\"data_offsets\":[%zu,%zu]}", at, at + elements(t) * sizeof(float));
-        at += elements(t) * sizeof(float);
+        fprintf(text, "],\"data_offsets\":[%zu,%zu]}", at, at + elements(t) * bytes);
+        at += elements(t) * bytes;
     }
     fputc('}', text);
     assert_int_equal(fclose(text), 0);
@@ -145,7 +169,7 @@ static void tensors_write(const struct making *m, const char *path)
     fwrite(&length, sizeof(length), 1, file);
     fwrite(header, 1, size, file);
     for (uint32_t i = 0; i < m->tensors; i++)
-        fwrite(m->tensor[i].values, sizeof(float), elements(&m->tensor[i]), file);
+        values_write(file, m->tensor[i].values, elements(&m->tensor[i]), m->narrow);
     assert_int_equal(fclose(file), 0);
     free(header);
 }

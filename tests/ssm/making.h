@@ -13,6 +13,7 @@
 #ifndef TESTS_SSM_MAKING_H
 #define TESTS_SSM_MAKING_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "ssm/ssm.h"
@@ -29,7 +30,9 @@ struct making_tensor {
 struct making {
     uint32_t seed;
     uint32_t vocab;    /* set after init: a model of tokens */
+    double rate;       /* of the input, Hz; 0 is 100 */
     double rate_ratio; /* of the output's rate over the input's; 0 is 1 */
+    bool narrow;       /* tensors are written as BF16: rounded, and half the bytes */
     struct making_tensor tensor[MAKING_TENSORS_MAX];
     uint32_t tensors;
     char layers[MAKING_LAYERS_MAX]; /* JSON, what stands between [ and ] */

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,25 +13,61 @@
 #include "tests/ssm/making.h"
 #include "tests/ssm/running.h"
 
-const char *const running_isas[] = {"ref", "avx2", "avx512", NULL};
+const char *const running_isas[] = {"ref", "avx2", "avx512", "cuda", NULL};
+
+/* NULL: where libssm looks by itself. */
+static const char *plugin(void)
+{
+    static char path[512];
+    const char *given = getenv("SSMD_CUDA_LIBRARY"), *build = getenv("BUILD");
+
+    if (given && *given)
+        return NULL;
+    snprintf(path, sizeof(path), "%s/cuda_host/libssm-cuda.so", build && *build ? build : "build");
+    return path;
+}
+
+static struct ssm_engine_options options_of(const char *isa, uint32_t threads)
+{
+    if (isa && strcmp(isa, "cuda") == 0)
+        return (struct ssm_engine_options){.backend = "cuda", .library = plugin()};
+    return (struct ssm_engine_options){.isa = isa, .threads = threads};
+}
 
 bool running_isa_here(const char *isa)
 {
+    struct ssm_engine_options options = options_of(isa, 1);
     struct ssm_engine *engine = NULL;
-    bool here = ssm_engine_new(&engine, &(struct ssm_engine_options){.isa = isa}, NULL) == SSM_OK;
+    bool here = ssm_engine_new(&engine, &options, NULL) == SSM_OK;
 
     ssm_engine_free(engine);
     return here;
 }
 
-void running_open(struct running *r, struct ssm_model *model, const char *isa, uint32_t threads, uint32_t slots)
+static void open_with(struct running *r, struct ssm_model *model, const struct ssm_engine_options *options,
+                      uint32_t slots)
 {
-    struct ssm_engine_options options = {.isa = isa, .threads = threads};
     struct ssm_error err = {""};
 
     r->model = ssm_model_ref(model);
-    if (ssm_engine_new(&r->engine, &options, &err) || ssm_program_new(&r->program, r->engine, model, slots, &err))
+    if (ssm_engine_new(&r->engine, options, &err) || ssm_program_new(&r->program, r->engine, model, slots, &err))
         fail_msg("no engine: %s", err.text);
+}
+
+void running_open(struct running *r, struct ssm_model *model, const char *isa, uint32_t threads, uint32_t slots)
+{
+    struct ssm_engine_options options = options_of(isa, threads);
+
+    open_with(r, model, &options, slots);
+}
+
+void running_open_otherwise(struct running *r, struct ssm_model *model, const char *isa, uint32_t slots)
+{
+    struct ssm_engine_options options = options_of(isa, 3);
+
+    options.tile = 1; /* a device rounds up to what it must take */
+    options.resident = 2;
+    open_with(r, model, &options, slots);
 }
 
 void running_close(struct running *r)

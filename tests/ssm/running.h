@@ -16,12 +16,16 @@ struct running {
     struct ssm_model *model; /* its own reference */
 };
 
-/* The instruction sets that a build may have, NULL at the end, and whether this processor runs one. */
+/* What a model may run on, NULL at the end, and whether it is here: the instruction sets that a build may have, and
+ * "cuda", a device behind a plugin: $SSMD_CUDA_LIBRARY, else the emulated one ($BUILD/cuda_host, tests/cuda_host). */
 extern const char *const running_isas[];
 bool running_isa_here(const char *isa);
 
-/* isa NULL: the best here. What fails fails the test. */
+/* isa NULL: the best instruction set here. What fails fails the test. */
 void running_open(struct running *r, struct ssm_model *model, const char *isa, uint32_t threads, uint32_t slots);
+/* The same with what must show in no bit: a processor has three threads; a device takes few frames at once, and keeps
+ * few states on it. */
+void running_open_otherwise(struct running *r, struct ssm_model *model, const char *isa, uint32_t slots);
 void running_close(struct running *r);
 
 struct ssm_slot running_acquire(struct running *r);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/ssm/running.h"
+#include "tests/ssm/crowd.h"
 
 #define PLANS_MAX 256
 
@@ -112,44 +112,22 @@ static void views_check(struct trial *t, struct running *r, const enum ssm_view 
                  t->kind, t->isa, t->number, n, (int)views[0], t->frames, most, error, t->bound, t->model.layers);
 }
 
-/* COMPANY streams of the same input, each at its own pace in shared batches: the bits of a stream alone, `want`. */
-static void company_check(struct trial *t, struct running *r, const float *want)
+/* COMPANY streams of the same input in shared batches, odd ones scanning: the bits of a stream alone, which are in
+ * `steps` and `scans`. */
+static void company_check(struct trial *t, struct running *r, float *steps, float *scans)
 {
     enum { COMPANY = 5 };
-    struct ssm_slot slots[COMPANY];
-    uint32_t done[COMPANY] = {0}, n;
-    float *got = trial_memory((size_t)COMPANY * t->frames * t->out, sizeof(*got));
+    struct crowd_stream streams[COMPANY];
+    char what[600];
 
+    snprintf(what, sizeof(what), "%s %s, trial %u\n  %.400s\n ", t->kind, t->isa, t->number, t->model.layers);
     for (int i = 0; i < COMPANY; i++)
-        slots[i] = running_acquire(r);
-    do {
-        struct ssm_row rows[COMPANY];
-
-        n = 0;
-        for (int i = 0; i < COMPANY; i++) {
-            uint32_t frames = done[i] < t->frames ? chunk_any(t, i == 0 ? 1 : 9, done[i]) : 0;
-
-            if (frames == 0 || making_number(&t->seed, 4) == 0)
-                continue;
-            rows[n++] = (struct ssm_row){.slot = slots[i],
-                                         .view = SSM_STEP,
-                                         .frames = frames,
-                                         .in = input_at(t, done[i]),
-                                         .out = got + ((size_t)i * t->frames + done[i]) * t->out};
-            done[i] += frames;
-        }
-        assert_int_equal(ssm_advance(r->program, rows, n), SSM_OK);
-        n = 0;
-        for (int i = 0; i < COMPANY; i++)
-            n += done[i] < t->frames;
-    } while (n > 0);
-    for (int i = 0; i < COMPANY; i++) {
-        if (memcmp(got + (size_t)i * t->frames * t->out, want, (size_t)t->frames * t->out * sizeof(*want)) != 0)
-            fail_msg("%s %s, trial %u: stream %d of a shared batch has other bits than alone\n  %.400s", t->kind,
-                     t->isa, t->number, i, t->model.layers);
-        ssm_slot_release(r->program, slots[i]);
-    }
-    free(got);
+        streams[i] = (struct crowd_stream){.view = i % 2 ? SSM_SCAN : SSM_STEP,
+                                           .in = input_at(t, 0),
+                                           .frames = t->frames,
+                                           .out = i % 2 ? scans : steps,
+                                           .made = t->frames};
+    crowd_check(r, streams, COMPANY, t->frames > 1000 ? 700 : 70, &t->seed, what);
 }
 
 /* The state at a random frame, as an image into a used slot of another program and as a copy beside it: both go on with
@@ -189,37 +167,84 @@ static void image_check(struct trial *t, struct running *r, const float *want)
     free(got);
 }
 
+/* A stream that moves at a random frame from one of two engines to the other, as an image, is as near to the
+ * reference. */
+static void travel_check(struct trial *t, struct running *from, struct running *to, float *got)
+{
+    uint32_t at = making_number(&t->seed, t->frames);
+    struct ssm_slot here = running_acquire(from), there = running_acquire(to);
+    size_t bytes = ssm_image_bytes(from->model);
+    unsigned char *image = trial_memory(1, bytes);
+    struct ssm_error err = {""};
+    double error;
+
+    if (at > 0)
+        running_advance(from, here, SSM_STEP, input_at(t, 0), at, got);
+    assert_int_equal(ssm_slot_export(from->program, here, image), SSM_OK);
+    if (ssm_slot_import(to->program, there, image, bytes, &err))
+        fail_msg("%s %s, trial %u: no image at frame %u: %s", t->kind, t->isa, t->number, at, err.text);
+    running_advance(to, there, SSM_SCAN, input_at(t, at), t->frames - at, got + (size_t)at * t->out);
+    error = running_error(got, t->want, (size_t)t->frames * t->out);
+    if (!(error <= t->bound))
+        fail_msg("%s, trial %u, from %s to %s at frame %u of %u: error %.3g > %.3g\n  %.400s", t->kind, t->number,
+                 ssm_engine_describe(from->engine), ssm_engine_describe(to->engine), at, t->frames, error, t->bound,
+                 t->model.layers);
+    ssm_slot_release(from->program, here);
+    ssm_slot_release(to->program, there);
+    free(image);
+}
+
+/* Steps and scans: their error, and the bits of a stream under any cut, in any company, and on an engine that is
+ * otherwise. */
+static void bits_check(struct trial *t, struct running *r, float *steps, float *got)
+{
+    static const enum ssm_view views[] = {SSM_STEP, SSM_SCAN};
+    size_t n = (size_t)t->frames * t->out;
+    float *scans = trial_memory(n, sizeof(*scans));
+    struct running otherwise;
+
+    views_check(t, r, &views[0], 1, 0, steps);
+    views_check(t, r, &views[0], 1, 7, got);
+    if (memcmp(steps, got, n * sizeof(*got)) != 0)
+        fail_msg("%s %s, trial %u: steps in chunks have other bits\n  %.400s", t->kind, t->isa, t->number,
+                 t->model.layers);
+    views_check(t, r, &views[1], 1, 0, scans);
+    views_check(t, r, &views[1], 1, 40, got);
+    company_check(t, r, steps, scans);
+    running_open_otherwise(&otherwise, r->model, t->isa, 8);
+    company_check(t, &otherwise, steps, scans);
+    running_close(&otherwise);
+    free(scans);
+}
+
 static void trial_check(struct trial *t)
 {
     static const enum ssm_view views[] = {SSM_STEP, SSM_SCAN, SSM_CONV};
     uint32_t some = t->frames > SSM_CONV_FRAMES ? 3 * SSM_CONV_FRAMES : 40; /* long inputs pass wide tiles too */
     struct ssm_model *model = NULL;
     struct ssm_error err = {""};
-    struct running r;
+    struct running r, ref;
     size_t n = (size_t)t->frames * t->out;
-    float *got = trial_memory(n, sizeof(*got)), *again = trial_memory(n, sizeof(*again));
+    float *steps = trial_memory(n, sizeof(*steps)), *got = trial_memory(n, sizeof(*got));
 
     if (making_load(&t->model, &model, t->in, t->out, &err))
         fail_msg("%s, trial %u: %s\n  %.400s", t->kind, t->number, err.text, t->model.layers);
     running_open(&r, model, t->isa, 1, 8);
     if (ssm_program_prepare(r.program, SSM_CONV, &err))
         fail_msg("%s, trial %u: %s\n  %.400s", t->kind, t->number, err.text, t->model.layers);
-    views_check(t, &r, &views[0], 1, 0, got);
-    views_check(t, &r, &views[0], 1, 7, again);
-    if (memcmp(got, again, n * sizeof(*got)) != 0)
-        fail_msg("%s %s, trial %u: steps in chunks have other bits\n  %.400s", t->kind, t->isa, t->number,
-                 t->model.layers);
-    company_check(t, &r, got);
-    image_check(t, &r, got);
-    views_check(t, &r, &views[1], 1, 0, got);
-    views_check(t, &r, &views[1], 1, 40, got);
+    bits_check(t, &r, steps, got);
+    image_check(t, &r, steps);
+    running_open(&ref, model, "ref", 1, 1);
+    travel_check(t, &r, &ref, got);
+    travel_check(t, &ref, &r, got);
+    running_close(&ref);
     views_check(t, &r, &views[2], 1, 0, got);
     views_check(t, &r, &views[2], 1, some, got);
     views_check(t, &r, views, 3, some, got); /* any change of view, from whatever state it finds */
     running_close(&r);
     ssm_model_free(model);
+    free(steps);
     free(got);
-    free(again);
 }
 
 struct plan {

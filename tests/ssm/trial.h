@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Random trials of layer kinds: for each a function that makes a model of random shape and weights, an input, and what
- * should come out by the float64 reference; the trial runs it on every instruction set, in every view and in changing
- * views, at random chunkings, and judges max|got - want| / max|want| against the kind's bound. Steps must be the same
- * bits at any chunking, in any company, and when they go on from an image or a copy of the state.
+ * should come out by the float64 reference; the trial runs it on every instruction set and device, in every view and in
+ * changing views, at random chunkings, and judges max|got - want| / max|want| against the kind's bound. Steps at any
+ * chunking, and scans that are cut on the grid, must be the same bits in any company and on any number of threads or rooms
+ * of a device, and steps also when they go on from an image or a copy of the state. A stream that moves as an image
+ * between there and the plainest instruction set stays within the bound.
  *
  *     static void linear(struct trial *t)
  *     {

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * See graph.cuh. */
+#include "cuda/graph.cuh"
+
+#include "cuda/join.cuh"
+
+struct walk {
+    const struct cuda_tile *tile;
+    unsigned char *arena; /* NULL: only measure */
+    size_t at, most;      /* bytes taken, and at most so far */
+    cudaError_t result;
+};
+
+static void sequence_walk(struct walk *w, const struct cuda_sequence *s, const float *x, float *y);
+
+/* The next bytes of the arena; w->at goes back to what it was when they are no longer needed. */
+static unsigned char *take(struct walk *w, size_t bytes)
+{
+    unsigned char *at = w->arena ? w->arena + w->at : NULL;
+
+    w->at += (bytes + 255) & ~(size_t)255;
+    w->most = w->at > w->most ? w->at : w->most;
+    return at;
+}
+
+static float *take_frames(struct walk *w, uint32_t clock, uint32_t channels)
+{
+    return (float *)take(w, (size_t)w->tile->clock[clock].frames_room * channels * sizeof(float));
+}
+
+static void done(struct walk *w, cudaError_t result)
+{
+    if (w->result == cudaSuccess)
+        w->result = result;
+}
+
+/* ---- joins ------------------------------------------------------------------------------------------------------- */
+
+/* Branches at one clock: the first into y, every other into a buffer of its own and joined to y; of a residual, its
+ * input to the first. */
+static void same_walk(struct walk *w, const struct cuda_layer *l, bool own, enum cuda_joining how, const float *x,
+                      float *y)
+{
+    const struct cuda_span *span = &w->tile->clock[l->layer->out_clock];
+
+    sequence_walk(w, &l->branch[0], x, y);
+    if (own && w->arena)
+        done(w, cuda_join_same(how, span, l->layer->out, x, y, w->tile->stream));
+    for (uint32_t i = 1; i < l->layer->branches; i++) {
+        size_t before = w->at;
+        float *to = take_frames(w, l->layer->out_clock, l->layer->out);
+
+        sequence_walk(w, &l->branch[i], x, to);
+        if (w->arena)
+            done(w, cuda_join_same(how, span, l->layer->out, to, y, w->tile->stream));
+        w->at = before;
+    }
+}
+
+/* Branches that end at other clocks than their input's: every side passes its ring. */
+static void apart_walk(struct walk *w, const struct cuda_layer *l, bool own, enum cuda_joining how, const float *x,
+                       float *y)
+{
+    if (own && w->arena)
+        done(w, cuda_join_side(l->layer, w->tile, 0, CUDA_TAKE, x, y));
+    for (uint32_t i = 0; i < l->layer->branches; i++) {
+        const struct ssm_sequence *branch = &l->layer->branch[i];
+        uint32_t side = own + i;
+        size_t before = w->at;
+        float *to = branch->count > 0 ? take_frames(w, branch->out_clock, branch->out) : NULL;
+
+        if (branch->count > 0)
+            sequence_walk(w, &l->branch[i], x, to);
+        if (w->arena)
+            done(w, cuda_join_side(l->layer, w->tile, side, side > 0 ? how : CUDA_TAKE, branch->count > 0 ? to : x, y));
+        w->at = before;
+    }
+}
+
+/* ---- sequences --------------------------------------------------------------------------------------------------- */
+
+static void layer_walk(struct walk *w, const struct cuda_layer *l, const float *x, float *y)
+{
+    size_t before = w->at;
+    struct cuda_tile tile = *w->tile;
+
+    if (l->layer->branches > 0) {
+        bool own = l->layer->kind->id == SSM_KIND_residual;
+        enum cuda_joining how = l->layer->kind->id == SSM_KIND_multiply ? CUDA_MULTIPLY : CUDA_ADD;
+
+        if (l->layer->join)
+            apart_walk(w, l, own, how, x, y);
+        else
+            same_walk(w, l, own, how, x, y);
+        return;
+    }
+    if (l->kind->scratch)
+        tile.scratch = take(w, l->kind->scratch(l, w->tile));
+    if (w->arena && w->result == cudaSuccess)
+        done(w, l->kind->launch(l, &tile, x, y));
+    w->at = before;
+}
+
+static void sequence_walk(struct walk *w, const struct cuda_sequence *s, const float *x, float *y)
+{
+    size_t before = w->at, largest = 0;
+    uint32_t count = s->sequence->count;
+    unsigned char *buffer[2];
+
+    for (uint32_t i = 0; i + 1 < count; i++) {
+        const struct ssm_layer *layer = s->layers[i].layer;
+        size_t bytes = (size_t)w->tile->clock[layer->out_clock].frames_room * layer->out * sizeof(float);
+
+        largest = bytes > largest ? bytes : largest;
+    }
+    buffer[0] = take(w, count > 1 ? largest : 0);
+    buffer[1] = take(w, count > 2 ? largest : 0);
+    if (count == 0 && w->arena)
+        done(w, cuda_join_same(CUDA_TAKE, &w->tile->clock[s->sequence->clock], s->sequence->in, x, y, w->tile->stream));
+    for (uint32_t i = 0; i < count; i++) {
+        float *to = i + 1 == count ? y : (float *)buffer[i % 2];
+
+        layer_walk(w, &s->layers[i], x, to);
+        x = to;
+    }
+    w->at = before;
+}
+
+size_t cuda_sequence_arena(const struct cuda_sequence *sequence, const struct cuda_tile *tile)
+{
+    struct walk w = {.tile = tile, .arena = NULL, .at = 0, .most = 0, .result = cudaSuccess};
+
+    sequence_walk(&w, sequence, NULL, NULL);
+    return w.most;
+}
+
+cudaError_t cuda_sequence_launch(const struct cuda_sequence *sequence, const struct cuda_tile *tile,
+                                 unsigned char *arena, const float *x, float *y)
+{
+    struct walk w = {.tile = tile, .arena = arena, .at = 0, .most = 0, .result = cudaSuccess};
+
+    sequence_walk(&w, sequence, x, y);
+    return w.result;
+}
