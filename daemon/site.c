@@ -7,7 +7,7 @@
 #include "daemon/loop.h"
 #include "daemon/models.h"
 
-#include <stdio.h>
+#include <string.h>
 
 #define SLOTS_MAX    1000000 /* of max_streams, which a reload may raise; pools grow by slabs */
 #define STREAM_BYTES 1024    /* what a stream takes beside its state, about: models without any are spread, too */
@@ -45,6 +45,22 @@ uint32_t site_load_least(const struct site_load *loads, uint32_t n)
     return best;
 }
 
+/* What a stream of the site costs, of all its like: devices of one kind differ by how well that was measured only. */
+static double cost_alike(const struct loop *loop, const struct site *site)
+{
+    const struct model *model = site->model;
+    double sum = 0;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < loop->units.n; i++) {
+        if (!model->site[i].program || strcmp(model->site[i].unit->text, site->unit->text) != 0)
+            continue;
+        sum += admission_cost(&model->site[i]);
+        n++;
+    }
+    return n > 0 ? sum / n : 0;
+}
+
 static struct site_load unit_load(const struct loop *loop, uint32_t unit)
 {
     struct site_load load = {0};
@@ -53,7 +69,9 @@ static struct site_load unit_load(const struct loop *loop, uint32_t unit)
     TAILQ_FOREACH(model, &loop->models.all, of_all) {
         const struct site *site = &model->site[unit];
 
-        load.busy += admission_load(site);
+        if (!site->program)
+            continue;
+        load.busy += cost_alike(loop, site) * site->live_streams;
         load.bytes += site->slots * (model->info.state_bytes + STREAM_BYTES);
     }
     return load;

@@ -50,7 +50,8 @@ struct site_load {
 /* The one of n with the least to do: the sum of its time and of its part of all bytes; the first of those alike. */
 uint32_t site_load_least(const struct site_load *loads, uint32_t n);
 
-/* Where a new stream of the model had better be; NULL: no engine that works has it. */
+/* Where a new stream of the model had better be; NULL: no engine that works has it. On devices of one kind a stream is
+ * taken to cost the same. */
 struct site *site_choose(struct loop *loop, const struct model *model);
 
 /* The model is to be compiled where it shall be: false when no engine can be asked. Each engine answers with a job. */

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "daemon/loop.h"
@@ -127,10 +128,15 @@ static void site__load_of_other_models__counts(void **state)
     other->info.state_bytes = 100;
     for (uint32_t i = 0; i < 2; i++) {
         site_init(&other->site[i], other, &loop->units.of[i]);
-        model->site[i].program = (struct ssm_program *)(void *)loop;
+        model->site[i].program = other->site[i].program = (struct ssm_program *)(void *)loop;
     }
     other->site[0].cost_ns = 1000;
     other->site[0].slots = other->site[0].live_streams = 10; /* 0.16 of its time */
+    assert_ptr_equal(site_choose(loop, model), &model->site[1]);
+    other->site[1].slots = other->site[1].live_streams = 10;
+    other->site[1].cost_ns = 900; /* measured a little better: no reason to go there */
+    assert_ptr_equal(site_choose(loop, model), &model->site[0]);
+    snprintf(loop->units.of[1].text, sizeof(loop->units.of[1].text), "another kind, which is faster");
     assert_ptr_equal(site_choose(loop, model), &model->site[1]);
     for (uint32_t i = 0; i < 2; i++)
         site_fini(&other->site[i]);
