@@ -149,14 +149,15 @@ $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/bin/%,$(FUZZERS)): $(BUILD)/bin/%: tests
 # ---- the GPU: cuda/ by nvcc, and the same sources as C++ against tests/cuda_host, which needs no GPU --------------------
 CUDA_HOST := $(BUILD)/cuda_host/libssm-cuda.so
 HOST_OBJ   = $(patsubst %,$(BUILD)/obj/cuda_host/%.o,$(1))
-HOST_CXX  := -x c++ -std=gnu++17 -Itests/cuda_host -I. -fPIC -fvisibility=hidden -pthread $(BITS) -Wall -Wextra -Werror \
+HOST_CXX  := -x c++ -std=gnu++17 -fno-strict-aliasing $(if $(shell grep -m1 -w fma /proc/cpuinfo 2>/dev/null),-mfma) -Itests/cuda_host -I. -fPIC -fvisibility=hidden -pthread $(BITS) -Wall -Wextra -Werror \
              -Wno-unknown-pragmas $(HARDEN) $(if $(SANITIZE),-fsanitize-sections=cuda_shared) $(CFLAGS) -MMD -MP
 NVCC      ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
 GENCODE   ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
 NVCCFLAGS := -std=c++17 --fmad=false -O3 -lineinfo -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
              -Werror all-warnings -Xptxas -v -cudart static -I.
 CUDA_OBJ  := $(patsubst cuda/%.cu,$(BUILD)/obj/cuda/%.o,$(wildcard cuda/*.cu))
-TESTS     += $(BUILD)/tests/cuda_host/test_cuda_host
+HOST_TESTS := $(patsubst tests/%.cu,$(BUILD)/tests/%,$(wildcard tests/cuda_host/test_*.cu))
+TESTS     += $(HOST_TESTS)
 
 $(BUILD)/obj/cuda_host/%.o: %
 	@mkdir -p $(@D)
@@ -164,7 +165,7 @@ $(BUILD)/obj/cuda_host/%.o: %
 $(CUDA_HOST): $(call HOST_OBJ,$(wildcard cuda/*.cu tests/cuda_host/*.cpp)) tests/cuda_host/exports.map
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) -shared -Wl,-z,defs -Wl,--version-script=tests/cuda_host/exports.map $(ALLLD) $(filter %.o,$^) -o $@
-$(BUILD)/tests/cuda_host/test_cuda_host: $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp) tests/cuda_host/test_cuda_host.cu)
+$(HOST_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/cuda_host/tests/%.cu.o $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp))
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) $(ALLLD) $^ -lcmocka -o $@
 # What ptxas says of each kernel stays beside the object.
@@ -180,13 +181,18 @@ cuda: ## the GPU backend: needs nvcc, no GPU; registers and spills of each kerne
 	@$(MAKE) --no-print-directory NVCC="$(NVCC)" $(BUILD)/lib/libssm-cuda.so
 	@scripts/cuda-kernels "$(NVCC)" cuda/spills.txt $(CUDA_OBJ:.o=.ptxas)
 
+# Kernels alone, timed (cuda/lab): programs of the same objects, in a folder beside the plugin that those are of.
+LABS      := $(patsubst cuda/lab/%.cu,lab/%,$(filter-out cuda/lab/lab.cu,$(wildcard cuda/lab/*.cu)))
+HOST_LABS := $(addprefix $(BUILD)/cuda_host/,$(LABS))
 .PHONY: cuda-lab
-# Kernels alone, timed (cuda/lab): programs beside the plugin, of the same objects.
-LABS     := $(patsubst cuda/lab/%.cu,$(BUILD)/lab/%,$(filter-out cuda/lab/lab.cu,$(wildcard cuda/lab/*.cu)))
-cuda-lab: $(LABS)
-$(LABS): $(BUILD)/lab/%: $(BUILD)/obj/cuda/lab/%.o $(BUILD)/obj/cuda/lab/lab.o $(BUILD)/obj/bench/lib/report.o $(CUDA_OBJ)
+cuda-lab: $(addprefix $(BUILD)/lib/,$(LABS))
+$(BUILD)/lib/lab/%: $(BUILD)/obj/cuda/lab/%.o $(BUILD)/obj/cuda/lab/lab.o $(BUILD)/obj/bench/lib/report.o $(CUDA_OBJ)
 	@mkdir -p $(@D)
-	$(call say,NVCC)$(NVCC) -cudart static $^ -o $@
+	$(call say,LD)$(NVCC) -cudart static $(GENCODE) -Xcompiler -static-libstdc++,-static-libgcc $^ -o $@
+$(HOST_LABS): $(BUILD)/cuda_host/lab/%: $(BUILD)/obj/cuda_host/cuda/lab/%.cu.o $(BUILD)/obj/bench/lib/report.o \
+  $(call HOST_OBJ,$(wildcard cuda/*.cu tests/cuda_host/*.cpp) cuda/lab/lab.cu)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CXX) $(ALLLD) $^ -o $@
 
 # The Python client, in an environment of its own.
 $(VENV)/tools: clients/python/pyproject.toml scripts/python-venv
@@ -207,7 +213,7 @@ check: ## install what is missing, build, run every test; GOLDEN=DIR adds cases
 	@BUILD=$(BUILD) GOLDEN=$(GOLDEN) VERSION=$(VERSION) SOVERSION=$(SOVERSION) CC="$(CC)" \
 	  scripts/run-tests $(TESTS) $(PORTED) scripts/check-metrics scripts/check-python scripts/check-install
 .PHONY: tests lint-layers
-tests: $(TESTS) $(CUDA_HOST)
+tests: $(TESTS) $(CUDA_HOST) $(HOST_LABS)
 lint-layers:
 	@scripts/lint-layers
 check-asan: ## every test under the address and undefined-behaviour sanitizers

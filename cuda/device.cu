@@ -23,7 +23,10 @@ void cuda_fail(struct ssm_device *device, cudaError_t why)
 {
     int none = cudaSuccess;
 
-    device->failure.compare_exchange_strong(none, (int)why);
+    if (!device->failure.compare_exchange_strong(none, (int)why))
+        return;
+    snprintf(device->failed, sizeof(device->failed), "%s: %s", device->text, cudaGetErrorString(why));
+    device->tells.store(device->failed);
 }
 
 int cuda_check(struct ssm_device *device, cudaError_t result)
@@ -96,6 +99,7 @@ int cuda_device_open(struct ssm_device **out, uint32_t number, struct ssm_error 
     device->processors = properties.multiProcessorCount;
     snprintf(device->text, sizeof(device->text), "%.100s (sm_%d%d), driver %d.%d", properties.name, properties.major,
              properties.minor, driver / 1000, driver % 1000 / 10);
+    device->tells.store(device->text);
     *out = device;
     return SSM_OK;
 }
@@ -107,5 +111,5 @@ void cuda_device_close(struct ssm_device *device)
 
 const char *cuda_device_describe(const struct ssm_device *device)
 {
-    return device->text;
+    return device->tells.load();
 }

@@ -19,6 +19,8 @@ struct ssm_device {
     int processors;           /* multiprocessors */
     std::atomic<int> failure; /* the first cudaError_t that was not want of memory; 0 */
     char text[160];
+    char failed[320];                /* the same, and what failed */
+    std::atomic<const char *> tells; /* one of these */
 };
 
 extern "C" {

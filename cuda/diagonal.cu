@@ -15,7 +15,7 @@
 #define THREADS 128u
 #define AHEAD   16u
 
-struct combine {
+struct diagonal_work {
     struct cuda_pieces at;
     const float *jump;
     uint32_t channels, modes, padded;
@@ -44,7 +44,7 @@ __device__ static inline void mode_combine(float jump_re, float jump_im, float *
     }
 }
 
-__global__ void __launch_bounds__(THREADS) diagonal_combine(struct combine w)
+__global__ void __launch_bounds__(THREADS) diagonal_combine(struct diagonal_work w)
 {
     uint32_t mode = blockIdx.x * THREADS + threadIdx.x, rows = w.at.span.count->rows;
 
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(THREADS) diagonal_combine(struct combine w)
 cudaError_t cuda_diagonal_combine(const struct cuda_pieces *pieces, const float *jump, uint32_t channels,
                                   uint32_t modes, cudaStream_t stream)
 {
-    struct combine w = {*pieces, jump, channels, modes, pieces->floats / (2 * channels)};
+    struct diagonal_work w = {*pieces, jump, channels, modes, pieces->floats / (2 * channels)};
     uint32_t rows = pieces->span.rows_room < 4096 ? pieces->span.rows_room : 4096;
     dim3 grid(cuda_blocks((uint64_t)channels * modes, THREADS), rows);
 

@@ -51,18 +51,13 @@ static inline float cuda_half_value(uint32_t half)
     return out.f;
 }
 
-/* The power of two that brings a number of these absolute bits into [2^14, 2^15), and its inverse; numbers below 2^-112,
- * and 0, get 2^126. NaN and infinity stay what they are. */
+/* The power of two that brings a number of these absolute bits into [2^14, 2^15); numbers below 2^-98, and 0, get 2^112.
+ * NaN and infinity stay what they are. */
 __host__ __device__ static inline uint32_t cuda_half_scale_bits(uint32_t absolute)
 {
     uint32_t exponent = absolute >> 23;
 
-    return (exponent < 15 ? 253 : 268 - exponent) << 23;
-}
-
-__host__ __device__ static inline uint32_t cuda_half_inverse_bits(uint32_t scale)
-{
-    return (254u << 23) - scale;
+    return (exponent < 29 ? 239 : 268 - exponent) << 23;
 }
 
 /* Two numbers as two halves of a word, the first in the low one, and back. */

@@ -11,9 +11,10 @@
 
 #include "cuda/matrix_tiles.cuh"
 
-#define FEW_ROWS  64u  /* up to which weights are read once or twice */
-#define FULL_GRID 128u /* tiles of 64 x 64 that are worth a kernel of tiles: about one for each multiprocessor */
+#define FEW_ROWS  64u     /* up to which weights are read once or twice */
+#define FULL_GRID 128u    /* tiles of 64 x 64 that are worth a kernel of tiles: about one for each multiprocessor */
 #define LARGEST   0x1p60f /* of the powers of two for weights, so that totals stay finite */
+#define UNIT      0x1p-14f /* of scales that are kept */
 
 static float weight(const struct ssm_matrix *m, uint32_t o, uint32_t i)
 {
@@ -50,8 +51,8 @@ static bool weights_are_short(const struct ssm_matrix *m, const float *scale)
 }
 
 /* One lane's numbers of a tile: product k of group g, of panel p. */
-static uint4 tile_lane(const struct ssm_matrix *m, const float *scale, uint32_t p, uint32_t g, uint32_t k, uint32_t part,
-                       uint32_t lane)
+static uint4 tile_lane(const struct ssm_matrix *m, const float *scale, uint32_t p, uint32_t g, uint32_t k,
+                       uint32_t part, uint32_t lane)
 {
     uint32_t word[4] = {0, 0, 0, 0};
 
@@ -100,6 +101,8 @@ void cuda_matrix_build(struct cuda_build *b, const struct ssm_matrix *matrix, st
     tiles = (uint4 *)malloc(bytes + 1);
     if (scale && tiles)
         tiles_fill(matrix, scale, out, tiles);
+    for (uint32_t o = 0; scale && o < padded; o++)
+        scale[o] *= UNIT;
     out->tiles = (const uint4 *)cuda_upload(b, tiles, bytes); /* NULL: a failure too */
     out->scale = cuda_upload_floats(b, scale, padded);
     free(tiles);

@@ -16,7 +16,7 @@ struct cuda_matrix {
     uint32_t out, in;
     uint32_t parts;     /* binary16 numbers that a weight is the sum of: 1 where that is exact, as of bfloat16, or 2 */
     const uint4 *tiles; /* device */
-    const float *scale; /* device: (out padded to 16) powers of two that its weights were multiplied by */
+    const float *scale; /* device: (out padded to 16) 2^-14 of the powers of two that weights were multiplied by */
 };
 
 void cuda_matrix_build(struct cuda_build *b, const struct ssm_matrix *matrix, struct cuda_matrix *out);

@@ -42,7 +42,7 @@ __device__ static inline void x_load(const struct cuda_product *p, bool vectors,
         v[n] = r < rows && i + n < in ? x[n] : 0;
 }
 
-/* This lane's inputs of a segment of frame r, both groups, split; what the sum is to be divided by comes back. */
+/* This lane's inputs of a segment of frame r, both groups, split; what the sum is to be multiplied by comes back. */
 __device__ static inline float segment_split(const struct cuda_product *p, bool vectors, uint32_t rows, uint32_t in,
                                              uint32_t r, uint32_t i, struct matrix_x *x)
 {
@@ -60,7 +60,7 @@ __device__ static inline float segment_split(const struct cuda_product *p, bool 
     for (int n = 0; n < 8; n++)
         cuda_half_split(v[n / 4][n % 4 * 2] * scale, v[n / 4][n % 4 * 2 + 1] * scale, &x[n / 4].hi[n % 4],
                         &x[n / 4].lo[n % 4]);
-    return __uint_as_float(cuda_half_inverse_bits(bits));
+    return matrix_inverse(bits);
 }
 
 /* This lane's weights of a segment of each panel: (PANELS, 2 groups, 2, PARTS), zeros in a group that is not there. */
@@ -80,7 +80,7 @@ __device__ static inline void weights_load(const struct cuda_matrix *w, uint32_t
     }
 }
 
-/* The sums of this warp's segment to partial (PANELS, ROWS, 4, 32), what they are to be divided by to inverse (8 ROWS). */
+/* The sums of this warp's segment to partial (PANELS, ROWS, 4, 32), what they are to be multiplied by to inverse (8 ROWS). */
 template <int PARTS, int PANELS, int ROWS>
 __device__ static inline void segment_sum(const struct cuda_matrix *w, const struct cuda_product *p, bool vectors,
                                           uint32_t rows, uint32_t first, uint32_t segment, const uint4 *a,
@@ -93,10 +93,10 @@ __device__ static inline void segment_sum(const struct cuda_matrix *w, const str
     for (uint32_t n = 0; n < ROWS; n++) {
         struct matrix_x x[2];
         uint32_t r = n * MATRIX_ROWS + lane / 4;
-        float divisor = segment_split(p, vectors, rows, w->in, first + r, i, x);
+        float factor = segment_split(p, vectors, rows, w->in, first + r, i, x);
 
         if (lane % 4 == 0)
-            inverse[r] = divisor;
+            inverse[r] = factor;
 #pragma unroll
         for (uint32_t m = 0; m < PANELS; m++) {
             float sum[1][4] = {{0, 0, 0, 0}};

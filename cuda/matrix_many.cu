@@ -17,18 +17,23 @@
 #include "cuda/matrix_tiles.cuh"
 
 #define THREADS    128u
-#define ROWS       64u /* of a block */
-#define WARP_ROWS  4   /* products of 8 frames that a warp has side by side */
-#define ROW_CHUNKS 16u /* of 16 bytes in a segment of float32; half as many in one of binary16 */
-#define SWEEP      8u  /* tiles of frames for each tile of outputs */
+#define ROWS       64u  /* of a block */
+#define WARP_ROWS  4    /* products of 8 frames that a warp has side by side */
+#define ROW_CHUNKS 16u  /* of 16 bytes in a segment of float32; half as many in one of binary16 */
+#define SWEEP      8u   /* tiles of frames for each tile of outputs */
 #define FULL_GRID  264u /* blocks that fill the device: 132 multiprocessors with two each */
+
+/* Eight neighbouring inputs in binary16, as a lane of the split has them in two halves. */
+struct __align__(16) many_eight {
+    uint2 half[2];
+};
 
 /* What a block has in shared memory. */
 template <int PARTS, int PANELS> struct many_shared {
     uint4 weights[2][2 * PANELS][4 * PARTS * CUDA_WARP]; /* segments by turns; panels; (2 groups, 2, PARTS, lanes) */
-    uint4 x[ROWS][ROW_CHUNKS];
-    uint4 hi[ROWS][ROW_CHUNKS / 2], lo[ROWS][ROW_CHUNKS / 2];
-    float inverse[ROWS];
+    float4 x[ROWS][ROW_CHUNKS];
+    struct many_eight hi[ROWS][ROW_CHUNKS / 2], lo[ROWS][ROW_CHUNKS / 2];
+    float2 inverse[ROWS / 2]; /* of each row */
 };
 
 struct many_place {
@@ -69,10 +74,10 @@ __device__ static inline void weights_copy(struct many_shared<PARTS, PANELS> *sh
         uint32_t panel = n / chunk, i = n % chunk;
 
         if (i < there)
-            cuda_copy<16>(&shared->weights[segment % 2][panel][i],
-                          w->tiles + ((size_t)min(place.panel + panel, last) * groups + segment * 2) * 2 * PARTS *
-                                         CUDA_WARP + i,
-                          16);
+            cuda_copy<16>(
+                &shared->weights[segment % 2][panel][i],
+                w->tiles + ((size_t)min(place.panel + panel, last) * groups + segment * 2) * 2 * PARTS * CUDA_WARP + i,
+                16);
     }
 }
 
@@ -97,8 +102,7 @@ __device__ static inline void x_copy(struct many_shared<PARTS, PANELS> *shared, 
 }
 
 /* x to hi and lo, four lanes for a row: lane q of them has q, q + 4, q + 8, q + 12 of its chunks. */
-template <int PARTS, int PANELS>
-__device__ static inline void x_split(struct many_shared<PARTS, PANELS> *shared)
+template <int PARTS, int PANELS> __device__ static inline void x_split(struct many_shared<PARTS, PANELS> *shared)
 {
     for (uint32_t row = threadIdx.x / 4; row < ROWS; row += THREADS / 4) {
         uint32_t q = threadIdx.x % 4, largest = 0, bits;
@@ -107,7 +111,7 @@ __device__ static inline void x_split(struct many_shared<PARTS, PANELS> *shared)
 
 #pragma unroll
         for (uint32_t k = 0; k < 4; k++) {
-            v[k] = *reinterpret_cast<const float4 *>(&shared->x[row][(k * 4 + q) ^ x_turn(row)]);
+            v[k] = shared->x[row][(k * 4 + q) ^ x_turn(row)];
             largest = max(largest, max(max(matrix_absolute(v[k].x), matrix_absolute(v[k].y)),
                                        max(matrix_absolute(v[k].z), matrix_absolute(v[k].w))));
         }
@@ -120,27 +124,26 @@ __device__ static inline void x_split(struct many_shared<PARTS, PANELS> *shared)
 
             cuda_half_split(v[k].x * scale, v[k].y * scale, &hi.x, &lo.x);
             cuda_half_split(v[k].z * scale, v[k].w * scale, &hi.y, &lo.y);
-            reinterpret_cast<uint2 *>(&shared->hi[row][chunk])[q % 2] = hi;
-            reinterpret_cast<uint2 *>(&shared->lo[row][chunk])[q % 2] = lo;
+            shared->hi[row][chunk].half[q % 2] = hi;
+            shared->lo[row][chunk].half[q % 2] = lo;
         }
         if (q == 0)
-            shared->inverse[row] = __uint_as_float(cuda_half_inverse_bits(bits));
+            (&shared->inverse[row / 2].x)[row % 2] = matrix_inverse(bits);
     }
 }
 
-__device__ static inline void words_take(uint32_t *to, uint4 from)
+__device__ static inline void words_take(uint32_t *to, struct many_eight from)
 {
-    to[0] = from.x;
-    to[1] = from.y;
-    to[2] = from.z;
-    to[3] = from.w;
+    to[0] = from.half[0].x;
+    to[1] = from.half[0].y;
+    to[2] = from.half[1].x;
+    to[3] = from.half[1].y;
 }
 
 /* This warp's part of a segment: outputs from panel `panel` on, frames from `row` on, counted within the block. */
 template <int PARTS, int PANELS>
 __device__ static inline void segment_add(const struct many_shared<PARTS, PANELS> *shared, uint32_t segment,
-                                          uint32_t groups, uint32_t panel, uint32_t row,
-                                          float (*total)[WARP_ROWS][4])
+                                          uint32_t groups, uint32_t panel, uint32_t row, float (*total)[WARP_ROWS][4])
 {
     uint32_t lane = threadIdx.x % CUDA_WARP;
     float sum[PANELS][WARP_ROWS][4] = {};
@@ -170,7 +173,7 @@ __device__ static inline void segment_add(const struct many_shared<PARTS, PANELS
     }
 #pragma unroll
     for (uint32_t n = 0; n < WARP_ROWS; n++) {
-        float2 inverse = *reinterpret_cast<const float2 *>(&shared->inverse[row + n * MATRIX_ROWS + lane % 4 * 2]);
+        float2 inverse = shared->inverse[(row + n * MATRIX_ROWS) / 2 + lane % 4];
 
 #pragma unroll
         for (uint32_t m = 0; m < PANELS; m++)
@@ -261,7 +264,7 @@ static cudaError_t many_choose(const struct cuda_matrix *w, const struct cuda_pr
     uint64_t wide = (uint64_t)cuda_blocks(w->out, 8 * MATRIX_PANEL) * cuda_blocks(p->room, ROWS);
 
     return wide >= FULL_GRID && w->out > 4 * MATRIX_PANEL ? many_launch<PARTS, 4>(w, p, stream)
-                                                                 : many_launch<PARTS, 2>(w, p, stream);
+                                                          : many_launch<PARTS, 2>(w, p, stream);
 }
 
 cudaError_t cuda_matrix_many(const struct cuda_matrix *w, const struct cuda_product *p, cudaStream_t stream)

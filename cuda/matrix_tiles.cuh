@@ -11,8 +11,10 @@
  *         else hi + lo
  *     sum of a segment   whi xlo (+ wlo xhi) + whi xhi, in groups of 32 inputs, by the matrix unit; wlo xlo is below
  *                        the rounding
- *     total              <- total + segment / (x's power of two), in float32, segment after segment; at last divided
- *                        by w's power of two
+ *     total              <- total + segment / (x's power of two), in float32, segment after segment
+ *
+ * Totals are in units of w's power of two, by which they are divided at last, less 2^14 which x's takes over: so they
+ * are finite where the sum of |x| and start / (largest weight) are.
  *
  * Each segment begins at 0, for the unit cuts off the low bits of a sum where float32 would round them, and a long chain
  * would drift.
@@ -25,8 +27,8 @@
  * BITS     the order of an output's sum is given by `in` alone, and x's power of two by the row's segment alone. Parts
  *          and w's power of two belong to the matrix.
  * ERROR    |y - exact| <= 2^-21 sum |w||x| + (in / 64 + 2) 2^-24 max over segments |total|, and of numbers below 2^-16
- *          of the largest weight of the output, or of the largest of the segment of x, 2^-39 of that. Weights below
- *          2^-46, when all of an output's are, keep fewer digits.
+ *          of the largest weight of the output, or of the largest of the segment of x, 2^-39 of that. Weights all
+ *          below 2^-46 keep fewer digits, and above 2^90 start does.
  */
 #ifndef CUDA_MATRIX_TILES_CUH
 #define CUDA_MATRIX_TILES_CUH
@@ -91,6 +93,12 @@ __device__ static inline void matrix_group(float (*sum)[4], const uint4 *a, cons
             cuda_mma(sum[r], a[k * PARTS], b[r].hi[2 * k], b[r].hi[2 * k + 1]);
 }
 
+/* What a segment's sum is multiplied by, x having been by this power of two. */
+__device__ static inline float matrix_inverse(uint32_t scale_bits)
+{
+    return __uint_as_float((240u << 23) - scale_bits);
+}
+
 __device__ static inline float matrix_total(float total, float segment, float inverse)
 {
     return fmaf(segment, inverse, total);
@@ -108,7 +116,7 @@ __device__ static inline float matrix_start(const struct cuda_matrix *w, const s
 __device__ static inline void matrix_store(const struct cuda_matrix *w, const struct cuda_product *p, size_t r,
                                            uint32_t o, float total)
 {
-    p->y[r * p->y_stride + o] = total * __uint_as_float(cuda_half_inverse_bits(__float_as_uint(w->scale[o])));
+    p->y[r * p->y_stride + o] = total * __uint_as_float((254u << 23) - __float_as_uint(w->scale[o]));
 }
 
 /* The largest absolute value of those that 4 neighbouring lanes hold, as bits, to all four. */

@@ -20,21 +20,19 @@
 #include "cuda/half.cuh"
 
 #ifndef __CUDA_ARCH__
-/* What the lanes of each warp hold, for the twin. */
+/* What the lanes of a warp bring, for the twin: a by rows, b by columns. */
 struct cuda_mma_operands {
-    uint32_t a[CUDA_WARP][4], b[CUDA_WARP][2];
+    float a[16][16], b[8][16];
 };
 
-__device__ static inline float cuda_mma_element(const struct cuda_mma_operands *m, uint32_t row, uint32_t column,
-                                                float sum)
+__device__ static inline void cuda_mma_bring(struct cuda_mma_operands *m, const uint32_t *a, const uint32_t *b)
 {
-    for (uint32_t k = 0; k < 16; k++) {
-        uint32_t t = k % 8 / 2, shift = k % 2 * 16;
-        uint32_t a = m->a[row % 8 * 4 + t][row / 8 + k / 8 * 2], b = m->b[column * 4 + t][k / 8];
+    uint32_t g = threadIdx.x % CUDA_WARP / 4, t = threadIdx.x % 4;
 
-        sum = fmaf(cuda_half_value(a >> shift & 0xffffu), cuda_half_value(b >> shift & 0xffffu), sum);
-    }
-    return sum;
+    for (uint32_t i = 0; i < 8; i++)
+        m->a[g + i / 2 % 2 * 8][t * 2 + i / 4 * 8 + i % 2] = cuda_half_value(a[i / 2] >> i % 2 * 16 & 0xffffu);
+    for (uint32_t i = 0; i < 4; i++)
+        m->b[g][t * 2 + i / 2 * 8 + i % 2] = cuda_half_value(b[i / 2] >> i % 2 * 16 & 0xffffu);
 }
 #endif
 
@@ -49,17 +47,14 @@ __device__ static inline void cuda_mma(float *d, const uint4 &a, uint32_t b0, ui
 #else
     __shared__ struct cuda_mma_operands warps[CUDA_WARP];
     struct cuda_mma_operands *m = &warps[threadIdx.x / CUDA_WARP];
-    uint32_t lane = threadIdx.x % CUDA_WARP, row = lane / 4, column = lane % 4 * 2;
+    uint32_t row = threadIdx.x % CUDA_WARP / 4, column = threadIdx.x % 4 * 2;
+    const uint32_t words[] = {a.x, a.y, a.z, a.w, b0, b1};
 
-    m->a[lane][0] = a.x;
-    m->a[lane][1] = a.y;
-    m->a[lane][2] = a.z;
-    m->a[lane][3] = a.w;
-    m->b[lane][0] = b0;
-    m->b[lane][1] = b1;
+    cuda_mma_bring(m, words, words + 4);
     __syncwarp();
     for (uint32_t i = 0; i < 4; i++)
-        d[i] = cuda_mma_element(m, row + i / 2 * 8, column + i % 2, d[i]);
+        for (uint32_t k = 0; k < 16; k++)
+            d[i] += m->a[row + i / 2 * 8][k] * m->b[column + i % 2][k]; /* the product is exact */
     __syncwarp();
 #endif
 }

@@ -115,20 +115,20 @@ __device__ static inline void cuda_modes_store(float *to, uint32_t g, uint32_t t
     }
 }
 
-/* Asks for the inputs of at most `left` frames; x begins at the first of them. */
+/* Asks for the inputs of at most `left` frames; x begins at the first of them. Who is beyond the channels reads the last
+ * one's: nothing of his is kept. */
 template <uint32_t LANES>
 __device__ static inline void cuda_modes_read(const struct cuda_modes_warp *w, const float *x, uint32_t left,
                                               struct cuda_modes_bout<LANES> *bout)
 {
-    constexpr uint32_t C = CUDA_WARP / LANES;
-    uint32_t channel = w->from + w->lane % C;
+    constexpr uint32_t C = CUDA_WARP / LANES, EACH = sizeof(bout->in) / sizeof(float);
+    uint32_t wanted = w->from + w->lane % C, channel = wanted < w->channels ? wanted : w->channels - 1;
 
 #pragma unroll
-    for (uint32_t j = 0; j < sizeof(bout->in) / sizeof(float); j++) {
+    for (uint32_t j = 0; j < EACH; j++) {
         uint32_t t = w->lane / C + LANES * j;
 
-        bout->in[j] =
-            t < CUDA_MODES_BOUT && t < left && channel < w->channels ? x[(size_t)t * w->channels + channel] : 0;
+        bout->in[j] = t < left && t < CUDA_MODES_BOUT ? x[t * w->channels + channel] : 0;
     }
 }
 
@@ -149,37 +149,39 @@ __device__ static inline void cuda_modes_stage(const struct cuda_modes_warp *w, 
     __syncwarp();
 }
 
-/* Outputs of n frames from the lanes' sums; y begins at the first of them. `add`: to what an earlier panel left there,
- * else d u is added. */
+/* Outputs of n frames from the lanes' sums and d u; y begins at the first of them. `add`: from the sums and what an
+ * earlier panel left there. */
 template <uint32_t LANES>
 __device__ static inline void cuda_modes_write(const struct cuda_modes_warp *w, const struct cuda_modes_shared<LANES> *s,
                                                uint32_t n, bool add, const float *d, float *y)
 {
     constexpr uint32_t C = CUDA_WARP / LANES, QUADS = CUDA_MODES_BOUT / 4;
+    uint32_t t = w->lane % QUADS * 4;
 
     __syncwarp();
 #pragma unroll 1
-    for (uint32_t i = w->lane; i < C * QUADS; i += CUDA_WARP) {
-        uint32_t c = i / QUADS, t = i % QUADS * 4, channel = w->from + c;
+    for (uint32_t k = 0; k < C * QUADS; k += CUDA_WARP) {
+        uint32_t c = (w->lane + k) / QUADS, channel = w->from + c;
         const float *sums = s->sum + c * LANES * CUDA_MODES_STRIDE + t, *in = s->in + c * CUDA_MODES_STRIDE + t;
-        float out[4] = {0};
 
-        if (channel >= w->channels || t >= n)
-            continue;
+        if (c >= C || channel >= w->channels || t >= n)
+            break;
+
+        float4 u = *reinterpret_cast<const float4 *>(in), sum = *reinterpret_cast<const float4 *>(sums);
 #pragma unroll 4
-        for (uint32_t g = 0; g < LANES; g++) {
+        for (uint32_t g = 1; g < LANES; g++) {
             float4 v = *reinterpret_cast<const float4 *>(sums + g * CUDA_MODES_STRIDE);
 
-            out[0] = g ? out[0] + v.x : v.x;
-            out[1] = g ? out[1] + v.y : v.y;
-            out[2] = g ? out[2] + v.z : v.z;
-            out[3] = g ? out[3] + v.w : v.w;
+            sum = make_float4(sum.x + v.x, sum.y + v.y, sum.z + v.z, sum.w + v.w);
         }
-        float *to = y + (size_t)t * w->channels + channel;
+        float scale = add ? 0 : d[channel], out[4] = {sum.x, sum.y, sum.z, sum.w}, by[4] = {u.x, u.y, u.z, u.w};
 #pragma unroll
-        for (uint32_t k = 0; k < 4; k++, to += w->channels)
-            if (t + k < n)
-                *to = add ? *to + out[k] : fmaf(d[channel], in[k], out[k]);
+        for (uint32_t f = 0; f < 4; f++)
+            if (t + f < n) {
+                float *to = &y[(t + f) * w->channels + channel];
+
+                *to = add ? *to + out[f] : fmaf(scale, by[f], out[f]);
+            }
     }
     __syncwarp();
 }

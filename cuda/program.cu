@@ -294,6 +294,7 @@ int cuda_program_wait(struct ssm_device_program *p, uint32_t which)
         return SSM_DEVICE;
     for (uint32_t looks = 0; result == cudaErrorNotReady && looks < LOOKS; looks++)
         result = cudaEventQuery(s->done);
+    (void)cudaGetLastError(); /* which remembers that it was not ready */
     if (result == cudaErrorNotReady)
         result = cudaEventSynchronize(s->done);
     if (result == cudaSuccess)

@@ -45,7 +45,7 @@ struct s4d {
     uint32_t wave; /* thread blocks that run at once */
 };
 
-struct work {
+struct s4d_work {
     struct cuda_pieces at;
     struct s4d p;
     uint32_t channels;
@@ -70,7 +70,7 @@ struct place {
 };
 
 template <uint32_t MODES, uint32_t LANES>
-__device__ static inline struct place place_find(const struct work *w, const struct cuda_modes_warp *warp, uint32_t from)
+__device__ static inline struct place place_find(const struct s4d_work *w, const struct cuda_modes_warp *warp, uint32_t from)
 {
     uint32_t channel = warp->from + warp->lane / LANES;
 
@@ -79,7 +79,7 @@ __device__ static inline struct place place_find(const struct work *w, const str
 
 /* Without c, where no outputs are wanted. */
 template <uint32_t MODES, uint32_t LANES>
-__device__ static inline void coefs_load(const struct work *w, const struct place *at, bool outputs, struct coefs<MODES> *c)
+__device__ static inline void coefs_load(const struct s4d_work *w, const struct place *at, bool outputs, struct coefs<MODES> *c)
 {
     const float *rows = w->p.coefs + at->channel * COEFS * w->p.padded + at->from;
     uint32_t padded = w->p.padded;
@@ -118,8 +118,8 @@ __device__ static inline float modes_output(const struct coefs<MODES> *c, const 
     return sum;
 }
 
-/* n frames of a bout; `sum` NULL: without outputs. */
-template <uint32_t MODES>
+/* n frames of a bout; OUTPUTS: each lane's sums of them. */
+template <uint32_t MODES, bool OUTPUTS>
 __device__ static inline void bout_advance(const struct coefs<MODES> *c, const float *in, uint32_t n, float *sum,
                                            struct modes<MODES> *x)
 {
@@ -127,23 +127,23 @@ __device__ static inline void bout_advance(const struct coefs<MODES> *c, const f
 
 #pragma unroll 1
     for (; t + 4 <= n; t += 4) {
-        float4 u = *reinterpret_cast<const float4 *>(in + t), out = make_float4(0, 0, 0, 0);
+        float4 u = *reinterpret_cast<const float4 *>(in + t), out;
 
         modes_frame(c, u.x, x);
-        out.x = sum ? modes_output(c, x) : 0;
+        out.x = OUTPUTS ? modes_output(c, x) : 0;
         modes_frame(c, u.y, x);
-        out.y = sum ? modes_output(c, x) : 0;
+        out.y = OUTPUTS ? modes_output(c, x) : 0;
         modes_frame(c, u.z, x);
-        out.z = sum ? modes_output(c, x) : 0;
+        out.z = OUTPUTS ? modes_output(c, x) : 0;
         modes_frame(c, u.w, x);
-        out.w = sum ? modes_output(c, x) : 0;
-        if (sum)
+        out.w = OUTPUTS ? modes_output(c, x) : 0;
+        if (OUTPUTS)
             *reinterpret_cast<float4 *>(sum + t) = out;
     }
 #pragma unroll 1
     for (; t < n; t++) {
         modes_frame(c, in[t], x);
-        if (sum)
+        if (OUTPUTS)
             sum[t] = modes_output(c, x);
     }
 }
@@ -152,7 +152,7 @@ __device__ static inline void bout_advance(const struct coefs<MODES> *c, const f
 
 /* What the frames of each block leave. */
 template <uint32_t MODES, uint32_t LANES>
-__global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_gather(struct work w)
+__global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_gather(struct s4d_work w)
 {
     __shared__ struct cuda_modes_shared<LANES> shared[CUDA_MODES_WARPS];
     struct cuda_modes_shared<LANES> *s = &shared[threadIdx.x / CUDA_WARP];
@@ -179,7 +179,8 @@ __global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_gather(struct 
                 x += (size_t)CUDA_MODES_BOUT * w.channels;
                 if (t + CUDA_MODES_BOUT < SSM_DEVICE_BLOCK)
                     cuda_modes_read<LANES>(&warp, x, CUDA_MODES_BOUT, &next);
-                bout_advance<MODES>(&c, s->in + warp.lane / LANES * CUDA_MODES_STRIDE, CUDA_MODES_BOUT, NULL, &state);
+                bout_advance<MODES, false>(&c, s->in + warp.lane / LANES * CUDA_MODES_STRIDE, CUDA_MODES_BOUT, NULL,
+                                           &state);
                 __syncwarp();
             }
             cuda_modes_store<MODES, LANES>(to, at.g, at.there, state.re);
@@ -190,7 +191,7 @@ __global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_gather(struct 
 
 /* The frames of each piece, from the state that enters it. */
 template <uint32_t MODES, uint32_t LANES>
-__global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_advance(struct work w, enum cuda_part part)
+__global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_advance(struct s4d_work w, enum cuda_part part)
 {
     __shared__ struct cuda_modes_shared<LANES> shared[CUDA_MODES_WARPS];
     struct cuda_modes_shared<LANES> *s = &shared[threadIdx.x / CUDA_WARP];
@@ -221,9 +222,9 @@ __global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_advance(struct
                 x += (size_t)n * w.channels;
                 if (t + n < piece.frames)
                     cuda_modes_read<LANES>(&warp, x, piece.frames - t - n, &next);
-                bout_advance<MODES>(&c, s->in + warp.lane / LANES * CUDA_MODES_STRIDE, n,
-                                    s->sum + warp.lane * CUDA_MODES_STRIDE, &state);
-                cuda_modes_write<LANES>(&warp, s, n, panel > 0, w.p.d, y);
+                bout_advance<MODES, true>(&c, s->in + warp.lane / LANES * CUDA_MODES_STRIDE, n,
+                                          s->sum + warp.lane * CUDA_MODES_STRIDE, &state);
+                cuda_modes_write<LANES>(&warp, s, n, LANES == CUDA_WARP && panel > 0, w.p.d, y);
                 y += (size_t)n * w.channels;
             }
             if (piece.to) {
@@ -240,8 +241,8 @@ __global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_advance(struct
 struct shape {
     uint32_t modes;
     uint32_t (*groups)(uint32_t channels);
-    void (*advance)(struct work w, enum cuda_part part);
-    void (*gather)(struct work w);
+    void (*advance)(struct s4d_work w, enum cuda_part part);
+    void (*gather)(struct s4d_work w);
 };
 
 #define SHAPE(MODES, LANES)                                                                                            \
@@ -305,7 +306,7 @@ static size_t scratch(const struct cuda_layer *l, const struct cuda_tile *tile)
     return cuda_places(tile->clock[l->layer->clock].frames_room) * l->layer->state_bytes;
 }
 
-static void pieces_advance(const struct shape *shape, const struct work *w, enum cuda_part part, uint64_t pieces,
+static void pieces_advance(const struct shape *shape, const struct s4d_work *w, enum cuda_part part, uint64_t pieces,
                            cudaStream_t stream)
 {
     uint32_t grid = cuda_modes_grid(shape->groups(w->channels), pieces, w->p.wave);
@@ -319,7 +320,7 @@ static cudaError_t launch(const struct cuda_layer *l, const struct cuda_tile *ti
     const struct s4d *p = (const struct s4d *)l->params;
     const struct cuda_span *span = &tile->clock[l->layer->clock];
     uint32_t floats = l->layer->state_bytes / (uint32_t)sizeof(float);
-    struct work w = {{*span, l->layer->state_offset, floats, (float *)tile->scratch}, *p, l->layer->out, x, y};
+    struct s4d_work w = {{*span, l->layer->state_offset, floats, (float *)tile->scratch}, *p, l->layer->out, x, y};
     const struct shape *shape = shape_find(p->modes);
     uint32_t places = (uint32_t)cuda_places(span->frames_room);
     uint32_t grid = cuda_modes_grid(shape->groups(w.channels), places, p->wave);

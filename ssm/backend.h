@@ -76,7 +76,7 @@ struct ssm_backend {
     int (*count)(uint32_t *devices, struct ssm_error *err);
     int (*open)(struct ssm_device **out, uint32_t number, struct ssm_error *err);
     void (*close)(struct ssm_device *device); /* after its programs; NULL is legal */
-    /* "NVIDIA H100 80GB HBM3 (sm_90), driver 13.0"; lives as long as the device. */
+    /* "NVIDIA H100 80GB HBM3 (sm_90), driver 13.0", and why it failed if it has; lives as long as the device. */
     const char *(*describe)(const struct ssm_device *device);
 
     /* Uploads the weights and makes room for states: of at most max_slots, and as many of them resident as fit, or

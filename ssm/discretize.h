@@ -13,7 +13,9 @@
 #ifndef SSM_DISCRETIZE_H
 #define SSM_DISCRETIZE_H
 
+#ifndef __cplusplus
 #include <complex.h>
+#endif
 
 #include "ssm/ssm.h"
 
@@ -25,9 +27,11 @@ extern const char *const ssm_discretization_words[];
 /* A (n,n), B (n,m) to Abar (n,n), Bbar (n,m). SSM_NOMEM, or SSM_UNSTABLE when I - dt A has no inverse. */
 SSM_MUST_CHECK int ssm_discretize(enum ssm_discretization how, double dt, const double *A, const double *B, uint32_t n,
                                   uint32_t m, double *Abar, double *Bbar);
+#ifndef __cplusplus
 /* The same for one mode: *abar, and *bbar for B = 1. */
 void ssm_discretize_mode(enum ssm_discretization how, double dt, double complex a, double complex *abar,
                          double complex *bbar);
+#endif
 
 /* The largest column sum of |A|, A (n,n); NaN when A holds one. */
 double ssm_norm_1_f64(const double *A, uint32_t n);

@@ -162,7 +162,7 @@ SSM_API SSM_MUST_CHECK int ssm_engine_new(struct ssm_engine **out, const struct 
 SSM_API void ssm_engine_free(struct ssm_engine *engine);                 /* after its programs */
 SSM_API const char *ssm_engine_backend(const struct ssm_engine *engine); /* "cpu", "cuda" */
 SSM_API const char *ssm_engine_isa(const struct ssm_engine *engine);     /* "none" on a device */
-/* One line: the instruction set, or the device, its architecture and driver. */
+/* One line: the instruction set; or the device, its architecture and driver, and why it failed if it has. */
 SSM_API const char *ssm_engine_describe(const struct ssm_engine *engine);
 /* How many devices that backend ("cuda") has here. SSM_UNSUPPORTED, and why, without plugin, driver or device. */
 SSM_API SSM_MUST_CHECK int ssm_engine_devices(const char *backend, const char *library, uint32_t *count,

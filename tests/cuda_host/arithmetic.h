@@ -105,9 +105,9 @@ CUDA_HOST_CAST(__ffs, int, int, __builtin_ffs(a))
 CUDA_HOST_CAST(__ffsll, int, long long, __builtin_ffsll(a))
 CUDA_HOST_CAST(__clz, int, int, a ? __builtin_clz((unsigned)a) : 32)
 CUDA_HOST_CAST(__clzll, int, long long, a ? __builtin_clzll((unsigned long long)a) : 64)
-CUDA_HOST_2(__umulhi, unsigned, (unsigned)((unsigned long long)a * b >> 32))
-CUDA_HOST_2(__mulhi, int, (int)((long long)a * b >> 32))
-CUDA_HOST_2(__umul64hi, unsigned long long, (unsigned long long)((unsigned __int128)a * b >> 64))
+CUDA_HOST_2(__umulhi, unsigned, (unsigned)((unsigned long long)a *b >> 32))
+CUDA_HOST_2(__mulhi, int, (int)((long long)a *b >> 32))
+CUDA_HOST_2(__umul64hi, unsigned long long, (unsigned long long)((unsigned __int128)a *b >> 64))
 
 /* The toolkit's overloads: of one type each, and the mixed ones that it has, the unsigned type taking the signed one
  * and the double the float. As there, NaN yields to the other argument. */

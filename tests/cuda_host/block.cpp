@@ -2,8 +2,8 @@
  *
  * How a block runs; see cuda_runtime.h.
  *
- * A fiber begins one thread after another, as plain calls. When a thread has to wait, its fiber is left where it is, and
- * another one goes on: with a thread that need not wait any more, else with those that have not begun. So a kernel
+ * A fiber begins one thread after another, as plain calls. When a thread has to wait, its fiber is left where it is and
+ * another goes on: with a thread that need not wait any more, else with those that have not begun. So a kernel
  * without barriers runs on one fiber, and one whose lanes only shuffle needs as many as a warp has lanes.
  *
  * Only one launch runs at a time (the lock is stream.cpp's), which is why all of this is static.
@@ -197,8 +197,8 @@ static bool group_passes(uint32_t w, uint32_t g)
         if (group->what == CUDA_HOST_VOTE)
             lanes[lane].result = (uint64_t)arrived << 32 | ballot;
         else if (group->what == CUDA_HOST_SHUFFLE)
-            lanes[lane].result = arrived >> (lanes[lane].source % LANES) & 1 ? lanes[lanes[lane].source % LANES].value
-                                                                            : UINT64_MAX;
+            lanes[lane].result =
+                arrived >> (lanes[lane].source % LANES) & 1 ? lanes[lanes[lane].source % LANES].value : UINT64_MAX;
     }
     *group = warp[w].group[--warp[w].groups];
     make_lanes_ready(w, arrived);

@@ -17,19 +17,19 @@
  *           another, so that __shared__ is static storage. Each launch takes its blocks and threads forwards or
  *           backwards, and its blocks rotated, by a seed (CUDA_HOST_SEED): nobody is to depend on an order.
  * BARRIERS  are passed when all threads of the block, or all lanes of the mask, that have not returned have come.
- *           Where nobody can go on, or lanes meet with unlike operations, the process ends with kernel, block and thread:
- *           that is a bug of the kernel, and on a device it would hang or give anything.
+ *           Where nobody can go on, or lanes meet with unlike operations, the process ends and says kernel, block and
+ *           thread: that is a bug of the kernel, and on a device it would hang or give anything.
  * MEMORY    of the device is the host's, filled with 0xff (NaN) when allocated; so is the launch's shared memory at the
- *           start of each block, and static shared memory outside of templates. Under the address sanitizer a step
- *           beyond either is caught.
- * STREAMS   are queues that run when somebody waits: a synchronisation or a query of the stream, of an event behind the
- *           work, or of the device; a wait of another stream once that one runs; a synchronous copy for streams that
- *           are not cudaStreamNonBlocking. So a wait that is missing shows as a wrong result. A query that finds work runs it and
- *           says cudaErrorNotReady once. As on a device, copies from pageable host memory take their source at the
- *           call, copies to it end within the call.
+ *           start of each block, and static shared memory at that of each launch, but in templates. Under the address
+ *           sanitizer a step beyond either is caught, and so is a pointer of the device that the host looks through.
+ * STREAMS   are queues that run when somebody waits: a synchronisation or a query of the stream, of an event behind
+ *           the work, or of the device; a wait of another stream once that one runs; a synchronous copy, for streams
+ *           that are not cudaStreamNonBlocking. So a wait that is missing shows as a wrong result. A query that finds
+ *           work runs it and says cudaErrorNotReady once. As on a device, copies from pageable host memory take their
+ *           source at the call, copies to it end within the call.
  * GRAPHS    record what a stream is given while it captures. Only one stream takes part in a capture.
- * ERRORS    what the runtime refuses for its arguments is refused here where a mistake of ours could cause it: ranges of
- *           copies, sizes of grids and of shared memory, unsafe calls while a stream captures, streams of another
+ * ERRORS    What the runtime refuses for its arguments is refused here where a mistake of ours could cause it: ranges
+ *           of copies, sizes of grids and of shared memory, unsafe calls while a stream captures, streams of another
  *           device.
  * ONE LOCK  holds it all; kernels run under it.
  *

@@ -80,6 +80,7 @@ cudaError_t host_leave(cudaError_t error)
 {
     if (error)
         last = error;
+    memory_open(false);
     pthread_mutex_unlock(&lock);
     return error;
 }

@@ -8,7 +8,10 @@
 
 #include "tests/cuda_host/fiber.h"
 
-#if !defined(__x86_64__) && !defined(__aarch64__)
+#if (defined(__x86_64__) || defined(__aarch64__)) && !defined(FIBER_UCONTEXT)
+#define OWN_SWITCH 1
+#else
+#define OWN_SWITCH 0
 #include <ucontext.h>
 #endif
 #ifdef __SANITIZE_ADDRESS__
@@ -25,10 +28,12 @@
 #define STACK_BYTES ((size_t)64 << 10)
 #endif
 
+#if OWN_SWITCH
 /* Saves what a call must keep on the stack, leaves the stack pointer in *from, and takes all that from the other. */
 extern "C" void cuda_host_switch(void **from, void *to);
+#endif
 
-#if defined(__x86_64__)
+#if OWN_SWITCH && defined(__x86_64__)
 asm(".text\n"
     ".globl cuda_host_switch\n"
     ".hidden cuda_host_switch\n"
@@ -60,7 +65,7 @@ static void *first_pointer(unsigned char *top, void (*body)(void))
     p[6] = reinterpret_cast<uint64_t>(body);
     return p;
 }
-#elif defined(__aarch64__)
+#elif OWN_SWITCH
 asm(".text\n"
     ".globl cuda_host_switch\n"
     ".hidden cuda_host_switch\n"
@@ -105,10 +110,30 @@ static void *first_pointer(unsigned char *top, void (*body)(void))
 }
 #endif
 
+#if !OWN_SWITCH
+/* Apart: it could return twice, and compilers keep no variable across that. */
+__attribute__((noinline)) static int fill_context(ucontext_t *context)
+{
+    return getcontext(context);
+}
+
+static void *first_context(const struct fiber *f, void (*body)(void))
+{
+    ucontext_t *context = static_cast<ucontext_t *>(calloc(1, sizeof *context));
+
+    if (!context || fill_context(context))
+        return NULL;
+    context->uc_stack.ss_sp = f->bottom;
+    context->uc_stack.ss_size = f->bytes;
+    makecontext(context, body, 0);
+    return context;
+}
+#endif
+
 void fiber_here(struct fiber *f)
 {
     memset(f, 0, sizeof *f);
-#if !defined(__x86_64__) && !defined(__aarch64__)
+#if !OWN_SWITCH
     static ucontext_t here; /* one thread at a time */
 
     f->context = &here;
@@ -127,25 +152,20 @@ struct fiber *fiber_new(void (*body)(void))
     if (!f)
         return NULL;
     /* The lowest page stays closed: a stack that runs over ends there. */
-    memory = static_cast<unsigned char *>(mmap(NULL, page + STACK_BYTES, PROT_READ | PROT_WRITE,
-                                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    memory = static_cast<unsigned char *>(
+        mmap(NULL, page + STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE)) {
         free(f);
         return NULL;
     }
     f->bottom = memory + page;
     f->bytes = STACK_BYTES;
-#if defined(__x86_64__) || defined(__aarch64__)
+#if OWN_SWITCH
     f->pointer = first_pointer(memory + page + STACK_BYTES, body);
 #else
-    ucontext_t *context = static_cast<ucontext_t *>(calloc(1, sizeof *context));
-
-    if (!context || getcontext(context))
+    f->context = first_context(f, body);
+    if (!f->context)
         return NULL;
-    context->uc_stack.ss_sp = f->bottom;
-    context->uc_stack.ss_size = f->bytes;
-    makecontext(context, body, 0);
-    f->context = context;
 #endif
 #ifdef __SANITIZE_THREAD__
     f->shadow = __tsan_create_fiber(0);
@@ -178,7 +198,7 @@ __attribute__((no_sanitize("thread"))) void fiber_switch(struct fiber *from, str
 #ifdef __SANITIZE_THREAD__
     __tsan_switch_to_fiber(to->shadow, 0);
 #endif
-#if defined(__x86_64__) || defined(__aarch64__)
+#if OWN_SWITCH
     cuda_host_switch(&from->pointer, to->pointer);
 #else
     swapcontext(static_cast<ucontext_t *>(from->context), static_cast<ucontext_t *>(to->context));

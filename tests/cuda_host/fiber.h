@@ -2,7 +2,7 @@
  *
  * Stacks to switch between, on one thread of the host. A switch saves the registers that a call must keep and changes
  * the stack pointer: no system call (swapcontext makes one for the signal mask), a few nanoseconds. The sanitizers are
- * told of every switch. Machines other than x86-64 and aarch64 use swapcontext.
+ * told of every switch. Machines other than x86-64 and aarch64 use swapcontext, and -DFIBER_UCONTEXT does everywhere.
  *
  * Not for several threads at once: a fiber may go on on another thread, when the one that ran it is done with it.
  */

@@ -38,6 +38,8 @@ struct allocation {
 
 /* Which allocation holds the address; NULL: pageable memory of the host. */
 const struct allocation *memory_find(const void *address);
+/* Whether device memory may be touched now; host_leave closes it. */
+void memory_open(bool open);
 void memory_count(uint64_t *device_blocks, uint64_t *device_bytes, uint64_t *host_blocks);
 
 /* ---- stream.cpp -------------------------------------------------------------------------------------------------- */
@@ -80,7 +82,7 @@ struct CUevent_st {
     uint32_t references; /* the handle, and queued records */
     int device;
     bool timing;
-    bool captured; /* its last record went into a graph */
+    bool captured;           /* its last record went into a graph */
     uint64_t stream, number; /* of its last record; stream 0: none */
     uint64_t ns;
 };

@@ -47,8 +47,13 @@ template <typename... P>
 static inline void cuda_host_launch(const char *name, void (*entry)(P...), dim3 blocks, dim3 threads, size_t shared,
                                     cudaStream_t stream, typename cuda_host_same<P>::type... arguments)
 {
-    struct cuda_host_kernel kernel = {name,   reinterpret_cast<const void *>(entry), blocks, threads,
-                                      shared, cuda_host_bound_thread<P...>,          cuda_host_bound_free<P...>};
+    struct cuda_host_kernel kernel = {name,
+                                      reinterpret_cast<const void *>(entry),
+                                      blocks,
+                                      threads,
+                                      shared,
+                                      cuda_host_bound_thread<P...>,
+                                      cuda_host_bound_free<P...>};
 
     cuda_host_enqueue(&(new cuda_host_bound<P...>{kernel, entry, std::tuple<P...>(arguments...)})->kernel, stream);
 }

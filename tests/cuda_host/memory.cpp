@@ -5,6 +5,8 @@
  * What is new is 0xff throughout: NaN as float32, float64 and bfloat16. Small pieces come from malloc, so that the
  * address sanitizer sees every step beyond them. Large ones are maps of one file of such bytes, copied when written: a
  * pool that takes all there is costs no time and no memory. They end at a closed page.
+ *
+ * Under the address sanitizer small pieces of device memory are closed to the host except while operations run.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +29,37 @@
 static struct allocation *allocations; /* by address */
 static size_t count, room;
 static uint64_t used[DEVICES_MAX];
+
+#ifdef __SANITIZE_ADDRESS__
+static bool opened;
+
+static void open_all(bool open)
+{
+    size_t i;
+
+    for (i = 0; i < count; i++) {
+        const struct allocation *a = &allocations[i];
+
+        if (a->device == OF_HOST || a->mapped_bytes > 0)
+            continue;
+        if (open)
+            ASAN_UNPOISON_MEMORY_REGION(a->memory, a->bytes);
+        else
+            ASAN_POISON_MEMORY_REGION(a->memory, a->bytes);
+    }
+    opened = open;
+}
+
+void memory_open(bool open)
+{
+    if (opened != open)
+        open_all(open);
+}
+#else
+void memory_open(bool)
+{
+}
+#endif
 
 static size_t rounded(size_t bytes, size_t to)
 {
@@ -132,6 +165,8 @@ static bool take(struct allocation *a)
         return false;
     memset(p, 0xff, a->bytes);
     a->memory = static_cast<unsigned char *>(p);
+    if (a->device != OF_HOST)
+        ASAN_POISON_MEMORY_REGION(p, a->bytes);
     return true;
 }
 
@@ -141,6 +176,7 @@ static void give(struct allocation *a)
         ASAN_UNPOISON_MEMORY_REGION(a->mapped, a->mapped_bytes);
         munmap(a->mapped, a->mapped_bytes);
     } else {
+        ASAN_UNPOISON_MEMORY_REGION(a->memory, a->bytes);
         free(a->memory);
     }
 }
@@ -294,6 +330,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpy
     if (e || bytes == 0)
         return host_leave(e);
     streams_run_blocking(device_current());
+    memory_open(true);
     memcpy(to, from, bytes);
     return host_leave(cudaSuccess);
 }
@@ -309,6 +346,7 @@ cudaError_t cudaMemset(void *memory, int value, size_t bytes)
     if (e || bytes == 0)
         return host_leave(e);
     streams_run_blocking(device_current());
+    memory_open(true);
     memset(memory, value, bytes);
     return host_leave(cudaSuccess);
 }

@@ -35,7 +35,8 @@
     X(cudaErrorStreamCaptureUnmatched, 903, "the current capture was not initiated in this stream")                    \
     X(cudaErrorStreamCaptureIsolation, 905, "dependency created on uncaptured work in another stream")                 \
     X(cudaErrorCapturedEvent, 907, "operation not permitted on an event last recorded in a capturing stream")          \
-    X(cudaErrorStreamCaptureWrongThread, 908, "attempt to terminate a thread-local capture sequence from another thread") \
+    X(cudaErrorStreamCaptureWrongThread, 908,                                                                          \
+      "attempt to terminate a thread-local capture sequence from another thread")                                      \
     X(cudaErrorUnknown, 999, "unknown error")
 
 enum cudaError {

@@ -74,6 +74,7 @@ void op_run(struct op *op)
 {
     struct CUstream_st *s;
 
+    memory_open(true);
     switch (op->kind) {
     case OP_KERNEL:
         block_run_all(op->kernel);

@@ -21,13 +21,16 @@ struct dim3 {
 };
 
 #define CUDA_HOST_VECTORS(base, type)                                                                                  \
-    struct base##1 {                                                                                                   \
+    struct base##1                                                                                                     \
+    {                                                                                                                  \
         type x;                                                                                                        \
     };                                                                                                                 \
-    struct alignas(2 * sizeof(type)) base##2 {                                                                       \
+    struct alignas(2 * sizeof(type)) base##2                                                                           \
+    {                                                                                                                  \
         type x, y;                                                                                                     \
     };                                                                                                                 \
-    struct alignas(4 * sizeof(type) < 16 ? 4 * sizeof(type) : 16) base##4 {                                          \
+    struct alignas(4 * sizeof(type) < 16 ? 4 * sizeof(type) : 16) base##4                                              \
+    {                                                                                                                  \
         type x, y, z, w;                                                                                               \
     };                                                                                                                 \
     static inline base##1 make_##base##1(type x)                                                                       \
@@ -48,7 +51,8 @@ struct dim3 {
     }
 
 #define CUDA_HOST_TRIPLE(base, type)                                                                                   \
-    struct base##3 {                                                                                                   \
+    struct base##3                                                                                                     \
+    {                                                                                                                  \
         type x, y, z;                                                                                                  \
     };
 

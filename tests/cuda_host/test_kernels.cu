@@ -1,51 +1,6 @@
-// SPDX-License-Identifier: Apache-2.0
-// The emulated device itself: threads and barriers, shuffles and votes, deferred streams, graphs, faults.
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-extern "C" {
-#include <cmocka.h>
-}
-
-#include "cuda/launch.cuh"
-#include "tests/cuda_host/cuda_host.h"
-
-static void ok(cudaError_t e)
-{
-    if (e)
-        fail_msg("%s", cudaGetErrorString(e));
-}
-
-template <typename T> static T *device_new(size_t n)
-{
-    T *p = NULL;
-
-    ok(cudaMalloc(&p, n * sizeof *p));
-    return p;
-}
-
-template <typename T> static void to_host(T *to, const T *from, size_t n)
-{
-    ok(cudaDeviceSynchronize());
-    ok(cudaMemcpy(to, from, n * sizeof *to, cudaMemcpyDeviceToHost));
-}
-
-/* Nothing is left by a test. */
-static int nothing_left(void **)
-{
-    struct cuda_host_live live;
-
-    cuda_host_live(&live);
-    return !!(live.device_blocks + live.host_blocks + live.streams + live.events + live.graphs + live.queued);
-}
+/* SPDX-License-Identifier: Apache-2.0
+ * Kernels on the emulated device: threads and barriers, shuffles and votes, memory, arithmetic. */
+#include "tests/cuda_host/testing.h"
 
 /* Whether the work, in a process of its own, ends it with an error that has these words. */
 static void assert_aborts(void (*work)(void), const char *words)
@@ -78,8 +33,9 @@ static void assert_aborts(void (*work)(void), const char *words)
 
 __global__ static void count_kernel(uint32_t *seen, uint32_t n)
 {
-    uint32_t i = ((blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * blockDim.x * blockDim.y * blockDim.z +
-                 (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+    uint32_t i =
+        ((blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * blockDim.x * blockDim.y * blockDim.z +
+        (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
 
     if (i < n)
         atomicAdd(&seen[i], 1);
@@ -379,13 +335,26 @@ template <int which> static void over(void)
     cudaDeviceSynchronize();
 }
 
+static void look_through(void)
+{
+    float *x = device_new<float>(32);
+
+    ok(cudaMemset(x, 0, 32 * sizeof *x));
+    x[7] = 1;
+}
+
+static void memory__host_looks_through_a_device_pointer__the_sanitizer_sees(void **)
+{
+    assert_aborts(look_through, "use-after-poison");
+}
+
 static void memory__one_element_beyond__the_sanitizer_sees(void **)
 {
-    assert_aborts(over<0>, "test_cuda_host.cu");
-    assert_aborts(over<1>, "test_cuda_host.cu");
-    assert_aborts(over<2>, "test_cuda_host.cu");
-    assert_aborts(over<3>, "test_cuda_host.cu");
-    assert_aborts(over<4>, "test_cuda_host.cu");
+    assert_aborts(over<0>, "test_kernels.cu");
+    assert_aborts(over<1>, "test_kernels.cu");
+    assert_aborts(over<2>, "test_kernels.cu");
+    assert_aborts(over<3>, "test_kernels.cu");
+    assert_aborts(over<4>, "test_kernels.cu");
 }
 #endif
 
@@ -408,266 +377,6 @@ static void shared__not_written__is_nan(void **)
     for (float f : host)
         assert_true(isnan(f));
     ok(cudaFree(x));
-}
-
-/* ---- streams ----------------------------------------------------------------------------------------------------- */
-
-__global__ static void add_kernel(float *x, float by)
-{
-    x[threadIdx.x] += by;
-}
-
-struct lane {
-    cudaStream_t a, b;
-    cudaEvent_t event;
-    float *device, *host; /* (32), pinned */
-};
-
-static void lane_open(struct lane *l)
-{
-    ok(cudaStreamCreateWithFlags(&l->a, cudaStreamNonBlocking));
-    ok(cudaStreamCreateWithPriority(&l->b, cudaStreamNonBlocking, -1));
-    ok(cudaEventCreateWithFlags(&l->event, cudaEventDisableTiming));
-    ok(cudaMalloc(&l->device, 32 * sizeof *l->device));
-    ok(cudaMallocHost(&l->host, 32 * sizeof *l->host));
-    ok(cudaMemset(l->device, 0, 32 * sizeof *l->device));
-    memset(l->host, 0, 32 * sizeof *l->host);
-}
-
-static void lane_close(struct lane *l)
-{
-    ok(cudaStreamDestroy(l->a));
-    ok(cudaStreamDestroy(l->b));
-    ok(cudaEventDestroy(l->event));
-    ok(cudaFree(l->device));
-    ok(cudaFreeHost(l->host));
-}
-
-static void fetch(struct lane *l, cudaStream_t stream)
-{
-    ok(cudaMemcpyAsync(l->host, l->device, 32 * sizeof(float), cudaMemcpyDeviceToHost, stream));
-}
-
-static void stream__nobody_waits__nothing_happens(void **)
-{
-    struct lane l;
-
-    lane_open(&l);
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, l.a, l.device, 1.0f);
-    fetch(&l, l.a);
-    ok(cudaStreamSynchronize(l.b));
-    assert_true(l.host[31] == 0);
-    ok(cudaStreamSynchronize(l.a));
-    assert_true(l.host[31] == 1);
-    lane_close(&l);
-}
-
-static void stream__waits_for_event__only_what_is_before_it(void **)
-{
-    struct lane l;
-
-    lane_open(&l);
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, l.a, l.device, 1.0f);
-    ok(cudaEventRecord(l.event, l.a));
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, l.a, l.device, 10.0f);
-    ok(cudaStreamWaitEvent(l.b, l.event));
-    fetch(&l, l.b);
-    ok(cudaStreamSynchronize(l.b));
-    assert_true(l.host[0] == 1);
-    assert_int_equal(cudaEventQuery(l.event), cudaSuccess);
-    assert_int_equal(cudaStreamQuery(l.a), cudaErrorNotReady);
-    assert_int_equal(cudaStreamQuery(l.a), cudaSuccess);
-    assert_int_equal(cudaGetLastError(), cudaErrorNotReady);
-    fetch(&l, l.b);
-    ok(cudaEventRecord(l.event, l.b));
-    assert_true(l.host[0] == 1);
-    ok(cudaEventSynchronize(l.event));
-    assert_true(l.host[0] == 11);
-    lane_close(&l);
-}
-
-static void stream__destroyed_or_freed_under__work_is_done(void **)
-{
-    struct lane l;
-    float *other;
-
-    lane_open(&l);
-    ok(cudaMalloc(&other, 32 * sizeof *other));
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, l.a, other, 1.0f);
-    ok(cudaFree(other));
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, l.a, l.device, 1.0f);
-    fetch(&l, l.a);
-    ok(cudaEventRecord(l.event, l.a));
-    ok(cudaStreamDestroy(l.a));
-    ok(cudaEventSynchronize(l.event));
-    assert_true(l.host[0] == 1);
-    assert_int_equal(cudaStreamSynchronize(l.a), cudaErrorInvalidResourceHandle);
-    assert_int_equal(cudaGetLastError(), cudaErrorInvalidResourceHandle);
-    ok(cudaStreamCreateWithFlags(&l.a, cudaStreamNonBlocking));
-    lane_close(&l);
-}
-
-static void copy__pageable__source_taken_at_the_call(void **)
-{
-    struct lane l;
-    float pageable[32] = {1}, back[32] = {0};
-
-    lane_open(&l);
-    ok(cudaMemcpyAsync(l.device, pageable, sizeof pageable, cudaMemcpyHostToDevice, l.a));
-    pageable[0] = 2;
-    ok(cudaMemcpyAsync(back, l.device, sizeof back, cudaMemcpyDeviceToHost, l.a));
-    assert_true(back[0] == 1);
-    l.host[0] = 3;
-    ok(cudaMemcpyAsync(l.device, l.host, sizeof back, cudaMemcpyHostToDevice, l.a));
-    l.host[0] = 4;
-    ok(cudaMemcpyAsync(back, l.device, sizeof back, cudaMemcpyDeviceToHost, l.a));
-    assert_true(back[0] == 4);
-    lane_close(&l);
-}
-
-static void stream__blocking__ordered_with_the_legacy_one(void **)
-{
-    struct lane l;
-    cudaStream_t blocking;
-
-    lane_open(&l);
-    ok(cudaStreamCreate(&blocking));
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, blocking, l.device, 1.0f);
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, NULL, l.device, 2.0f);
-    fetch(&l, blocking);
-    ok(cudaStreamSynchronize(blocking));
-    assert_true(l.host[0] == 3);
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, blocking, l.device, 4.0f);
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, l.a, l.device, 8.0f);
-    ok(cudaMemcpy(l.host, l.device, 4, cudaMemcpyDeviceToHost));
-    assert_true(l.host[0] == 7);
-    ok(cudaStreamDestroy(blocking));
-    lane_close(&l);
-}
-
-/* ---- graphs ------------------------------------------------------------------------------------------------------ */
-
-static void graph__captured_and_launched__replays(void **)
-{
-    struct lane l;
-    cudaGraph_t graph;
-    cudaGraphExec_t exec;
-    enum cudaStreamCaptureStatus status;
-    uint64_t replays = cuda_host_replays();
-
-    lane_open(&l);
-    ok(cudaStreamBeginCapture(l.a, cudaStreamCaptureModeThreadLocal));
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, l.a, l.device, 1.0f);
-    ok(cudaMemsetAsync(l.device, 0, 4, l.a));
-    fetch(&l, l.a);
-    ok(cudaStreamIsCapturing(l.a, &status));
-    assert_int_equal(status, cudaStreamCaptureStatusActive);
-    ok(cudaStreamEndCapture(l.a, &graph));
-    ok(cudaGraphInstantiate(&exec, graph, 0));
-    ok(cudaGraphDestroy(graph));
-    ok(cudaDeviceSynchronize());
-    assert_true(l.host[1] == 0);
-    ok(cudaGraphLaunch(exec, l.a));
-    ok(cudaGraphLaunch(exec, l.a));
-    assert_true(l.host[1] == 0);
-    ok(cudaGraphLaunch(exec, l.a));
-    ok(cudaGraphExecDestroy(exec));
-    ok(cudaStreamSynchronize(l.a));
-    assert_true(l.host[0] == 0 && l.host[1] == 3);
-    assert_int_equal(cuda_host_replays() - replays, 3);
-    lane_close(&l);
-}
-
-static void capture__unsafe_call__invalidates(void **)
-{
-    const enum cudaStreamCaptureMode modes[] = {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal};
-    struct lane l;
-    cudaGraph_t graph;
-    void *p;
-
-    lane_open(&l);
-    for (enum cudaStreamCaptureMode mode : modes) {
-        ok(cudaStreamBeginCapture(l.a, mode));
-        assert_int_equal(cudaMalloc(&p, 4), cudaErrorStreamCaptureUnsupported);
-        assert_int_equal(cudaMemsetAsync(l.device, 0, 4, l.a), cudaErrorStreamCaptureInvalidated);
-        assert_int_equal(cudaStreamEndCapture(l.a, &graph), cudaErrorStreamCaptureInvalidated);
-        assert_null(graph);
-    }
-    ok(cudaStreamBeginCapture(l.a, cudaStreamCaptureModeRelaxed));
-    ok(cudaMalloc(&p, 4));
-    assert_int_equal(cudaStreamSynchronize(l.a), cudaErrorStreamCaptureUnsupported);
-    assert_int_equal(cudaStreamEndCapture(l.a, &graph), cudaErrorStreamCaptureInvalidated);
-    ok(cudaFree(p));
-    assert_int_equal(cudaGetLastError(), cudaErrorStreamCaptureInvalidated);
-    lane_close(&l);
-}
-
-/* ---- errors ------------------------------------------------------------------------------------------------------ */
-
-static void launch__impossible__refused(void **)
-{
-    float *x = device_new<float>(1);
-
-    CUDA_LAUNCH(add_kernel, 0, 32, 0, NULL, x, 1.0f);
-    assert_int_equal(cudaGetLastError(), cudaErrorInvalidConfiguration);
-    CUDA_LAUNCH(add_kernel, 1, 1025, 0, NULL, x, 1.0f);
-    assert_int_equal(cudaGetLastError(), cudaErrorInvalidConfiguration);
-    CUDA_LAUNCH(poison_kernel, 1, 1, 48 * 1024 + 1, NULL, x);
-    assert_int_equal(cudaGetLastError(), cudaErrorInvalidValue);
-    ok(cudaFuncSetAttribute(mirror_kernel<64>, cudaFuncAttributeMaxDynamicSharedMemorySize, 200 << 10));
-    assert_int_equal(cudaFuncSetAttribute(mirror_kernel<64>, cudaFuncAttributeMaxDynamicSharedMemorySize, 228 << 10),
-                     cudaErrorInvalidValue);
-    assert_int_equal(cudaGetLastError(), cudaErrorInvalidValue);
-    ok(cudaFree(x));
-    x = device_new<float>(64);
-    CUDA_LAUNCH(mirror_kernel<64>, 1, 64, 200 << 10, NULL, x, 1);
-    ok(cudaGetLastError());
-    ok(cudaDeviceSynchronize());
-    ok(cudaFree(x));
-}
-
-static void fault__nth_call__fails_once(void **)
-{
-    struct lane l;
-    uint64_t before;
-
-    lane_open(&l);
-    before = cuda_host_calls();
-    cuda_host_fail(3, cudaErrorLaunchFailure, false);
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, l.a, l.device, 1.0f);
-    ok(cudaGetLastError());
-    fetch(&l, l.a);
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, l.a, l.device, 1.0f);
-    assert_int_equal(cuda_host_calls() - before, 3);
-    assert_int_equal(cudaGetLastError(), cudaErrorLaunchFailure);
-    fetch(&l, l.a);
-    ok(cudaStreamSynchronize(l.a));
-    assert_true(l.host[0] == 1);
-    lane_close(&l);
-}
-
-static void fault__sticky__every_later_call_fails(void **)
-{
-    struct lane l;
-    float x;
-
-    lane_open(&l);
-    CUDA_LAUNCH(add_kernel, 1, 32, 0, l.a, l.device, 1.0f);
-    fetch(&l, l.a);
-    cuda_host_fail(1, cudaErrorIllegalAddress, true);
-    assert_int_equal(cudaStreamSynchronize(l.a), cudaErrorIllegalAddress);
-    assert_int_equal(cudaMemcpy(&x, l.device, 4, cudaMemcpyDeviceToHost), cudaErrorIllegalAddress);
-    assert_int_equal(cudaGetLastError(), cudaErrorIllegalAddress);
-    assert_int_equal(cudaGetLastError(), cudaErrorIllegalAddress);
-    /* What is released is released. */
-    assert_int_equal(cudaStreamDestroy(l.a), cudaErrorIllegalAddress);
-    assert_int_equal(cudaStreamDestroy(l.b), cudaErrorIllegalAddress);
-    assert_int_equal(cudaEventDestroy(l.event), cudaErrorIllegalAddress);
-    assert_int_equal(cudaFree(l.device), cudaErrorIllegalAddress);
-    assert_true(l.host[0] == 0);
-    assert_int_equal(cudaFreeHost(l.host), cudaErrorIllegalAddress);
-    cuda_host_fail(0, 0, false);
-    ok(cudaGetLastError());
 }
 
 /* ---- arithmetic -------------------------------------------------------------------------------------------------- */
@@ -703,8 +412,6 @@ static void arithmetic__bits_and_bounds(void **)
     assert_true(rsqrtf(4.0f) == 0.5f && fmaf(3, 4, 5) == __fmaf_rn(3, 4, 5));
 }
 
-#define test(name) cmocka_unit_test_teardown(name, nothing_left)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -717,19 +424,10 @@ int main(void)
         test(memory__new__is_nan_and_counted),
         test(memory__more_than_there_is__refused),
 #ifdef __SANITIZE_ADDRESS__
+        test(memory__host_looks_through_a_device_pointer__the_sanitizer_sees),
         test(memory__one_element_beyond__the_sanitizer_sees),
 #endif
         test(shared__not_written__is_nan),
-        test(stream__nobody_waits__nothing_happens),
-        test(stream__waits_for_event__only_what_is_before_it),
-        test(stream__destroyed_or_freed_under__work_is_done),
-        test(copy__pageable__source_taken_at_the_call),
-        test(stream__blocking__ordered_with_the_legacy_one),
-        test(graph__captured_and_launched__replays),
-        test(capture__unsafe_call__invalidates),
-        test(launch__impossible__refused),
-        test(fault__nth_call__fails_once),
-        test(fault__sticky__every_later_call_fails),
         test(bfloat16__rounds_to_nearest_even),
         test(arithmetic__bits_and_bounds),
     };
