@@ -150,7 +150,7 @@ TESTS     += $(HOST_TESTS)
 
 $(BUILD)/obj/cuda_host/%.o: %
 	@mkdir -p $(@D)
-	$(call say,CXX)$(CXX) $(HOST_CXX) $(if $(RACES),$(if $(filter %.cu,$<),-fsanitize=thread -DCUDA_HOST_RACES)) -c $< -o $@
+	$(call say,CXX)$(CXX) $(HOST_CXX) $(if $(RACES),-DCUDA_HOST_RACES $(if $(filter %.cu,$<),-fsanitize=thread)) -c $< -o $@
 $(CUDA_HOST): $(call HOST_OBJ,$(wildcard cuda/*.cu tests/cuda_host/*.cpp)) tests/cuda_host/exports.map
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) -shared -Wl,-z,defs -Wl,--version-script=tests/cuda_host/exports.map $(ALLLD) $(filter %.o,$^) -o $@

@@ -228,7 +228,7 @@ static void touch(const void *p, size_t n, bool writes, const void *pc)
 
 /* ---- what the compiler calls ------------------------------------------------------------------------------------- */
 
-#ifndef __SANITIZE_THREAD__ /* whose library has them */
+#ifdef CUDA_HOST_RACES
 extern "C" {
 
 void __tsan_init(void)

@@ -239,6 +239,29 @@ template <int how> static void stuck(void)
     cudaDeviceSynchronize();
 }
 
+/* Leaves a kernel by a jump, as the handler of a crash does. */
+static jmp_buf crash;
+
+__global__ static void crash_kernel(void)
+{
+    if (blockIdx.x == 0 && threadIdx.x == 5)
+        longjmp(crash, 1);
+}
+
+static void crash_and_go_on(void)
+{
+    if (!setjmp(crash)) {
+        CUDA_LAUNCH(crash_kernel, 2, 32, 0, NULL);
+        cudaDeviceSynchronize();
+    }
+    cudaDeviceSynchronize();
+}
+
+static void crash__caught_by_a_handler__next_call_says_where(void **)
+{
+    assert_aborts(crash_and_go_on, "kernel crash_kernel, thread 5 of block 0 crashed");
+}
+
 static void barrier__nobody_can_go_on__aborts_with_the_place(void **)
 {
     assert_aborts(stuck<0>, "kernel stuck_kernel, block (0, 0, 0), thread (");
@@ -492,6 +515,7 @@ int main(void)
         test(barrier__threads_that_returned__not_waited_for),
         test(shuffle__all_forms_and_types__lanes_trade),
         test(vote__lanes_and_halves__counted),
+        test(crash__caught_by_a_handler__next_call_says_where),
         test(barrier__nobody_can_go_on__aborts_with_the_place),
         test(memory__new__is_nan_and_counted),
         test(memory__more_than_there_is__refused),
