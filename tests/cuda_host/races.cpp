@@ -16,6 +16,7 @@
  * all else is a race, and ends the process. Atomic operations themselves are not looked at. What is remembered is lost
  * when another address takes its place in the table: a race may be missed, none is invented.
  */
+#ifdef CUDA_HOST_RACES
 #include <dlfcn.h>
 #include <link.h>
 #include <stdio.h>
@@ -228,7 +229,6 @@ static void touch(const void *p, size_t n, bool writes, const void *pc)
 
 /* ---- what the compiler calls ------------------------------------------------------------------------------------- */
 
-#ifdef CUDA_HOST_RACES
 extern "C" {
 
 void __tsan_init(void)

@@ -113,8 +113,17 @@ template <typename T> static inline T __shfl_xor_sync(unsigned mask, T value, in
 }
 
 /* For who looks for races: see races.cpp. */
+#ifdef CUDA_HOST_RACES
 void cuda_host_fence(void);
 void cuda_host_atomic(void);
+#else
+static inline void cuda_host_fence(void)
+{
+}
+static inline void cuda_host_atomic(void)
+{
+}
+#endif
 
 static inline void __threadfence(void)
 {
