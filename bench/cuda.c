@@ -34,7 +34,14 @@ struct bench {
     struct ssm_engine *engine;
     double seconds; /* for one figure, besides its warm-up */
     unsigned failures;
+    const char *model; /* only that one; NULL: all */
+    uint32_t streams;  /* only so many; 0: all counts */
 };
+
+static bool is_asked(const struct bench *bench, const char *model, uint32_t streams)
+{
+    return (!bench->model || strcmp(bench->model, model) == 0) && (!bench->streams || bench->streams == streams);
+}
 
 static void *room(size_t n, size_t size)
 {
@@ -215,7 +222,7 @@ static void decode_measure(struct bench *bench, struct ssm_model *model, const c
     bool is_open = batch_open(&b, bench, name, model, bench->quick ? 3 : 512, 1);
 
     for (; is_open && *streams; streams++)
-        if (batch_measure(&b, *streams, 1, SSM_STEP, false, &t))
+        if (is_asked(bench, name, *streams) && batch_measure(&b, *streams, 1, SSM_STEP, false, &t))
             bench_report("cuda-decode",
                          "\"model\": \"%s\", \"logits\": %u, \"streams\": %u, \"ms\": %.4f, \"p99_ms\": %.4f, "
                          "\"tokens_per_s\": %.0f, \"repeats\": %u",
@@ -275,7 +282,7 @@ static void live_measure(struct bench *bench, const char *name, struct ssm_model
 
     for (int k = 0; is_open && k < 2; k++)
         for (const uint32_t *streams = counts[bench->quick]; *streams; streams++)
-            if (batch_measure(&b, *streams, chunks[k], SSM_STEP, false, &t))
+            if (is_asked(bench, name, *streams) && batch_measure(&b, *streams, chunks[k], SSM_STEP, false, &t))
                 bench_report("cuda-live",
                              "\"model\": \"%s\", \"streams\": %u, \"chunk\": %u, \"ms\": %.4f, \"p99_ms\": %.4f, "
                              "\"max_ms\": %.4f, \"fit\": %.0f, \"repeats\": %u",
@@ -305,7 +312,7 @@ static void small_measure(struct bench *bench, const char *name, struct ssm_mode
     bool is_open = batch_open(&b, bench, name, model, many, chunk);
 
     for (uint32_t streams = 1; is_open && streams <= many; streams += many - 1)
-        if (batch_measure(&b, streams, chunk, SSM_STEP, false, &t))
+        if (is_asked(bench, name, streams) && batch_measure(&b, streams, chunk, SSM_STEP, false, &t))
             bench_report("cuda-small",
                          "\"model\": \"%s\", \"streams\": %u, \"chunk\": %u, \"p50_us\": %.1f, \"p99_us\": %.1f, "
                          "\"repeats\": %u",
@@ -391,6 +398,15 @@ static error_t key_take(int key, char *arg, struct argp_state *state)
     case 'w':
         bench->write_to = arg;
         break;
+    case 'm':
+        bench->model = arg;
+        break;
+    case 'n':
+        bench->streams = (uint32_t)strtoul(arg, NULL, 10);
+        break;
+    case 's':
+        bench->seconds = strtod(arg, NULL);
+        break;
     case ARGP_KEY_ARGS:
         bench->only = state->argv + state->next;
         break;
@@ -415,6 +431,9 @@ int main(int argc, char **argv)
         {"quick", 'q', NULL, 0, "models and batches so small that an emulated device runs them", 0},
         {"describe", 'd', NULL, 0, "only say what the device is", 0},
         {"write", 'w', "DIR", 0, "only write the audio models into DIR", 0},
+        {"model", 'm', "NAME", 0, "only that model (to look at it with a profiler)", 0},
+        {"streams", 'n', "N", 0, "only that many streams", 0},
+        {"seconds", 's', "S", 0, "of each measure, about (2)", 0},
         {0},
     };
     static const struct argp argp = {keys,
@@ -430,7 +449,8 @@ int main(int argc, char **argv)
     struct ssm_error err;
 
     argp_parse(&argp, argc, argv, 0, NULL, &bench);
-    bench.seconds = bench.quick ? 0.05 : 2;
+    if (bench.seconds <= 0)
+        bench.seconds = bench.quick ? 0.05 : 2;
     if (bench.write_to) {
         models_write(&bench);
         return 0;

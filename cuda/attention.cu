@@ -161,11 +161,11 @@ template <int VEC> __device__ static inline float dot_add(const vector<VEC> &a, 
     return sum;
 }
 
-/* What one of LANES lanes has of the scores of KEYS keys for HEADS queries, D floats apart. behind[c]: how far key c
- * lies behind. */
+/* What one of LANES lanes has of the scores of KEYS keys for HEADS queries, into sum (KEYS, HEADS). behind[c]: how far
+ * key c lies behind. */
 template <int HEADS, int VEC>
 __device__ static inline void scores_part(const struct attending &a, const float *const *key, const uint32_t *behind,
-                                          const float *const *query, float (*sum)[HEADS])
+                                          const float *const *query, float *sum)
 {
     uint32_t lane = threadIdx.x % LANES, half = a.turns ? a.head_dim / 2 : a.head_dim;
 
@@ -188,15 +188,37 @@ __device__ static inline void scores_part(const struct attending &a, const float
 
 #pragma unroll
             for (uint32_t c = 0; c < KEYS; c++)
-                sum[c][h] = dot_add(q, re[c], sum[c][h]);
+                sum[c * HEADS + h] = dot_add(q, re[c], sum[c * HEADS + h]);
             if (a.turns) {
                 q = vector_load<VEC>(query[h] + half + i);
 #pragma unroll
                 for (uint32_t c = 0; c < KEYS; c++)
-                    sum[c][h] = dot_add(q, im[c], sum[c][h]);
+                    sum[c * HEADS + h] = dot_add(q, im[c], sum[c * HEADS + h]);
             }
         }
     }
+}
+
+#define NOWHERE 0x10000u
+
+/* The sums of N values over 2 * APART lanes, which exchange halves of what they have: each is left with some of them, one
+ * at least, in value[0] on. Returns the place of the first, or beyond NOWHERE to a lane whose neighbour has the same. */
+template <int N, int APART> __device__ static inline uint32_t lanes_add(float *value)
+{
+    bool upper = threadIdx.x & APART;
+    uint32_t first = upper ? (N > 1 ? N / 2 : NOWHERE) : 0;
+
+    if (N == 1)
+        value[0] += __shfl_xor_sync(CUDA_LANES, value[0], APART);
+#pragma unroll
+    for (int i = 0; i < N / 2; i++) {
+        float low = value[i], high = value[N / 2 + i];
+
+        value[i] = (upper ? high : low) + __shfl_xor_sync(CUDA_LANES, upper ? low : high, APART);
+    }
+    if constexpr (APART > 1)
+        first += lanes_add<(N > 1 ? N / 2 : 1), APART / 2>(value);
+    return first;
 }
 
 /* The scores of the segment's `count` places, the first of which lies `behind` the newest, for HEADS queries. All lanes
@@ -205,34 +227,28 @@ template <int HEADS, int VEC>
 __device__ static void segment_score(const struct attending &a, const struct place *place, uint32_t count,
                                      uint32_t behind, const float *const *query, float (*score)[SEGMENT])
 {
-    uint32_t lane = threadIdx.x % LANES, team = threadIdx.x / LANES;
+    uint32_t team = threadIdx.x / LANES;
 
-    for (uint32_t begin = 0; begin < count; begin += THREADS / LANES * KEYS) {
-        float sum[KEYS][HEADS] = {};
+    for (uint32_t begin = team * KEYS; begin - team * KEYS < count; begin += THREADS / LANES * KEYS) {
+        float sum[KEYS * HEADS] = {};
         const float *key[KEYS];
-        uint32_t away[KEYS];
+        uint32_t away[KEYS], first;
 
 #pragma unroll
         for (uint32_t c = 0; c < KEYS; c++) {
-            uint32_t j = begin + team * KEYS + c;
+            uint32_t j = begin + c < count ? begin + c : count - 1;
 
-            j = j < count ? j : count - 1;
             key[c] = place[j].key;
             away[c] = behind - j;
         }
         scores_part<HEADS, VEC>(a, key, away, query, sum);
+        first = lanes_add<KEYS * HEADS, LANES / 2>(sum);
 #pragma unroll
-        for (uint32_t c = 0; c < KEYS; c++) {
-            uint32_t j = begin + team * KEYS + c;
+        for (uint32_t i = 0; i < (KEYS * HEADS + LANES - 1) / LANES; i++) {
+            uint32_t j = begin + (first + i) / HEADS;
 
-#pragma unroll
-            for (int h = 0; h < HEADS; h++) {
-#pragma unroll
-                for (uint32_t apart = LANES / 2; apart > 0; apart /= 2)
-                    sum[c][h] += __shfl_xor_sync(CUDA_LANES, sum[c][h], apart);
-                if (lane == c && j < count)
-                    score[h][j] = sum[c][h] * a.scale;
-            }
+            if (first < NOWHERE && j < count)
+                score[(first + i) % HEADS][j] = sum[i] * a.scale;
         }
     }
 }

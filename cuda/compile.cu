@@ -2,19 +2,21 @@
  *
  * Making and unmaking a program: layers uploaded, room for tiles, streams and events. See program.cuh.
  *
- * How many frames a tile has room for is a matter of the cache: activations of a tile that fit it (ARENA_BYTES, of some
- * 50 MB on an H100) are read back from there by the next layer, and a few thousand frames fill the device anyway. */
+ * How many frames a tile has room for: so many that its kernels fill the device, also those of slow layers, of which a
+ * frame in hundreds is left; and so few that the activations of one layer are still in the cache when the next reads
+ * them (50 MB of an H100). ARENA_BYTES for all that one frame passes is where both hold for the audio models. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "cuda/program.cuh"
 
-#define FRAMES_MAX    65536u
+#define FRAMES_MAX    (1u << 19)
 #define FRAMES_WIDE   4096u /* tiles are not cut below that for the cache's sake */
-#define ARENA_BYTES   ((size_t)48 << 20)
+#define ARENA_BYTES   ((size_t)160 << 20)
+#define ARENA_SHARE   64 /* of the device's free memory; what scans need comes on top, to a quarter */
 #define OUTPUT_BYTES  ((size_t)256 << 20)
 #define ROWS_MAX      16384u
-#define RESERVE_BYTES ((size_t)1 << 30) /* of places that are there from the start: a tile must find one for each row */
+#define RESERVE_BYTES ((size_t)2 << 30) /* of places that are there from the start: a tile must find one for each row */
 
 /* Rooms of a tile for `frames` input frames, a multiple of the hop. */
 static void rooms_set(struct ssm_device_program *p, uint32_t frames)
@@ -26,14 +28,14 @@ static void rooms_set(struct ssm_device_program *p, uint32_t frames)
     }
 }
 
-static size_t arena_bytes(const struct ssm_device_program *p)
+static size_t arena_bytes(const struct ssm_device_program *p, bool scans)
 {
     struct cuda_tile tile = {.stream = NULL,
                              .clock = p->spans,
                              .signal = NULL,
                              .tokens = NULL,
                              .inputs = p->model.info->in_channels,
-                             .scans = true,
+                             .scans = scans,
                              .scratch = NULL};
 
     return cuda_sequence_arena(&p->graph, &tile);
@@ -50,12 +52,14 @@ static size_t rooms_choose(struct ssm_device_program *p, uint32_t most, size_t m
     while (frames <= limit / 2)
         frames *= 2;
     for (;; frames /= 2) {
-        size_t output;
+        size_t output, steps;
 
         rooms_set(p, frames);
-        arena = arena_bytes(p);
+        arena = arena_bytes(p, true);
+        steps = arena_bytes(p, false);
         output = (size_t)p->frames_room[end] * p->model.info->out_channels * sizeof(float);
-        if (frames == unit || !((arena > ARENA_BYTES && frames > FRAMES_WIDE) || arena > memory / 4 ||
+        if (frames == unit || !((steps > ARENA_BYTES && frames > FRAMES_WIDE) || arena > memory / 4 ||
+                                steps > memory / ARENA_SHARE ||
                                 (output > OUTPUT_BYTES && frames > unit)))
             return arena;
     }

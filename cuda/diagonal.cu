@@ -6,9 +6,9 @@
  *
  * SHAPES   state, jump and a place of `enters`: (channels, 2, padded).
  * BITS     index order, whatever the number of blocks.
- * COST     8 flops and 16 bytes a block and mode: the bytes give the floor, 5.3 ps at 3.0 TB/s. One row has few threads,
- *          so each asks for AHEAD blocks at once; what a row of few channels then waits for is the latency of one
- *          round of reads for AHEAD * SSM_DEVICE_BLOCK frames.
+ * COST     8 flops and 16 bytes a block and mode: the bytes give the floor, 5.3 ps at 3.0 TB/s. One row has few
+ *          threads, so each asks for AHEAD blocks at once; what a row of few channels then waits for is the latency of
+ *          one round of reads for AHEAD * SSM_DEVICE_BLOCK frames.
  * SOURCE   Blelloch 1990, "Prefix Sums and Their Applications"; ssm/scan.h (blocks). */
 #include "cuda/diagonal.cuh"
 

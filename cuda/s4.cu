@@ -6,9 +6,9 @@
  *     x[n] <- e[n] x[n] + b[n] u - sum over r of u[r][n] s[r]                   (e kept less 1)
  *     y    = Re(sum over n of c[n] x[n]) + d u
  *
- * As s4d's step (cuda/modes.cuh), but that a frame waits for the sums s of the one before it: over a lane's modes, then
- * by shuffles over the channel's lanes, which leave the same bits in all of them. Ranks of 1 and 2 and up to 256 and 128
- * modes keep coefficients and state in registers; other shapes go through memory, one warp for each channel.
+ * As s4d's step (cuda/modes.cuh), but that a frame waits for the sums s of the one before it: over a lane's modes,
+ * then by shuffles over the channel's lanes, which leave the same bits in all of them. Ranks of 1 and 2 with up to 256 and
+ * 128 modes keep coefficients and state in registers; other shapes go through memory, one warp for each channel.
  *
  * A chunk form would need the dense Abar^64, 4 M^2 products for 64 frames where a step takes (8 + 4 r) M: scans step.
  *
@@ -18,7 +18,7 @@
  * COST     10 + 4 r operations a mode, frame and channel; r log2(lanes) shuffles and additions a lane. Bytes: the state
  *          twice for each row, 8 for each input and output. H = 64, M = 32, r = 1, 10,000 rows of 160 frames: 45.9 G
  *          operations, 1.4 ms at 33.5 T a second; 1.15 GB, 0.38 ms at 3.0 TB/s.
- * ERROR    as on the CPU, whose operations these are in another order of sums: 1e-6 over 20,000 frames (ssm/cpu/s4.c).
+ * ERROR    the CPU's operations in another order of sums; its bound is in ssm/cpu/s4.c.
  * SOURCE   Gu, Goel, Re 2022, "Efficiently Modeling Long Sequences with Structured State Spaces". */
 #include "cuda/diagonal.cuh"
 #include "cuda/modes.cuh"
@@ -138,26 +138,25 @@ __global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4_advance(struct 
         const float *x = w.x + (size_t)row->first * w.channels;
         float *y = w.y + (size_t)row->first * w.channels;
         float *at = cuda_row_state<float>(row, w.state_offset) + (size_t)channel * 2 * w.p.padded;
-        uint32_t frames = row->frames;
         struct cuda_modes_bout<LANES> next;
         struct modes<MODES> state;
 
-        if (!frames)
+        if (!row->frames)
             continue;
-        cuda_modes_read<LANES>(&warp, x, frames, &next);
+        cuda_modes_read<LANES>(&warp, x, row->frames, &next);
         cuda_modes_load<MODES, LANES>(at, g, there, state.re);
         cuda_modes_load<MODES, LANES>(at + w.p.padded, g, there, state.im);
-        for (uint32_t t = 0, n; t < frames; t += n) {
-            n = frames - t < CUDA_MODES_BOUT ? frames - t : CUDA_MODES_BOUT;
+        for (uint32_t left = row->frames, n; left; left -= n) {
+            n = left < CUDA_MODES_BOUT ? left : CUDA_MODES_BOUT;
             cuda_modes_stage<LANES>(&warp, &next, s);
-            x += (size_t)n * w.channels;
-            if (t + n < frames)
-                cuda_modes_read<LANES>(&warp, x, frames - t - n, &next);
+            x += n * w.channels;
+            if (left > n)
+                cuda_modes_read<LANES>(&warp, x, left - n, &next);
 #pragma unroll 1
             for (uint32_t k = 0; k < n; k++)
                 s->sum[warp.lane * CUDA_MODES_STRIDE + k] = modes_frame<MODES, LANES, RANK>(&c, in[k], &state);
             cuda_modes_write<LANES>(&warp, s, n, false, w.p.d, y);
-            y += (size_t)n * w.channels;
+            y += n * w.channels;
         }
         cuda_modes_store<MODES, LANES>(at, g, there, state.re);
         cuda_modes_store<MODES, LANES>(at + w.p.padded, g, there, state.im);
@@ -173,7 +172,8 @@ __device__ static inline float warp_sum(float v)
 }
 
 /* One frame of a channel whose modes and coefficients lie in memory: each lane has every 32nd mode. */
-__device__ static inline float channel_frame(const struct s4_work *w, const float *rows, uint32_t lane, float u, float *re)
+__device__ static inline float channel_frame(const struct s4_work *w, const float *rows, uint32_t lane, float u,
+                                             float *re)
 {
     uint32_t padded = w->p.padded;
     float fed[RANK_MAX], sum = 0, *im = re + padded;
@@ -241,13 +241,15 @@ struct shape {
 
 #define SHAPE(MODES, LANES, RANK)                                                                                      \
     {                                                                                                                  \
-        RANK, MODES * LANES, cuda_modes_groups<LANES>, s4_advance<MODES, LANES, RANK>                                  \
+        RANK, MODES *LANES, cuda_modes_groups<LANES>, s4_advance<MODES, LANES, RANK>                                   \
     }
 
-static const struct shape shapes[] = {SHAPE(4, 1, 1),  SHAPE(8, 1, 1), SHAPE(8, 2, 1),
-                                      SHAPE(8, 4, 1),  SHAPE(8, 8, 1), SHAPE(8, 16, 1),
-                                      SHAPE(8, 32, 1), SHAPE(4, 1, 2), SHAPE(4, 2, 2),
-                                      SHAPE(4, 4, 2),  SHAPE(4, 8, 2), SHAPE(4, 16, 2),
+static const struct shape shapes[] = {SHAPE(4, 1, 1),  SHAPE(8, 1, 1),
+                                      SHAPE(8, 2, 1),  SHAPE(8, 4, 1),
+                                      SHAPE(8, 8, 1),  SHAPE(8, 16, 1),
+                                      SHAPE(8, 32, 1), SHAPE(4, 1, 2),
+                                      SHAPE(4, 2, 2),  SHAPE(4, 4, 2),
+                                      SHAPE(4, 8, 2),  SHAPE(4, 16, 2),
                                       SHAPE(4, 32, 2), {0, 0, cuda_modes_groups<CUDA_WARP>, s4_advance_any}};
 
 static const struct shape *shape_find(const struct s4 *p)

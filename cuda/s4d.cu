@@ -4,8 +4,8 @@
  *
  *     x[n] <- x[n] + a[n] ((1 + i r[n]) x[n] + b[n] u);   y = sum over n of Re(c[n] x[n]) + d u
  *
- * Abar - 1 = a (1 + i r) with a and r real, and Bbar = a b: the real part of Abar - 1 taken out of the whole change. So a
- * component is three fused operations of which only the last rounds at the size of x. (The change summed as it stands
+ * Abar - 1 = a (1 + i r) with a and r real, and Bbar = a b: the real part of Abar - 1 taken out of the whole change. So
+ * a component is three fused operations of which only the last rounds at the size of x. (The change summed as it stands
  * takes a product, two fused and an addition; x carried through all three fused ones rounds at its size three times.)
  * a of less than TINY is TINY: what it would add is below the last bit of x, and b and r need it as their divisor.
  *
@@ -15,13 +15,15 @@
  *
  * SHAPES   state (H, 2, M+16); coefs (H, 6, M+16); u, y (frames, H).
  * BITS     the step depends on the frames before and nothing else, however they are cut; see the two headers for sums.
- * COST     8 fused operations a mode, frame and channel, 14 in a scan's blocks; 8 a channel beside them. Bytes: the state
- *          twice for each row, 8 for each input and output. The audio model's layer (H = 64, M = 32), 10,000 rows of
- *          160 frames: 26.2 G fused operations, 0.78 ms at 67 TFLOP/s; 1.15 GB, 0.38 ms at 3.0 TB/s. Of 16 frames:
- *          0.078 ms, and 0.41 GB, 0.14 ms.
- * ERROR    20,000 frames, M = 32, S4D-Lin and S4D-Inv, dt 1e-5 to 0.1, against float64 of the same float32 Abar and Bbar:
- *          max|y - y_f64| / max|y_f64| at most 9e-6 for noise, a slow sine and tones (1e-5 the change summed as it
- *          stands, 8e-5 in three roundings); a constant input, which float32 stops short of its limit, 4e-5 (4e-5, 5e-4).
+ * COST     8 fused operations a mode, frame and channel, 14 in a scan's blocks; 8 a channel beside them. Bytes: the
+ *          state twice for each row, 8 for each input and output. The audio model's layer (H = 64, M = 32), 10,000 rows
+ *          of 160 frames: 26.2 G fused operations, 0.78 ms at 67 TFLOP/s; 1.15 GB, 0.38 ms at 3.0 TB/s. Of 16 frames:
+ *          0.078 ms, and 0.41 GB, 0.14 ms. In the code for sm_90 sixteen frames of eight modes in a lane are 1024 fused
+ *          operations among 1180 instructions, so that to issue them is a floor of 0.9 ms.
+ * ERROR    20,000 frames, M = 32, S4D-Lin and S4D-Inv, dt 1e-5 to 0.1, against float64 of the same float32 Abar and
+ *          Bbar: max|y - y_f64| / max|y_f64| at most 9e-6 for noise, a slow sine and tones (the change summed as it
+ *          stands: 9e-6; x carried through three roundings: 8e-5). A constant input, which a float32 state follows only
+ *          to a last bit over |a|: 5e-5 (5e-5; 5e-4). Scans were no worse than steps.
  *          |Bbar / (Abar - 1)| beyond 2^127, a state that a constant input drives beyond float32, is no finite number
  *          here from the first frame on.
  * SOURCE   Gu et al. 2022, "On the Parameterization and Initialization of Diagonal State Space Models". */
@@ -65,12 +67,12 @@ template <uint32_t MODES> struct modes {
 
 /* Where the lane's modes of a panel begin in rows of M+16, and how many floats are there. */
 struct place {
-    size_t channel;
-    uint32_t g, from, there;
+    uint32_t channel, g, from, there;
 };
 
-template <uint32_t MODES, uint32_t LANES>
-__device__ static inline struct place place_find(const struct s4d_work *w, const struct cuda_modes_warp *warp, uint32_t from)
+template <uint32_t LANES>
+__device__ static inline struct place place_find(const struct s4d_work *w, const struct cuda_modes_warp *warp,
+                                                 uint32_t from)
 {
     uint32_t channel = warp->from + warp->lane / LANES;
 
@@ -79,9 +81,10 @@ __device__ static inline struct place place_find(const struct s4d_work *w, const
 
 /* Without c, where no outputs are wanted. */
 template <uint32_t MODES, uint32_t LANES>
-__device__ static inline void coefs_load(const struct s4d_work *w, const struct place *at, bool outputs, struct coefs<MODES> *c)
+__device__ static inline void coefs_load(const struct s4d_work *w, const struct place *at, bool outputs,
+                                         struct coefs<MODES> *c)
 {
-    const float *rows = w->p.coefs + at->channel * COEFS * w->p.padded + at->from;
+    const float *rows = w->p.coefs + (size_t)at->channel * COEFS * w->p.padded + at->from;
     uint32_t padded = w->p.padded;
 
     cuda_modes_load<MODES, LANES>(rows + COEF_A * padded, at->g, at->there, c->a);
@@ -123,11 +126,11 @@ template <uint32_t MODES, bool OUTPUTS>
 __device__ static inline void bout_advance(const struct coefs<MODES> *c, const float *in, uint32_t n, float *sum,
                                            struct modes<MODES> *x)
 {
-    uint32_t t = 0;
+    const float *fours = in + (n & ~3u), *end = in + n;
 
 #pragma unroll 1
-    for (; t + 4 <= n; t += 4) {
-        float4 u = *reinterpret_cast<const float4 *>(in + t), out;
+    for (; in < fours; in += 4, sum += OUTPUTS ? 4 : 0) {
+        float4 u = *reinterpret_cast<const float4 *>(in), out;
 
         modes_frame(c, u.x, x);
         out.x = OUTPUTS ? modes_output(c, x) : 0;
@@ -138,13 +141,13 @@ __device__ static inline void bout_advance(const struct coefs<MODES> *c, const f
         modes_frame(c, u.w, x);
         out.w = OUTPUTS ? modes_output(c, x) : 0;
         if (OUTPUTS)
-            *reinterpret_cast<float4 *>(sum + t) = out;
+            *reinterpret_cast<float4 *>(sum) = out;
     }
 #pragma unroll 1
-    for (; t < n; t++) {
-        modes_frame(c, in[t], x);
+    for (; in < end; in++, sum += OUTPUTS ? 1 : 0) {
+        modes_frame(c, *in, x);
         if (OUTPUTS)
-            sum[t] = modes_output(c, x);
+            *sum = modes_output(c, x);
     }
 }
 
@@ -160,23 +163,25 @@ __global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_gather(struct 
     uint32_t count = cuda_pieces_count(&w.at, CUDA_PART_BLOCKS);
 
     for (uint32_t panel = 0; panel < w.p.modes; panel += MODES * LANES) {
-        struct place at = place_find<MODES, LANES>(&w, &warp, panel);
+        struct place at = place_find<LANES>(&w, &warp, panel);
+        uint32_t lane = at.channel * 2 * w.p.padded + panel;
         struct coefs<MODES> c;
 
         coefs_load<MODES, LANES>(&w, &at, false, &c);
         for (uint32_t i = warp.first; i < count; i += warp.step) {
             struct cuda_piece piece = cuda_piece_block(&w.at, i);
             const float *x = w.x + (size_t)piece.first * w.channels;
-            float *to = w.at.enters + (size_t)i * w.at.floats + at.channel * 2 * w.p.padded + panel;
+            float *to = w.at.enters + (size_t)i * w.at.floats + lane;
             struct cuda_modes_bout<LANES> next;
-            struct modes<MODES> state = {};
+            struct modes<MODES> state = {
+            };
 
             if (!piece.frames)
                 continue;
             cuda_modes_read<LANES>(&warp, x, CUDA_MODES_BOUT, &next);
             for (uint32_t t = 0; t < SSM_DEVICE_BLOCK; t += CUDA_MODES_BOUT) {
                 cuda_modes_stage<LANES>(&warp, &next, s);
-                x += (size_t)CUDA_MODES_BOUT * w.channels;
+                x += CUDA_MODES_BOUT * w.channels;
                 if (t + CUDA_MODES_BOUT < SSM_DEVICE_BLOCK)
                     cuda_modes_read<LANES>(&warp, x, CUDA_MODES_BOUT, &next);
                 bout_advance<MODES, false>(&c, s->in + warp.lane / LANES * CUDA_MODES_STRIDE, CUDA_MODES_BOUT, NULL,
@@ -199,8 +204,8 @@ __global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_advance(struct
     uint32_t count = cuda_pieces_count(&w.at, part);
 
     for (uint32_t panel = 0; panel < w.p.modes; panel += MODES * LANES) {
-        struct place at = place_find<MODES, LANES>(&w, &warp, panel);
-        size_t lane = at.channel * 2 * w.p.padded + panel;
+        struct place at = place_find<LANES>(&w, &warp, panel);
+        uint32_t lane = at.channel * 2 * w.p.padded + panel;
         struct coefs<MODES> c;
 
         coefs_load<MODES, LANES>(&w, &at, true, &c);
@@ -216,16 +221,16 @@ __global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_advance(struct
             cuda_modes_read<LANES>(&warp, x, piece.frames, &next);
             cuda_modes_load<MODES, LANES>(piece.from + lane, at.g, at.there, state.re);
             cuda_modes_load<MODES, LANES>(piece.from + lane + w.p.padded, at.g, at.there, state.im);
-            for (uint32_t t = 0, n; t < piece.frames; t += n) {
-                n = piece.frames - t < CUDA_MODES_BOUT ? piece.frames - t : CUDA_MODES_BOUT;
+            for (uint32_t left = piece.frames, n; left; left -= n) {
+                n = left < CUDA_MODES_BOUT ? left : CUDA_MODES_BOUT;
                 cuda_modes_stage<LANES>(&warp, &next, s);
-                x += (size_t)n * w.channels;
-                if (t + n < piece.frames)
-                    cuda_modes_read<LANES>(&warp, x, piece.frames - t - n, &next);
+                x += n * w.channels;
+                if (left > n)
+                    cuda_modes_read<LANES>(&warp, x, left - n, &next);
                 bout_advance<MODES, true>(&c, s->in + warp.lane / LANES * CUDA_MODES_STRIDE, n,
                                           s->sum + warp.lane * CUDA_MODES_STRIDE, &state);
                 cuda_modes_write<LANES>(&warp, s, n, LANES == CUDA_WARP && panel > 0, w.p.d, y);
-                y += (size_t)n * w.channels;
+                y += n * w.channels;
             }
             if (piece.to) {
                 cuda_modes_store<MODES, LANES>(piece.to + lane, at.g, at.there, state.re);
@@ -247,7 +252,7 @@ struct shape {
 
 #define SHAPE(MODES, LANES)                                                                                            \
     {                                                                                                                  \
-        MODES * LANES, cuda_modes_groups<LANES>, s4d_advance<MODES, LANES>, s4d_gather<MODES, LANES>                   \
+        MODES *LANES, cuda_modes_groups<LANES>, s4d_advance<MODES, LANES>, s4d_gather<MODES, LANES>                    \
     }
 
 static const struct shape shapes[] = {SHAPE(2, 1), SHAPE(4, 1), SHAPE(8, 1),  SHAPE(8, 2),

@@ -8,12 +8,12 @@
  * of one row through its frames, v becoming x in its place; of a scan, through one block (cuda/diagonal.cuh), so that a
  * long row fills the device.
  *
- * SHAPES   state (2, P+16); scratch: v, and then x in its place, (frames, 2, P+16), and what enters blocks; u, y (frames,
- *          H).
- * BITS     y sums D u, then the real parts in the order of the product of 2 (P+16) inputs. A mode's order is that of time.
- * COST     8 H P + 8 P + 2 H flops a frame, 16 P in a scan's blocks instead of 8 P. The bytes of the recurrence, 16 P a
- *          frame (24 P in blocks), are its floor: H = P = 64 a frame is 0.5 ns of products at 67 TFLOP/s and 0.34 ns of
- *          the recurrence at 3.0 TB/s, as long as v does not stay in the cache.
+ * SHAPES   state (2, P+16); scratch: v, and then x in its place, (frames, 2, P+16), and what enters blocks;
+ *          u, y (frames, H).
+ * BITS     y sums D u, then the modes in the order of a product of 2 (P+16) inputs. A mode's order is that of time.
+ * COST     8 H P + 8 P + 2 H flops a frame, 16 P in a scan's blocks instead of 8 P. The bytes of the recurrence, 16 P
+ *          a frame (24 P in blocks), are its floor: H = P = 64 is 0.49 ns a frame for the products at 67 TFLOP/s and
+ *          0.34 ns for the recurrence at 3.0 TB/s, as long as v does not stay in the cache.
  * SOURCE   Smith et al. 2023, "Simplified State Space Layers for Sequence Modeling". */
 #include "cuda/diagonal.cuh"
 #include "cuda/matrix.cuh"
@@ -126,8 +126,8 @@ __global__ void __launch_bounds__(THREADS) s5_advance(struct s5_work w, enum cud
 }
 
 /* y = D u. */
-__global__ void __launch_bounds__(THREADS) s5_pass(const struct cuda_count *count, uint32_t channels, const float *d,
-                                                   const float *x, float *y)
+__global__ void __launch_bounds__(THREADS)
+    s5_pass(const struct cuda_count *count, uint32_t channels, const float *d, const float *x, float *y)
 {
     uint32_t channel = blockIdx.x * blockDim.x + threadIdx.x, frames = count->frames;
 

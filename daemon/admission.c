@@ -8,27 +8,30 @@
 
 #define SAID_NS (10000 * CLOCK_MS) /* between two warnings: opens come in crowds */
 
-double admission_cost(const struct model *model)
+double admission_cost(const struct site *site)
 {
-    return model->cost_ns * model->info.in_rate * 1e-9;
+    return site->model ? site->cost_ns * site->model->info.in_rate * 1e-9 : 0;
 }
 
-double admission_load(const struct model *model)
+double admission_load(const struct site *site)
 {
-    return admission_cost(model) * model->live_streams;
+    return admission_cost(site) * site->live_streams;
 }
 
 Ssmd__Code admission_check(struct loop *loop, const struct model *model, char *text, size_t size)
 {
-    double sum = admission_cost(model), most = loop->conf.admission_load / 100.0;
+    const struct site *site = site_choose(loop, model);
+    double cost = site ? admission_cost(site) : 0, sum = cost, most = loop->conf.admission_load / 100.0;
     const struct model *other;
     uint32_t live = 0;
 
     if (strcmp(loop->conf.admission, "off") == 0 || sum <= 0)
         return SSMD__CODE__OK;
     TAILQ_FOREACH(other, &loop->models.all, of_all) {
-        sum += admission_load(other);
-        live += other->live_streams;
+        const struct site *beside = &other->site[site - model->site];
+
+        sum += admission_load(beside);
+        live += beside->live_streams;
     }
     if (sum <= most)
         return SSMD__CODE__OK;
@@ -37,7 +40,7 @@ Ssmd__Code admission_check(struct loop *loop, const struct model *model, char *t
         if (loop->now_ns - loop->overload_ns > SAID_NS || loop->overload_ns == 0) {
             loop->overload_ns = loop->now_ns;
             log_event(LOG_WARNING, "overload_ahead", "model=%s cost_percent=%.3f live=%u load_percent=%.1f limit=%u",
-                      model->name, admission_cost(model) * 100, live, sum * 100, loop->conf.admission_load);
+                      model->name, cost * 100, live, sum * 100, loop->conf.admission_load);
         }
         return SSMD__CODE__OK;
     }
@@ -46,7 +49,7 @@ Ssmd__Code admission_check(struct loop *loop, const struct model *model, char *t
         text, size,
         "the daemon has no time for it: a stream of this model takes %.2f%% of the engine, and with the %u that are "
         "live it would be %.2f%%, of %u%% allowed (admission_load)",
-        admission_cost(model) * 100, live, sum * 100, loop->conf.admission_load);
+        cost * 100, live, sum * 100, loop->conf.admission_load);
     return SSMD__CODE__LIMIT;
 }
 
@@ -56,7 +59,7 @@ void admission_live(const struct loop *loop, struct stream *stream)
     if (stream->is_live)
         return;
     stream->is_live = true;
-    stream->model->live_streams++;
+    stream->site->live_streams++;
 }
 
 void admission_leave(struct stream *stream)
@@ -64,7 +67,7 @@ void admission_leave(struct stream *stream)
     if (!stream->is_live)
         return;
     stream->is_live = false;
-    stream->model->live_streams--;
+    stream->site->live_streams--;
 }
 
 void admission_sweep(const struct loop *loop, struct stream *stream)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Whether the engine has time for one more live stream. A model's cost is measured: when it is loaded, and with every
- * batch that is large enough to tell (model->cost_ns, of the engine for one frame). Times the rates of its live streams
+ * batch that is large enough to tell (site->cost_ns, of its engine for one frame). Times the rates of its live streams
  * that is the part of the engine's time that they need. An open that would bring the sum beyond admission_load is
  * refused or warned of, as `admission` says, before deadlines are missed.
  *
@@ -17,7 +17,8 @@
 
 #define ADMISSION_IDLE_NS UINT64_C(10000000000)
 
-/* May a new stream of the model be opened? OK, or LIMIT and why. A warning is logged and counted here. */
+/* May a new stream of the model be opened, on the engine that it would come to? OK, or LIMIT and why. A warning is logged
+ * and counted here. */
 Ssmd__Code admission_check(struct loop *loop, const struct model *model, char *text, size_t size);
 /* The stream is live: it has just been opened, or a live chunk came. */
 void admission_live(const struct loop *loop, struct stream *stream);
@@ -26,9 +27,9 @@ void admission_leave(struct stream *stream);
 /* Look whether it has been silent for long. */
 void admission_sweep(const struct loop *loop, struct stream *stream);
 
-/* Seconds of the engine that one second of a stream of the model takes; 0: nobody knows. */
-double admission_cost(const struct model *model);
-/* The part of the engine's time that the live streams of the model need. */
-double admission_load(const struct model *model);
+/* Seconds of its engine that one second of a stream of the site takes; 0: nobody knows. */
+double admission_cost(const struct site *site);
+/* The part of its engine's time that the live streams of the site need. */
+double admission_load(const struct site *site);
 
 #endif

@@ -18,15 +18,20 @@ int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames, 
     batcher->row_frames = row_frames;
     batcher->frames = frames;
     batcher->threads = threads;
+    batcher->rows = threads > 0 ? BATCH_ROWS : BATCH_DEVICE_ROWS;
+    batcher->pieces = threads > 0 ? BATCH_PIECES : BATCH_DEVICE_PIECES;
+    batcher->time_ns = threads > 0 ? BATCH_NS : BATCH_DEVICE_NS;
     for (int i = 0; i <= BATCH_LOOP; i++) {
         struct batch *b = &batcher->batch[i];
 
-        b->rows = malloc(BATCH_ROWS * sizeof(*b->rows));
-        b->round = malloc(BATCH_ROWS * sizeof(*b->round));
-        b->round_of = malloc(BATCH_ROWS * sizeof(*b->round_of));
-        b->of = malloc(BATCH_ROWS * sizeof(*b->of));
-        b->pieces = malloc(BATCH_PIECES * sizeof(*b->pieces));
-        b->copies = malloc(BATCH_ROWS * sizeof(*b->copies));
+        if (i == BATCH_LOOP && threads == 0)
+            break; /* the loop has none of its own on a device */
+        b->rows = malloc(batcher->rows * sizeof(*b->rows));
+        b->round = malloc(batcher->rows * sizeof(*b->round));
+        b->round_of = malloc(batcher->rows * sizeof(*b->round_of));
+        b->of = malloc(batcher->rows * sizeof(*b->of));
+        b->pieces = malloc(batcher->pieces * sizeof(*b->pieces));
+        b->copies = malloc(batcher->rows * sizeof(*b->copies));
         b->in_size = BATCH_IN_FLOATS;
         b->out_size = BATCH_OUT_FLOATS;
         b->in = aligned_alloc(64, b->in_size * sizeof(float));
@@ -71,7 +76,7 @@ void batcher_add(struct batcher *batcher, struct stream *stream)
 {
     const struct chunk *head = stream->head;
     bool is_backfill = head && head->backfill && head->due_ns == 0;
-    struct lane *lane = is_backfill ? &stream->model->backfill : &stream->model->live;
+    struct lane *lane = is_backfill ? &stream->site->backfill : &stream->site->live;
     /* Backfill and tails are in the line as they come. */
     uint64_t due_ns = !head ? batcher->now_ns + LANE_TOKENS_NS : head->due_ns ? head->due_ns : batcher->now_ns;
 
@@ -277,6 +282,30 @@ static int staging_grow(float **buffer, size_t *size, size_t need)
     return 0;
 }
 
+/* Room in a buffer for `least` floats, on a device for `all` of a batch up to `most`, if there is memory for more. */
+static int staging_fit(const struct batcher *batcher, float **buffer, size_t *size, uint64_t least, uint64_t all,
+                       uint64_t most)
+{
+    if (batcher->threads == 0 && staging_grow(buffer, size, all < most ? all : most) == 0 && *size >= least)
+        return 0;
+    return staging_grow(buffer, size, least);
+}
+
+/* Staging of a batch of `limit` frames; at least one piece of the grid. */
+static int batch_fit(const struct batcher *batcher, struct batch *batch, const struct model *model, uint64_t limit)
+{
+    const struct ssm_model_info *info = &model->info;
+    uint64_t pairs = info->input == SSM_TOKENS ? STREAM_PAIRS_FLOATS : 0;
+    uint64_t out_least = ssm_out_frames_max(model->model, model->grid);
+    uint64_t out_all = ssm_out_frames_max(model->model, limit);
+
+    if (staging_fit(batcher, &batch->in, &batch->in_size, (uint64_t)model->grid * info->in_channels,
+                    limit * info->in_channels, BATCH_DEVICE_IN_FLOATS) != 0)
+        return -1;
+    return staging_fit(batcher, &batch->out, &batch->out_size, out_least * (info->out_channels + STREAM_PAIRS_FLOATS),
+                       out_all * (info->out_channels + pairs), BATCH_DEVICE_OUT_FLOATS);
+}
+
 /* A stall of the machine is not the model's cost: no more than doubled at a time. */
 static void mean_take(double *mean, double ns)
 {
@@ -285,18 +314,37 @@ static void mean_take(double *mean, double ns)
     *mean = *mean > 0 ? *mean + (ns - *mean) / 8 : ns;
 }
 
+static struct cost *cost_of(struct lane *lane)
+{
+    return lane->is_backfill ? &lane->site->backfill_cost : &lane->site->live_cost;
+}
+
+/* Of the advances that it took on average. What live frames cost is what counts for admission. */
+static void device_cost_learn(struct batch *batch)
+{
+    struct site *site = batch->lane->site;
+    double advances = batch->advances > 0 ? batch->advances : 1;
+
+    cost_take(cost_of(batch->lane), batch->frames / advances, (double)batch->job.busy_ns / advances, BATCH_DEVICE_NS);
+    site->frame_ns = site->cost_ns = cost_of_frame(&site->live_cost, BATCH_DEVICE_NS);
+}
+
 void batch_cost_learn(struct batch *batch)
 {
     double ns = (double)batch->job.busy_ns / batch->frames;
 
-    mean_take(&batch->model->frame_ns, ns);
+    if (batch->time_ns == BATCH_DEVICE_NS) {
+        device_cost_learn(batch);
+        return;
+    }
+    mean_take(&batch->lane->site->frame_ns, ns);
     if (batch->frames >= batch->model->grid)
-        mean_take(&batch->model->cost_ns, ns);
+        mean_take(&batch->lane->site->cost_ns, ns);
 }
 
 uint64_t batch_ready_ns(const struct lane *lane, uint64_t most)
 {
-    double ns = 0, frame_ns = lane->model->frame_ns;
+    double ns = 0, frame_ns = lane->site->frame_ns;
 
     if (frame_ns <= 0)
         return UINT64_MAX;
@@ -314,12 +362,24 @@ uint64_t batch_ready_ns(const struct lane *lane, uint64_t most)
     return (uint64_t)ns;
 }
 
-/* Frames that take BATCH_NS; of a model that nobody has seen run yet, one piece of the grid. */
-static uint64_t frames_in_time(const struct model *model)
+/* Frames that take the time of a batch; of a model that nobody has seen run yet, one piece of the grid. */
+static uint64_t frames_in_time(const struct batcher *batcher, struct lane *lane)
 {
-    double frames = model->frame_ns > 0 ? BATCH_NS / model->frame_ns : model->grid;
+    const struct site *site = lane->site;
+    uint32_t grid = site->model->grid;
+    double frames = batcher->threads == 0 ? cost_frames(cost_of(lane), BATCH_DEVICE_NS)
+                    : site->frame_ns > 0  ? BATCH_NS / site->frame_ns
+                                          : grid;
 
-    return frames < model->grid ? model->grid : frames < 1e9 ? (uint64_t)frames : 1000000000u;
+    return frames < grid ? grid : frames < 1e9 ? (uint64_t)frames : 1000000000u;
+}
+
+/* Frames of the lane's rows that the batch may have in all. */
+static uint64_t batch_limit(const struct batcher *batcher, struct lane *lane)
+{
+    uint64_t frames = frames_in_time(batcher, lane);
+
+    return frames < batcher->frames ? frames : batcher->frames;
 }
 
 /* Floats that a frame of the stream takes in `out`. */
@@ -328,13 +388,20 @@ static uint64_t frame_floats(const struct model *model, const struct stream *str
     return model->info.out_channels + (stream_keeps_pairs(stream) ? stream->ring.channels : 0);
 }
 
-/* Frames of the stream that the batch has room for. */
-static uint32_t batch_room(const struct batcher *batcher, const struct batch *batch, const struct model *model,
-                           const struct stream *stream)
+/* The most frames of one row. */
+static uint64_t row_limit(const struct batcher *batcher, const struct batch *batch, uint64_t limit)
 {
-    uint64_t limit = frames_in_time(model) < batcher->frames ? frames_in_time(model) : batcher->frames;
+    if (batcher->threads > 0)
+        return limit / batcher->threads; /* a row is one thread's: the others want some too */
+    return batch->lane->is_backfill ? limit : BATCH_DEVICE_STEP;
+}
+
+/* Frames of the stream that the batch, of so many in all, has room for. */
+static uint32_t batch_room(const struct batcher *batcher, const struct batch *batch, const struct model *model,
+                           const struct stream *stream, uint64_t limit)
+{
     uint64_t frames = limit - (batch->frames < limit ? batch->frames : limit);
-    uint64_t row = limit / batcher->threads; /* a row is one thread's: the others want some too */
+    uint64_t row = row_limit(batcher, batch, limit);
     uint64_t in = (batch->in_size - batch->in_used) / model->info.in_channels;
     uint64_t out = (batch->out_size - batch->out_used) / frame_floats(model, stream);
 
@@ -375,26 +442,26 @@ static uint32_t burst_plan(const struct stream *stream, uint32_t frames, uint32_
 uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct lane *lane, struct ring_budget *budget,
                     uint64_t ring_limit, uint64_t *stalled)
 {
-    struct model *model = lane->model;
-    uint64_t out_least = ssm_out_frames_max(model->model, model->grid);
+    struct model *model = lane->site->model;
+    uint64_t limit = batch_limit(batcher, lane);
 
     batch->model = model;
     batch->lane = lane;
+    batch->time_ns = batcher->time_ns;
     batch->n = batch->pieces_n = batch->frames = batch->copies_n = 0;
+    batch->advances = 1;
     batch->in_used = batch->out_used = 0;
     batch->keeps_pairs = false;
-    if (staging_grow(&batch->in, &batch->in_size, (size_t)model->grid * model->info.in_channels) != 0 ||
-        staging_grow(&batch->out, &batch->out_size, out_least * (model->info.out_channels + STREAM_PAIRS_FLOATS)) !=
-            0) {
+    if (batch_fit(batcher, batch, model, limit) != 0) {
         lane_stall(batcher, lane, stalled);
         return 0;
     }
-    while (batch->n < BATCH_ROWS && batch->pieces_n + BATCH_ROW_TIMES + 2 < BATCH_PIECES) {
+    while (batch->n < batcher->rows && batch->pieces_n + BATCH_ROW_TIMES + 2 < batcher->pieces) {
         struct stream *stream = lane_first(lane);
         uint32_t room, most, floor, fits, frames, burst;
         uint64_t keep, stop;
 
-        room = stream ? batch_room(batcher, batch, model, stream) : 0;
+        room = stream ? batch_room(batcher, batch, model, stream, limit) : 0;
         if (room == 0)
             break;
         most = batch_ring_most(model, stream->ring.channels, ring_limit);

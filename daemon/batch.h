@@ -16,6 +16,11 @@
  * A batch is short, BATCH_NS of the engine's time as the model's frames have cost so far: whoever comes next waits for
  * the two in flight, however much somebody else has queued. Cutting changes no bit (above).
  *
+ * All of that is for one engine, and there is a batcher for each (daemon/units.h). On a device a batch takes its time
+ * however little is in it, and thousands of rows fill it: BATCH_DEVICE_NS, as many frames as daemon/cost.h says, and
+ * staging that grows to what they need. A row of the step view is sequential there, however idle the device, so it is
+ * cut at BATCH_DEVICE_STEP. The loop advances nothing on a device itself.
+ *
  * A batch is of live streams or of backfill, and daemon/lane.h says whose turn it is. Batches fill while the engine is
  * busy: there is nothing to tune.
  *
@@ -50,6 +55,14 @@
 #define BATCH_IN_FLOATS  (1u << 20)
 #define BATCH_OUT_FLOATS (1u << 20)
 
+/* On a device; staging begins with what is above and grows to at most so many floats. */
+#define BATCH_DEVICE_NS         1000000
+#define BATCH_DEVICE_ROWS       16384
+#define BATCH_DEVICE_PIECES     32768
+#define BATCH_DEVICE_STEP       512 /* frames of a row of the step view */
+#define BATCH_DEVICE_IN_FLOATS  (8u << 20)
+#define BATCH_DEVICE_OUT_FLOATS (32u << 20)
+
 /* Frames of a row that came in one chunk. */
 struct batch_piece {
     uint32_t frames;
@@ -77,6 +90,8 @@ struct batch {
     struct job job;
     struct model *model;
     struct lane *lane; /* whose streams are in it */
+    uint64_t time_ns;  /* that it should take */
+    uint32_t advances; /* that it has taken: more than 1 when tokens were drawn and fed on */
     struct ssm_row *rows;
     struct ssm_row *round; /* the engine's: one more token for those that generate */
     uint32_t *round_of;    /* ... of which rows */
@@ -96,11 +111,13 @@ struct batcher {
     TAILQ_HEAD(, stream) stalled; /* wait for room in their rings */
     uint32_t in_flight;
     uint32_t row_frames, frames; /* limits */
-    uint32_t threads;
-    uint64_t now_ns; /* of this tick: the loop's */
+    uint32_t rows, pieces;       /* ... of a batch */
+    uint32_t threads;            /* of the engine, at least 1; 0: a device */
+    uint64_t time_ns;            /* of a batch */
+    uint64_t now_ns;             /* of this tick: the loop's */
 };
 
-/* threads: of the engine, at least 1. */
+/* threads as above. */
 int batcher_init(struct batcher *batcher, uint32_t row_frames, uint32_t frames, uint32_t threads);
 void batcher_fini(struct batcher *batcher, struct input *input);
 
@@ -127,7 +144,7 @@ uint32_t batch_fill(struct batcher *batcher, struct batch *batch, struct lane *l
  * it is more than `most`, nobody has seen the model run yet, or one of them generates. */
 uint64_t batch_ready_ns(const struct lane *lane, uint64_t most);
 
-/* A batch is back: its model's cost per frame is known better. */
+/* A batch is back: what its model's frames cost is known better. */
 void batch_cost_learn(struct batch *batch);
 
 /* Frames of so many channels that a stream's ring may grow to, and (limit 0) that it gets whatever the budget says:

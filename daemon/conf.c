@@ -21,6 +21,7 @@
 
 #define LINE_MAX_BYTES  2500 /* a full list of endpoints fits */
 #define SOCKET_PATH_MAX 107  /* sun_path of sockaddr_un without its NUL */
+#define DEVICE_MAX      255
 #define COUNT_ONE(...)  +1
 #define KEYS_N          (0 CONF_KEYS(COUNT_ONE))
 
@@ -267,6 +268,30 @@ static void check_sizes(const struct conf *conf, struct conf_report *report)
     if (conf->models[0] != '\0' && conf->models[0] != '/')
         report_add(report, "models = %s: must begin with '/', since a daemon has no useful working directory",
                    conf->models);
+    if (conf->max_row_frames > conf->device_batch_frames)
+        report_add(report, "device_batch_frames = %u: less than max_row_frames = %u", conf->device_batch_frames,
+                   conf->max_row_frames);
+}
+
+/* Whether there are such devices is seen at the start. */
+static void check_devices(const struct conf *conf, struct conf_report *report)
+{
+    const struct conf_list *list = &conf->device;
+    uint64_t number[CONF_LIST_MAX];
+
+    if (list->n == 1 && strcmp(list->item[0], "all") == 0)
+        return;
+    for (uint32_t i = 0; i < list->n; i++) {
+        const char *text = list->item[i];
+
+        if (conf_number_decode(text, text + strlen(text), 10, &number[i]) != 0 || number[i] > DEVICE_MAX) {
+            report_add(report, "device = %s: must be all, or numbers from 0 to %d", text, DEVICE_MAX);
+            return;
+        }
+        for (uint32_t k = 0; k < i; k++)
+            if (number[k] == number[i])
+                report_add(report, "device: %" PRIu64 " is given twice", number[i]);
+    }
 }
 
 static void check_rules(const struct conf *conf, struct conf_report *report)
@@ -310,6 +335,7 @@ static void check_all(struct reading *reading)
     check_publish_endpoints(reading->conf, &found);
     check_publish(reading->conf, &found);
     check_sizes(reading->conf, &found);
+    check_devices(reading->conf, &found);
     check_rules(reading->conf, &found);
     while (found.lines > 0 && (sentence = strsep(&rest, "\n")) != NULL) {
         unsigned line = line_find(reading, sentence);

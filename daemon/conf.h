@@ -84,6 +84,20 @@ struct conf_rules {
     X(io_threads, COUNT, "1..32", "1", restart,                                                                        \
       "Threads that move messages, each with connections of its own. Meant for machines with processors to spare and " \
       "clients that send many messages; on two processors more than 1 gains nothing.")                                 \
+    X(backend, CHOICE, "auto|cpu|cuda", "auto", restart,                                                               \
+      "Where models are advanced. cuda is devices, and without one the daemon does not start; auto is devices if "     \
+      "there "                                                                                                         \
+      "are any, with the processor for models that none of them takes, else the processor.")                           \
+    X(device, LIST, "", "all", restart,                                                                                \
+      "Numbers of the devices to use, or all (at most 8). Streams go to the one with the least to do, and stay "       \
+      "there.")                                                                                                        \
+    X(device_streams, COUNT, "0..1000000", "0", restart,                                                               \
+      "States of one model that a device holds at a time; others wait in host memory for their next samples. 0: as "   \
+      "many as there is room for.")                                                                                    \
+    X(device_batch_frames, COUNT, "1..16777216", "1048576", restart,                                                   \
+      "Most frames of one batch on a device, all streams together.")                                                   \
+    X(cuda_library, TEXT, "", "", restart,                                                                             \
+      "Path of the plugin for devices. Empty: $SSMD_CUDA_LIBRARY, else libssm-cuda.so where the loader looks.")        \
     X(isa, CHOICE, "auto|ref|avx2|avx512", "auto", restart,                                                            \
       "Instruction set of the kernels. auto is the best that the processor has; results are the same bits on one "     \
       "instruction set.")                                                                                              \
@@ -160,7 +174,7 @@ struct conf_rules {
 #define CONF_C_LIST(member)   struct conf_list member
 #define CONF_C_RULES(member)  struct conf_rules member
 
-/* After conf_init or conf_load no value is "auto" but isa, tap is "off" or an endpoint,
+/* After conf_init or conf_load no value is "auto" but backend and isa, tap is "off" or an endpoint,
  * and so is publish_endpoint. */
 struct conf {
 #define X(member, type, range, standard, reload, help) CONF_C_##type(member);

@@ -24,7 +24,7 @@ static void credit_writer(struct loop *loop, struct stream *stream, struct outle
     if (received > stream->received) {
         stream->received = received;
         if (stream->place == PLACE_STALLED)
-            batcher_add(&loop->batcher, stream);
+            batcher_add(batcher_of(stream), stream);
     }
     deliver_wake(loop, outlet);
     /* Now, so that a request behind this one finds the id free; a request that waits is answered first, at the tick's

@@ -138,7 +138,7 @@ static void prompt_push(struct loop *loop, struct stream *stream, const Ssmd__Ge
     chunk->backfill = true;
     chunk->arrived_ns = loop->now_ns;
     chunk->due_ns = loop_chunk_due(loop, stream, chunk->frames); /* somebody waits */
-    loop_chunk_push(loop, stream, chunk, bytes);
+    loop_chunk_push(stream, chunk, bytes);
     loop->counters.chunks++;
     loop->counters.frames += chunk->frames;
 }
@@ -210,7 +210,7 @@ void control_generate(struct loop *loop, struct conn *conn, uint64_t request_id,
     control_info_fill(conn, stream, &info);
     if (request_id)
         control_info_send(loop, conn, request_id, &info);
-    batcher_add(&loop->batcher, stream);
+    batcher_add(batcher_of(stream), stream);
 }
 
 /* ---- its end ----------------------------------------------------------------------------------------------------- */
@@ -234,7 +234,7 @@ static void generation_end(struct loop *loop, struct stream *stream, Ssmd__Endin
     g->ending = ending;
     stream->refused = 0;
     if (stream->place != PLACE_NONE && !stream->head)
-        batcher_remove(&loop->batcher, stream);
+        batcher_remove(batcher_of(stream), stream);
     if (!stream->conn || g->is_silent || !(stream->conn->features & FEATURE_TOKENS))
         return;
     generate_info_fill(g, &generation);

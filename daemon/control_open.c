@@ -296,7 +296,8 @@ struct stream *control_stream_new(struct loop *loop, const struct stream_making 
         return NULL;
     stream->top_k = making->top_k;
     stream->generates = making->generates;
-    *text = limits_slot_acquire(loop, model, &stream->slot);
+    stream->site = site_choose(loop, model);
+    *text = limits_slot_acquire(loop, stream->site, &stream->slot);
     if (*text) {
         streams_remove(&loop->streams, stream);
         return NULL;
@@ -384,7 +385,7 @@ static void stream_attach(struct loop *loop, struct stream *stream, const struct
         outlet->next = stream->received;
         TAILQ_INSERT_TAIL(&stream->outlets, outlet, of_stream);
     }
-    batcher_add(&loop->batcher, stream);
+    batcher_add(batcher_of(stream), stream);
     if (stream->is_closed || stream->request != REQUEST_NONE)
         loop_stream_settle(loop, stream);
 }

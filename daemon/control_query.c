@@ -46,9 +46,13 @@ static void schedule_fill(Ssmd__ModelInfo *out, const struct model *model, uint3
         return;
     out->has_priority = out->has_load = out->has_deadline_misses = out->has_queued_bytes = true;
     out->priority = model->priority;
-    out->cost = admission_cost(model);
+    for (int i = 0; i < SITES_MAX; i++) {
+        double cost = admission_cost(&model->site[i]);
+
+        out->cost = cost > out->cost ? cost : out->cost;
+        out->load += admission_load(&model->site[i]);
+    }
     out->has_cost = out->cost > 0;
-    out->load = admission_load(model);
     out->deadline_misses = model->counters.deadline_misses;
     out->queued_bytes = model->queued_bytes;
 }

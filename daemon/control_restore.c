@@ -40,10 +40,10 @@ static int image_take(struct task *task, struct proto_arena *arena)
 
     if ((status = image_open(from->bytes, from->size, arena, &image, &task->sections, &task->error)) ||
         (status = image_check(from->bytes, from->size, &task->error)) ||
-        (status = ssm_slot_import(task->program, task->to, from->bytes + task->sections.state_at,
+        (status = ssm_slot_import(task->site->program, task->to, from->bytes + task->sections.state_at,
                                   task->sections.size - task->sections.state_at - sizeof(uint64_t), &task->error)))
         return status;
-    if (ssm_slot_frames(task->program, task->to, &frames) != SSM_OK || frames != image->next ||
+    if (ssm_slot_frames(task->site->program, task->to, &frames) != SSM_OK || frames != image->next ||
         image->out_channels != task->ring.channels) {
         snprintf(task->error.text, sizeof(task->error.text),
                  "the image is damaged: its description is not that of its state");
@@ -157,7 +157,7 @@ static void model_found(struct loop *loop, struct open_request *request, struct 
     } else if ((task->top_k > 0 || task->generates) && (model->info.input != SSM_TOKENS || task->top_k > SSM_TOP_MAX ||
                                                         task->top_k > model->info.out_channels)) {
         refuse(loop, task, SSMD__CODE__BAD_IMAGE, "the image has results in a form that its model cannot give");
-    } else if ((text = task_slot_acquire(loop, task, model)) != NULL) {
+    } else if ((text = task_slot_acquire(loop, task, site_choose(loop, model))) != NULL) {
         refuse(loop, task, SSMD__CODE__LIMIT, text);
     } else {
         ring_init(&task->ring, stream_result_channels(&model->info, task->top_k, task->generates));

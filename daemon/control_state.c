@@ -66,7 +66,8 @@ static void snapshot_run(struct work *work)
 {
     struct task *task = (struct task *)work;
 
-    task->status = image_fill(task->image->bytes, &task->sections, task->source, task->keep, task->program, task->from);
+    task->status =
+        image_fill(task->image->bytes, &task->sections, task->source, task->keep, task->site->program, task->from);
 }
 
 static void snapshot_finished(struct loop *loop, struct task *task)
@@ -95,7 +96,7 @@ static void snapshot_begin(struct loop *loop, struct task *task)
 
     task->keep = stream_keep_image(stream);
     task->epoch = stream->epoch;
-    task->program = stream->model->program;
+    task->site = stream->site;
     task->from = stream->slot;
     task->source = &stream->ring;
     if (!image_describe(stream, task->keep, &bytes, &task->sections)) {
@@ -128,7 +129,7 @@ static void fork_run(struct work *work)
 {
     struct task *task = (struct task *)work;
 
-    task->status = ssm_slot_copy(task->program, task->from, task->to);
+    task->status = ssm_slot_copy(task->site->program, task->from, task->to);
     if (task->status == SSM_OK)
         task->status = ring_copy(&task->ring, task->source);
 }
@@ -183,7 +184,7 @@ static void fork_begin(struct loop *loop, struct task *task)
 
     if (!id_is_free(loop, task))
         return;
-    text = task_slot_acquire(loop, task, stream->model);
+    text = task_slot_acquire(loop, task, stream->site);
     if (text) {
         task_refuse(loop, task, SSMD__CODE__LIMIT, text);
         return;

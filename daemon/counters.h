@@ -80,6 +80,8 @@
     X(tokens_generated, "tokens_generated_total", one, "tokens drawn by generations and consumed")                     \
     X(streams_failed, "streams_failed_total", one, "streams stopped because the engine refused their frames")          \
     X(deadline_misses, "deadline_misses_total", one, "live chunks whose results came after their deadline")            \
+    X(devices_failed, "devices_failed_total", one,                                                                     \
+      "devices that failed: their streams are lost, and the daemon stops")                                             \
     X(opens_warned_load, "opens_warned_total", one, "opens that may bring the engine beyond admission_load")           \
     X(batches, "batches_total", one, "batches advanced")                                                               \
     X(rows_step, "rows_total{view=step}", one, "rows advanced: by the recurrence")                                     \
@@ -179,6 +181,16 @@
     X(streams, "model_streams", one, "streams of the model, and its forks and restores under way")                     \
     X(live, "model_live_streams", one, "streams of the model that are live: they count for admission_load")            \
     X(queued_bytes, "model_queued_bytes", bytes, "input of the model's streams that is not applied")
+
+/* Of each engine, the processor's or a device's, under the label `engine`; in `stats` its name and `_` stand before. */
+#define ENGINE_COUNTERS(X)                                                                                             \
+    X(batches, "engine_batches_total", one, "batches of the engine")                                                   \
+    X(busy_ns, "engine_advance_seconds_total", ns, "time the engine spent advancing")
+
+#define ENGINE_GAUGES(X)                                                                                               \
+    X(states, "engine_states", one, "states of streams that are on the engine, its host memory included")              \
+    X(state_bytes, "engine_state_bytes", bytes, "their size")                                                          \
+    X(failed, "engine_failed", one, "whether the engine's device has failed: 0 or 1")
 
 /* name, metric, unit, bounds (daemon/histogram.h), help */
 #define HISTOGRAMS(X)                                                                                                  \

@@ -17,20 +17,34 @@
 #define PROBE_FRAMES 1024
 #define PROBE_FLOATS (1u << 20)
 #define PROBE_NS     200000
+#define PROBE_ROWS   64         /* on a device, side by side */
+#define PROBE_WIDE   (8u << 20) /* floats of their output */
 
-static void states_copy(const struct job *job)
+/* Of names that the loop holds: only a device can have no memory for one, or fail. */
+static void states_copy(struct job *job)
 {
-    for (uint32_t i = 0; i < job->copies_n; i++)
-        (void)!ssm_slot_copy(job->program, job->copies[i].from, job->copies[i].to); /* names that the loop holds */
+    for (uint32_t i = 0; i < job->copies_n && job->status != SSM_DEVICE; i++) {
+        int status = ssm_slot_copy(job->program, job->copies[i].from, job->copies[i].to);
+
+        job->copies_failed |= status != SSM_OK;
+        if (status == SSM_DEVICE)
+            job->status = status;
+    }
+}
+
+/* What follows an advance; scratch as in struct job. */
+static void advance_end(struct job *job, float *scratch)
+{
+    if (job->after && job->status != SSM_DEVICE)
+        job->after(job, scratch);
+    states_copy(job);
 }
 
 void engine_run_beside(struct job *job)
 {
     job->began_ns = clock_now_ns();
     job->status = ssm_advance_beside(job->program, job->rows, job->n);
-    if (job->after)
-        job->after(job, NULL);
-    states_copy(job);
+    advance_end(job, NULL);
     job->busy_ns = clock_now_ns() - job->began_ns;
 }
 
@@ -51,14 +65,14 @@ static int scratch_grow(struct engine *engine, uint32_t vocab)
 }
 
 /* The second of two runs, the first of which warms caches, unless that was long already: ns, or 0 when it fails. */
-static double run_measure(struct ssm_program *program, struct ssm_row *row)
+static double rows_measure(struct ssm_program *program, struct ssm_row *rows, uint32_t n)
 {
     double ns = 0;
 
     for (int i = 0; i < 2 && ns < 5 * PROBE_NS; i++) {
         uint64_t began = clock_now_ns();
 
-        if (ssm_advance(program, row, 1) != SSM_OK)
+        if (ssm_advance(program, rows, n) != SSM_OK)
             return 0;
         ns = (double)(clock_now_ns() - began);
     }
@@ -82,16 +96,43 @@ static double cost_measure(struct ssm_program *program)
     row.in = in;
     row.out = out;
     if (in && out && ssm_slot_acquire(program, &row.slot) == SSM_OK) {
-        ns = run_measure(program, &row);
+        ns = rows_measure(program, &row, 1);
         while (ns > 0 && ns < PROBE_NS && row.frames <= most / 4) {
             row.frames *= 4;
-            ns = run_measure(program, &row);
+            ns = rows_measure(program, &row, 1);
         }
     }
     ssm_slot_release(program, row.slot);
     free(in);
     free(out);
     return ns / row.frames;
+}
+
+/* One batch of one hop, and one of several side by side, of zeros. */
+static void device_measure(struct job *job)
+{
+    const struct ssm_model_info *info = ssm_model_info(job->model);
+    size_t out = ssm_out_frames_max(job->model, info->hop) * info->out_channels;
+    uint32_t most = out * PROBE_ROWS > PROBE_WIDE ? (uint32_t)(PROBE_WIDE / out) + 1 : PROBE_ROWS, n = 0;
+    struct ssm_row rows[PROBE_ROWS];
+    float *zeros = calloc((size_t)info->hop * info->in_channels, sizeof(*zeros));
+    float *outs = malloc(most * out * sizeof(*outs));
+
+    for (; zeros && outs && n < most; n++) {
+        rows[n] = (struct ssm_row){.view = SSM_STEP, .frames = info->hop, .in = zeros, .out = outs + n * out};
+        if (ssm_slot_acquire(job->program, &rows[n].slot) != SSM_OK)
+            break;
+    }
+    for (uint32_t i = 0; i < 2 && n > 0; i++) {
+        uint32_t wide = i == 0 ? 1 : n;
+
+        job->tried[i].frames = wide * info->hop;
+        job->tried[i].ns = rows_measure(job->program, rows, wide);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        ssm_slot_release(job->program, rows[i].slot);
+    free(zeros);
+    free(outs);
 }
 
 static void program_compile(struct engine *engine, struct job *job)
@@ -102,7 +143,9 @@ static void program_compile(struct engine *engine, struct job *job)
         return;
     }
     job->status = ssm_program_new(&job->program, engine->engine, job->model, job->max_slots, &job->error);
-    if (job->status == SSM_OK)
+    if (job->status == SSM_OK && engine->is_device)
+        device_measure(job);
+    else if (job->status == SSM_OK)
         job->frame_ns = cost_measure(job->program);
 }
 
@@ -112,9 +155,7 @@ static void job_run(struct engine *engine, struct job *job)
     switch (job->kind) {
     case JOB_ADVANCE:
         job->status = ssm_advance(job->program, job->rows, job->n);
-        if (job->after)
-            job->after(job, engine->scratch);
-        states_copy(job);
+        advance_end(job, engine->scratch);
         break;
     case JOB_COMPILE:
         program_compile(engine, job);
@@ -147,7 +188,8 @@ static void *engine_run(void *context)
 {
     struct engine *engine = context;
 
-    (void)!setpriority(PRIO_PROCESS, (id_t)gettid(), ENGINE_NICE); /* on Linux: this thread, and what it starts */
+    if (!engine->is_device)
+        (void)!setpriority(PRIO_PROCESS, (id_t)gettid(), ENGINE_NICE); /* on Linux: this thread, and what it starts */
     engine->status = ssm_engine_new(&engine->engine, &engine->options, &engine->error);
     sem_post(&engine->started);
     while (engine->status == SSM_OK) {
@@ -163,19 +205,30 @@ static void *engine_run(void *context)
     return NULL;
 }
 
+static void engine_fini(struct engine *engine)
+{
+    spsc_fini(&engine->todo);
+    spsc_fini(&engine->done);
+    sem_destroy(&engine->started);
+}
+
 int engine_start(struct engine *engine, const struct ssm_engine_options *options)
 {
     memset(engine, 0, sizeof(*engine));
     engine->options = *options;
+    engine->is_device = options->backend && strcmp(options->backend, "cpu") != 0;
     engine->done.fd = -1;
-    if (spsc_init(&engine->todo) != 0 || spsc_init(&engine->done) != 0 || sem_init(&engine->started, 0, 0) != 0)
+    if (spsc_init(&engine->todo) != 0 || spsc_init(&engine->done) != 0 || sem_init(&engine->started, 0, 0) != 0 ||
+        pthread_create(&engine->thread, NULL, engine_run, engine) != 0) {
+        engine_fini(engine);
         return SSM_NOMEM;
-    if (pthread_create(&engine->thread, NULL, engine_run, engine) != 0)
-        return SSM_NOMEM;
+    }
     while (sem_wait(&engine->started) != 0)
         continue;
-    if (engine->status != SSM_OK)
+    if (engine->status != SSM_OK) {
         pthread_join(engine->thread, NULL);
+        engine_fini(engine);
+    }
     return engine->status;
 }
 
@@ -186,9 +239,7 @@ void engine_stop(struct engine *engine)
     while (!spsc_push(&engine->todo, &stop))
         (void)engine_take(engine);
     pthread_join(engine->thread, NULL);
-    spsc_fini(&engine->todo);
-    spsc_fini(&engine->done);
-    sem_destroy(&engine->started);
+    engine_fini(engine);
 }
 
 bool engine_submit(struct engine *engine, struct job *job)

@@ -3,8 +3,10 @@
  * The thread that owns an ssm_engine and everything of it. Work comes and goes as jobs through two bounded rings;
  * whoever submits a job keeps off it until it comes back.
  *
- * The thread, and the workers that the engine starts from it, run at nice 19: a core that computes must not keep the
- * I/O threads waiting.
+ * The thread of the processor's engine, and the workers that it starts, run at nice 19: a core that computes must not
+ * keep the I/O threads waiting. That of a device copies and waits, and the device with it, so it runs as the others do.
+ *
+ * A device that fails says so in the status of a job, SSM_DEVICE, whatever else the job would have done.
  *
  * Threads: start, submit, take and stop from the loop thread.
  */
@@ -38,8 +40,14 @@ struct job {
     uint32_t copies_n;
     struct ssm_model *model; /* COMPILE */
     uint32_t max_slots;
-    double frame_ns; /* of COMPILE: what a frame costs, tried out; 0 when that failed */
-    int status;      /* of COMPILE; rows have their own */
+    /* of COMPILE: what a frame costs, tried out; 0 when that failed. Of a device two batches instead, which took so long */
+    double frame_ns;
+    struct {
+        uint32_t frames;
+        double ns;
+    } tried[2];
+    bool copies_failed; /* of ADVANCE: not all copies were made */
+    int status;         /* of COMPILE; SSM_DEVICE of any; rows have their own */
     uint64_t began_ns, busy_ns;
     void *owner; /* of who submitted it */
     struct ssm_error error;
@@ -52,12 +60,13 @@ struct engine {
     float *scratch; /* of its thread */
     size_t scratch_floats;
     struct ssm_engine_options options;
+    bool is_device;
     struct ssm_error error;
     int status;
     sem_t started;
 };
 
-/* Returns when the engine is there: 0, or a negative status and engine->error. options->threads as in ssm.h. */
+/* Returns when the engine is there: 0, or a negative status and engine->error. What options point to stays. */
 int engine_start(struct engine *engine, const struct ssm_engine_options *options);
 /* Waits for the jobs that are in it. */
 void engine_stop(struct engine *engine);

@@ -134,7 +134,8 @@ static void leave_run(struct work *work)
     char half[STORE_NAME_BYTES];
     const char *reason;
 
-    task->status = image_fill(task->image->bytes, &task->sections, task->source, task->keep, task->program, task->from);
+    task->status =
+        image_fill(task->image->bytes, &task->sections, task->source, task->keep, task->site->program, task->from);
     if (task->status != SSM_OK) {
         snprintf(task->error.text, sizeof(task->error.text), "%s", ssm_status_text(task->status));
         return;
@@ -198,7 +199,7 @@ static void leave_begin(struct loop *loop, struct task *task)
     unsigned char *bytes = NULL;
 
     task->keep = stream_keep_image(stream);
-    task->program = stream->model->program;
+    task->site = stream->site;
     task->from = stream->slot;
     task->source = &stream->ring;
     if (!is_idle(stream) || !image_describe(stream, task->keep, &bytes, &task->sections) ||

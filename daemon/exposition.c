@@ -103,6 +103,28 @@ static void models_write(FILE *out, const struct metrics_snapshot *snapshot)
     }
 }
 
+static void engines_write(FILE *out, const struct metrics_snapshot *snapshot)
+{
+    fputs("# HELP ssmd_engine_info the engines and what they are; always 1\n# TYPE ssmd_engine_info gauge\n", out);
+    for (uint32_t e = 0; e < snapshot->engines_n; e++) {
+        const struct metrics_engine *engine = &snapshot->engine[e];
+
+        fprintf(out, "ssmd_engine_info{engine=\"%s\",backend=\"%s\",is=\"", engine->name, engine->backend);
+        label_write(out, engine->text);
+        fputs("\"} 1\n", out);
+    }
+    for (size_t i = 0; i < ENGINE_VALUES; i++) {
+        const struct metric *row = &metrics_engine_values[i];
+
+        head_write(out, row);
+        for (uint32_t e = 0; e < snapshot->engines_n; e++) {
+            fprintf(out, "ssmd_%s{engine=\"%s\"} ", row->metric, snapshot->engine[e].name);
+            value_write(out, row->unit, snapshot->engine[e].value[i]);
+            fputc('\n', out);
+        }
+    }
+}
+
 /* A bound as people write it: a decimal number without zeros at its end. */
 static void bound_write(FILE *out, enum metric_unit unit, uint64_t bound)
 {
@@ -136,6 +158,7 @@ void exposition_write(const struct metrics_snapshot *snapshot, FILE *out)
             SSMD_VERSION);
     values_write(out, snapshot);
     models_write(out, snapshot);
+    engines_write(out, snapshot);
     for (size_t i = 0; i < HISTOGRAM_COUNT; i++)
         histogram_write(out, &metrics_histograms[i], &snapshot->histogram[i]);
 }
@@ -204,6 +227,8 @@ void exposition_print_table(FILE *out)
         row_print(out, &metrics_values[i], "");
     for (size_t i = 0; i < MODEL_VALUES; i++)
         row_print(out, &metrics_model_values[i], "model: ");
+    for (size_t i = 0; i < ENGINE_VALUES; i++)
+        row_print(out, &metrics_engine_values[i], "ENGINE_");
     for (size_t i = 0; i < HISTOGRAM_COUNT; i++)
         row_print(out, &metrics_histograms[i], "");
 }

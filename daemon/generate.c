@@ -107,9 +107,13 @@ void generate_after(struct job *job, float *scratch)
     for (uint32_t i = 0; i < batch->n; i++)
         if (batch->of[i].kept && batch->rows[i].status == SSM_OK)
             row_keep(batch, i, batch->rows[i].out, batch->rows[i].out_frames, scratch);
-    while (clock_now_ns() - job->began_ns < BATCH_NS && (n = round_form(batch)) > 0) {
-        (void)!ssm_advance(job->program, batch->round, n); /* each row has its status */
+    while (clock_now_ns() - job->began_ns < batch->time_ns && (n = round_form(batch)) > 0) {
+        if (ssm_advance(job->program, batch->round, n) == SSM_DEVICE) { /* else each row has its status */
+            job->status = SSM_DEVICE;
+            return;
+        }
         batch->frames += n;
+        batch->advances++;
         for (uint32_t k = 0; k < n; k++) {
             struct batch_row *of = &batch->of[batch->round_of[k]];
 

@@ -138,7 +138,8 @@ struct ssm_slot history_slot_due(struct history *history, uint64_t end)
     return due->slot;
 }
 
-void history_keep(struct history *history, uint64_t first, uint32_t frames, bool backfill, const void *in, uint64_t out)
+void history_keep(struct history *history, uint64_t first, uint32_t frames, bool backfill, const void *in, uint64_t out,
+                  bool copied)
 {
     uint64_t size = (uint64_t)history->n * history->interval, end = first + frames;
     size_t frame = history->channels * sizeof(float);
@@ -154,7 +155,7 @@ void history_keep(struct history *history, uint64_t first, uint32_t frames, bool
             history->marks[at] |= KEPT_ROW_BEGINS;
         done += n;
     }
-    if (end % history->interval == 0) {
+    if (end % history->interval == 0 && copied) {
         struct checkpoint *made = &history->checkpoints[end / history->interval % history->n];
 
         made->at = end;

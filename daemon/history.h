@@ -44,9 +44,10 @@ void history_reset(struct history *history, struct ssm_slot slot);
 uint64_t history_stop(const struct history *history, uint64_t begin);
 /* A row that ends at `end` is formed: where its state is to be copied to, or {-1}. */
 struct ssm_slot history_slot_due(struct history *history, uint64_t end);
-/* It was advanced: `frames` frames from `first` on, `in` being their samples or tokens; `out` results there are now. */
-void history_keep(struct history *history, uint64_t first, uint32_t frames, bool backfill, const void *in,
-                  uint64_t out);
+/* It was advanced: `frames` frames from `first` on, `in` being their samples or tokens; `out` results there are now.
+ * Whether the state was copied where that was due. */
+void history_keep(struct history *history, uint64_t first, uint32_t frames, bool backfill, const void *in, uint64_t out,
+                  bool copied);
 
 /* The checkpoint to begin at for going back to `index`: its slot, index and results. False when none is old enough. */
 bool history_find(const struct history *history, uint64_t index, struct ssm_slot *slot, uint64_t *at, uint64_t *out);

@@ -119,7 +119,7 @@ void ingest_push(struct loop *loop, struct stream *stream, struct chunk *chunk)
     stream->active_ns = loop->now_ns;
     loop->counters.chunks++;
     loop->counters.frames += chunk->frames;
-    loop_chunk_push(loop, stream, chunk, bytes);
+    loop_chunk_push(stream, chunk, bytes);
 }
 
 /* Convert and queue the frames of an admitted chunk behind `skip`. */

@@ -17,9 +17,9 @@ void lanes_init(struct lanes *lanes)
     lanes->owed_ns = 0;
 }
 
-void lane_init(struct lane *lane, struct model *model, bool is_backfill)
+void lane_init(struct lane *lane, struct site *site, bool is_backfill)
 {
-    *lane = (struct lane){.model = model, .is_backfill = is_backfill};
+    *lane = (struct lane){.site = site, .is_backfill = is_backfill};
 }
 
 void lane_fini(struct lane *lane)
@@ -144,14 +144,14 @@ struct lane *lanes_choose(const struct lanes *lanes, uint64_t now_ns)
 void lane_charge(struct lanes *lanes, struct lane *lane, uint64_t now_ns, uint64_t busy_ns)
 {
     const struct lane *other = lane->is_backfill ? TAILQ_FIRST(&lanes->backfill) : TAILQ_FIRST(&lanes->live);
-    uint64_t wanted = lane->model->priority; /* of all that want something, this one too */
+    uint64_t wanted = lane->site->model->priority, own = wanted; /* of all that want something, this one too */
 
     for (; other; other = TAILQ_NEXT(other, link))
         if (other != lane)
-            wanted += other->model->priority;
+            wanted += other->site->model->priority;
     if (lane->ahead_ns + busy_ns < now_ns)
         lane->ahead_ns = now_ns - busy_ns;
-    lane->ahead_ns += busy_ns * wanted / lane->model->priority;
+    lane->ahead_ns += busy_ns * wanted / own;
     if (lane->ahead_ns > now_ns + LANE_AHEAD_NS)
         lane->ahead_ns = now_ns + LANE_AHEAD_NS;
     if (lane->is_backfill)

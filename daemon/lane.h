@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Whose turn it is. A lane holds a model's streams that have input, live ones or those whose next chunk is backfill, and
- * the batcher forms each batch from one lane.
+ * Whose turn it is. A lane holds a model's streams on one engine that have input, live ones or those whose next chunk is
+ * backfill, and that engine's batcher forms each batch from one lane.
  *
  * Within a live lane the stream with the earliest deadline goes first. A stream's deadlines advance no faster than its
  * own time (stream_due): whoever sends faster than real time is due later and keeps nobody waiting. Backfill has no
@@ -35,7 +35,7 @@
     UINT64_C(100000000)  /* tokens have no rate: they are due so long after they came, or were drawn */
 #define LANE_PRIORITY 10 /* of a model for which nothing else is configured */
 
-struct model;
+struct site;
 struct stream;
 
 /* A heap with four children to a node: what orders it lies beside the pointer, so that ordering touches no stream. */
@@ -46,7 +46,7 @@ struct lane_entry {
 };
 
 struct lane {
-    struct model *model;
+    struct site *site; /* whose streams it has (daemon/site.h) */
     bool is_backfill;
     struct lane_entry *entry;
     uint32_t n, capacity;
@@ -62,7 +62,7 @@ struct lanes {
 };
 
 void lanes_init(struct lanes *lanes);
-void lane_init(struct lane *lane, struct model *model, bool is_backfill);
+void lane_init(struct lane *lane, struct site *site, bool is_backfill);
 void lane_fini(struct lane *lane);
 
 /* A stream that is not in it: false without memory. due_ns of backfill is now. */

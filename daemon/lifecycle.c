@@ -6,6 +6,7 @@
 #include "daemon/admission.h"
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/failure.h"
 #include "daemon/generate.h"
 #include "daemon/history.h"
 #include "daemon/limits.h"
@@ -49,19 +50,19 @@ uint64_t loop_chunk_due(const struct loop *loop, struct stream *stream, uint32_t
 {
     const struct policy_class *class = stream->class ? stream->class : stream->model->class;
     double rate = stream->model->info.in_rate;
-    uint64_t duration = (uint64_t)(rate > 0 ? frames / rate * 1e9 : frames * stream->model->frame_ns);
+    uint64_t duration = (uint64_t)(rate > 0 ? frames / rate * 1e9 : frames * stream->site->frame_ns);
     uint64_t deadline = class ? class->deadline_ns : rate > 0 ? duration : LANE_TOKENS_NS;
 
     return stream_due(stream, loop->now_ns, duration, deadline);
 }
 
-void loop_chunk_push(struct loop *loop, struct stream *stream, struct chunk *chunk, uint64_t bytes)
+void loop_chunk_push(struct stream *stream, struct chunk *chunk, uint64_t bytes)
 {
     stream_push(stream, chunk, bytes);
     stream->model->queued_bytes += bytes;
     if (stream->conn)
         stream->conn->queued_bytes += bytes;
-    batcher_add(&loop->batcher, stream);
+    batcher_add(batcher_of(stream), stream);
 }
 
 /* They are applied, or will never be. */
@@ -86,8 +87,7 @@ static void queue_drop(struct loop *loop, struct stream *stream)
     queue_release(stream, stream->queued_bytes);
 }
 
-/* The engine refused: its state or ours is wrong. The stream stops instead of answering wrongly. */
-static void stream_fail(struct loop *loop, struct stream *stream, int status)
+void loop_stream_fail(struct loop *loop, struct stream *stream, int status)
 {
     log_event(LOG_ERR, "stream_failed", "stream=%.*s model=%s error=%s", stream->id_size, stream->id,
               stream->model->name, ssm_status_text(status));
@@ -130,7 +130,7 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
 
     if (row->status == SSM_OK && stream->history && !of->is_flush && !stream->is_replaying)
         history_keep(stream->history, of->first, row->frames, row->view == SSM_SCAN, row->in,
-                     stream->ring.hi + row->out_frames);
+                     stream->ring.hi + row->out_frames, !batch->job.copies_failed);
     while (of->used) {
         struct chunk *chunk = of->used;
 
@@ -142,7 +142,7 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
     stream->place = PLACE_NONE;
     queue_release(stream, bytes);
     if (row->status != SSM_OK) {
-        stream_fail(loop, stream, row->status);
+        loop_stream_fail(loop, stream, row->status);
     } else {
         uint64_t most = ssm_out_frames(batch->model->model, stream->next) - stream->ring.hi;
 
@@ -168,7 +168,7 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
     if (generate_is_running(stream))
         generate_settle(loop, stream);
     if (generate_is_ready(stream))
-        batcher_add(&loop->batcher, stream);
+        batcher_add(batcher_of(stream), stream);
     if (stream->place == PLACE_NONE && (stream->request != REQUEST_NONE || !TAILQ_EMPTY(&stream->tasks)))
         loop_stream_settle(loop, stream);
 }
@@ -176,20 +176,27 @@ static void row_finish(struct loop *loop, const struct batch *batch, uint32_t i,
 void loop_batch_finish(struct loop *loop, struct batch *batch)
 {
     const struct batch_piece *piece = batch->pieces;
+    struct unit *unit = batch->lane->site->unit;
 
     loop->counters.batches++;
     loop->counters.engine_busy_ns += batch->job.busy_ns;
     batch->model->counters.batches++;
     batch->model->counters.busy_ns += batch->job.busy_ns;
+    unit->batches++;
+    unit->busy_ns += batch->job.busy_ns;
+    if (batch->job.status == SSM_DEVICE) {
+        failure_batch(loop, batch);
+        return;
+    }
     timing_batch(loop, batch);
     batch_cost_learn(batch);
-    lane_charge(&loop->batcher.lanes, batch->lane, batch->job.began_ns + batch->job.busy_ns, batch->job.busy_ns);
+    lane_charge(&unit->batcher.lanes, batch->lane, batch->job.began_ns + batch->job.busy_ns, batch->job.busy_ns);
     for (uint32_t i = 0; i < batch->n; i++) {
         row_finish(loop, batch, i, piece);
         piece += batch->of[i].pieces;
     }
     batch->in_flight = false;
-    loop->batcher.in_flight--;
+    unit->batcher.in_flight--;
 }
 
 /* ---- streams ----------------------------------------------------------------------------------------------------- */
@@ -240,7 +247,7 @@ static void model_leave(struct loop *loop, struct stream *stream)
 {
     rollback_drop(loop, stream);
     admission_leave(stream);
-    limits_slot_release(loop, stream->model, stream->slot);
+    limits_slot_release(loop, stream->site, stream->slot);
     stream->model->streams--;
     stream->model->used_ns = loop->now_ns;
 }
@@ -258,7 +265,7 @@ void loop_stream_remove(struct loop *loop, struct stream *stream)
     states_stream_drop(loop, stream);
     if (conn && !stream->is_evicted) /* else its client learns it by the event, and chunks are on their way */
         conn_handle_release(conn, handle, true);
-    batcher_remove(&loop->batcher, stream);
+    batcher_remove(batcher_of(stream), stream);
     if (stream->is_settling)
         TAILQ_REMOVE(&loop->settling, stream, of_settling);
     queue_drop(loop, stream);
@@ -284,10 +291,11 @@ static void request_answer(struct loop *loop, struct stream *stream)
 static bool stream_change_model(struct loop *loop, struct stream *stream, struct model *model)
 {
     Ssmd__History had = SSMD__HISTORY__INIT;
+    struct site *site = site_choose(loop, model);
     struct ssm_slot slot;
     char text[200];
 
-    if (limits_slot_acquire(loop, model, &slot) != NULL)
+    if (limits_slot_acquire(loop, site, &slot) != NULL)
         return false;
     if (stream->history)
         history_fill(stream->history, &had);
@@ -295,6 +303,7 @@ static bool stream_change_model(struct loop *loop, struct stream *stream, struct
     log_event(LOG_DEBUG, "stream_moved", "stream=%.*s model=%s from=%u to=%u", stream->id_size, stream->id, model->name,
               stream->model->version, model->version);
     stream->model = model;
+    stream->site = site;
     stream->slot = slot;
     model->streams++;
     loop->counters.streams_moved++;
@@ -308,8 +317,8 @@ static void stream_reset(struct loop *loop, struct stream *stream, struct model 
 {
     struct outlet *outlet = stream->outlet;
 
-    if (ssm_slot_reset(stream->model->program, stream->slot) != SSM_OK) {
-        stream_fail(loop, stream, SSM_STALE);
+    if (ssm_slot_reset(stream->site->program, stream->slot) != SSM_OK) {
+        loop_stream_fail(loop, stream, SSM_STALE);
         return;
     }
     reader_epoch(loop, stream, true);
@@ -356,7 +365,7 @@ static bool tail_push(struct loop *loop, struct stream *stream)
     chunk->first = stream->next;
     chunk->flush = true;
     stream->has_flushed = true;
-    loop_chunk_push(loop, stream, chunk, 0);
+    loop_chunk_push(stream, chunk, 0);
     return true;
 }
 
@@ -402,11 +411,12 @@ static void reset_turn(struct loop *loop, struct stream *stream)
 /* NULL, or why there is no state of the model to be had. */
 static const char *state_fits(struct loop *loop, const struct model *model)
 {
+    struct site *site = site_choose(loop, model);
     struct ssm_slot slot;
-    const char *text = limits_slot_acquire(loop, model, &slot);
+    const char *text = limits_slot_acquire(loop, site, &slot);
 
     if (!text)
-        limits_slot_release(loop, model, slot);
+        limits_slot_release(loop, site, slot);
     return text;
 }
 
@@ -440,6 +450,8 @@ static void move_turn(struct loop *loop, struct stream *stream)
 
 static void stream_settle(struct loop *loop, struct stream *stream)
 {
+    if (stream->is_lost)
+        return; /* what was asked for has no answer: the next daemon is asked again */
     if (state_turn(loop, stream) || stream->place != PLACE_NONE || generate_is_ready(stream))
         return; /* its batch, or its task, comes back here */
     if (stream->request == REQUEST_RESET) {

@@ -40,24 +40,28 @@ bool limits_handle_acquire(struct loop *loop, struct conn *conn, uint32_t *out)
     return false;
 }
 
-const char *limits_slot_acquire(struct loop *loop, const struct model *model, struct ssm_slot *out)
+const char *limits_slot_acquire(struct loop *loop, struct site *site, struct ssm_slot *out)
 {
-    uint64_t bytes = model->info.state_bytes;
+    uint64_t bytes = site ? site->model->info.state_bytes : 0;
 
+    if (!site)
+        return "the device that has this model has failed";
     if (bytes > loop->conf.state_memory || loop->states.state_bytes > loop->conf.state_memory - bytes) {
         loop->counters.limit_state_memory++;
         return "state_memory has no room for the state of one more stream of this model: close some";
     }
-    if (ssm_slot_acquire(model->program, out) != SSM_OK)
+    if (ssm_slot_acquire(site->program, out) != SSM_OK)
         return "no memory for the state of one more stream";
+    site->slots++;
     loop->states.state_bytes += bytes;
     return NULL;
 }
 
-void limits_slot_release(struct loop *loop, const struct model *model, struct ssm_slot slot)
+void limits_slot_release(struct loop *loop, struct site *site, struct ssm_slot slot)
 {
     if (slot.index < 0)
         return;
-    ssm_slot_release(model->program, slot);
-    loop->states.state_bytes -= model->info.state_bytes;
+    ssm_slot_release(site->program, slot);
+    site->slots--;
+    loop->states.state_bytes -= site->model->info.state_bytes;
 }

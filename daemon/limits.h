@@ -25,10 +25,10 @@ const char *limits_reader(struct loop *loop, const struct conn *conn);
  * better reconnect: dead ones stay, since messages for them may be on their way. */
 bool limits_handle_acquire(struct loop *loop, struct conn *conn, uint32_t *out);
 
-/* A slot of the model for a stream's state, counted in state_memory until it is released. (Checkpoints of histories are
+/* A slot of the site (NULL: there is none, which is the answer) for a stream's state, counted in state_memory until it is released. (Checkpoints of histories are
  * counted in history_memory.) */
-const char *limits_slot_acquire(struct loop *loop, const struct model *model, struct ssm_slot *out);
+const char *limits_slot_acquire(struct loop *loop, struct site *site, struct ssm_slot *out);
 /* A slot of index -1 is none. */
-void limits_slot_release(struct loop *loop, const struct model *model, struct ssm_slot slot);
+void limits_slot_release(struct loop *loop, struct site *site, struct ssm_slot slot);
 
 #endif

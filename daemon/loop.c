@@ -10,6 +10,7 @@
 #include "daemon/admission.h"
 #include "daemon/daemon.h"
 #include "daemon/deliver.h"
+#include "daemon/failure.h"
 #include "daemon/generate.h"
 #include "daemon/ingest.h"
 #include "daemon/log.h"
@@ -21,7 +22,6 @@
 #include "daemon/store.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,20 +37,19 @@
 #define BLOCKED_MS    1    /* between tries to send to a full queue */
 #define SWEEP_STREAMS 2000 /* looked at in one period of the timer */
 
-/* Those of the ports are the last. */
-enum { ITEM_SIGNAL, ITEM_TIMER, ITEM_ENGINE, ITEM_LOADER, ITEM_KEEPER, ITEM_HTTP, ITEM_TAP, ITEM_PUBLISH, ITEM_PORTS };
+/* Those of the units, and then of the ports, are the last. */
+enum { ITEM_SIGNAL, ITEM_TIMER, ITEM_LOADER, ITEM_KEEPER, ITEM_HTTP, ITEM_TAP, ITEM_PUBLISH, ITEM_UNITS };
 
 /* ---- batches ----------------------------------------------------------------------------------------------------- */
 
 /* Rows of the lane into the batch; how many. With none its streams wait for something else. */
-static uint32_t batch_form(struct loop *loop, struct batch *batch, struct lane *lane)
+static uint32_t batch_form(struct loop *loop, struct batcher *b, struct batch *batch, struct lane *lane)
 {
-    struct batcher *b = &loop->batcher;
     uint32_t n = batch_fill(b, batch, lane, &loop->rings, loop->conf.result_ring, &loop->counters.rings_full);
 
     if (n > 0) {
         batch->job = (struct job){.kind = JOB_ADVANCE,
-                                  .program = lane->model->program,
+                                  .program = lane->site->program,
                                   .rows = batch->rows,
                                   .n = batch->n,
                                   .copies = batch->copies,
@@ -67,16 +66,17 @@ static uint32_t batch_form(struct loop *loop, struct batch *batch, struct lane *
  * Not while more input waits in the socket: then the loop has enough to do, and batches had better grow. */
 static void batches_run_here(struct loop *loop)
 {
-    struct batch *batch = &loop->batcher.batch[BATCH_LOOP];
+    struct unit *cpu = units_cpu(&loop->units);
+    struct batch *batch = cpu ? &cpu->batcher.batch[BATCH_LOOP] : NULL;
     uint64_t left = BATCH_LOOP_NS, ns;
     struct lane *lane, *next;
 
-    if (loop->has_more)
+    if (loop->has_more || !cpu)
         return;
-    for (lane = TAILQ_FIRST(&loop->batcher.lanes.live); lane; lane = next) {
+    for (lane = TAILQ_FIRST(&cpu->batcher.lanes.live); lane; lane = next) {
         next = TAILQ_NEXT(lane, link);
         ns = batch_ready_ns(lane, left);
-        if (ns > left || batch_form(loop, batch, lane) == 0)
+        if (ns > left || batch_form(loop, &cpu->batcher, batch, lane) == 0)
             continue;
         left -= ns;
         engine_run_beside(&batch->job);
@@ -84,36 +84,51 @@ static void batches_run_here(struct loop *loop)
     }
 }
 
-static void batches_form(struct loop *loop)
+static void unit_batches_form(struct loop *loop, struct unit *unit)
 {
-    struct batcher *b = &loop->batcher;
+    struct batcher *b = &unit->batcher;
 
-    batches_run_here(loop);
     for (int i = 0; i < BATCHES; i++) {
         struct batch *batch = &b->batch[i];
         struct lane *lane = NULL;
 
         if (batch->in_flight)
             continue;
-        while ((lane = lanes_choose(&b->lanes, loop->now_ns)) != NULL && batch_form(loop, batch, lane) == 0)
+        while ((lane = lanes_choose(&b->lanes, loop->now_ns)) != NULL && batch_form(loop, b, batch, lane) == 0)
             continue;
         if (!lane)
             return;
-        (void)engine_submit(&loop->engine, &batch->job); /* never full: SPSC_SLOTS */
+        (void)engine_submit(&unit->engine, &batch->job); /* never full: SPSC_SLOTS */
     }
 }
 
-void loop_jobs_take(struct loop *loop)
+static void batches_form(struct loop *loop)
+{
+    batches_run_here(loop);
+    for (uint32_t i = 0; i < loop->units.n; i++)
+        unit_batches_form(loop, &loop->units.of[i]);
+}
+
+static void unit_jobs_take(struct loop *loop, struct unit *unit)
 {
     struct job *job;
-    struct load *load;
 
-    while ((job = engine_take(&loop->engine)) != NULL) {
+    while ((job = engine_take(&unit->engine)) != NULL) {
+        if (job->status == SSM_DEVICE)
+            failure_device(loop, unit);
         if (job->kind == JOB_ADVANCE)
             loop_batch_finish(loop, job->owner);
         else
             models_compiled(loop, job);
     }
+}
+
+void loop_jobs_take(struct loop *loop)
+{
+    struct load *load;
+
+    for (uint32_t i = 0; i < loop->units.n; i++)
+        unit_jobs_take(loop, &loop->units.of[i]);
     while ((load = loader_take(&loop->loader)) != NULL)
         models_loaded(loop, load);
     states_take(loop);
@@ -180,8 +195,8 @@ static void conns_sweep(struct loop *loop)
 /* Whether everything accepted is applied, and everything computed was sent to writers that are there. */
 static bool is_drained(const struct loop *loop)
 {
-    if (loop->batcher.in_flight > 0 || states_are_busy(&loop->states) || !TAILQ_EMPTY(&loop->batcher.lanes.live) ||
-        !TAILQ_EMPTY(&loop->batcher.lanes.backfill) || !TAILQ_EMPTY(&loop->settling) || !deliver_is_idle(loop))
+    if (!units_are_idle(&loop->units) || states_are_busy(&loop->states) || !TAILQ_EMPTY(&loop->settling) ||
+        !deliver_is_idle(loop))
         return false;
     for (uint32_t i = 0; i < loop->streams.n; i++) {
         const struct stream *s = loop->streams.sorted[i];
@@ -207,7 +222,8 @@ static void timer_take(struct loop *loop)
     streams_sweep(loop);
     if (!loop->has_more) /* else what the silent said may wait in the socket */
         conns_sweep(loop);
-    batcher_retry(&loop->batcher);
+    for (uint32_t i = 0; i < loop->units.n; i++)
+        batcher_retry(&loop->units.of[i].batcher);
     versions_sweep(loop);
     if (loop->drain_ns && (is_drained(loop) || loop->now_ns - loop->drain_ns > loop->conf.drain_ms * CLOCK_MS))
         loop->is_over = true;
@@ -246,6 +262,16 @@ static void reload(struct loop *loop)
     log_event(LOG_NOTICE, "reloaded", "applied=%u refused=%u", applied.lines, refused.lines);
 }
 
+void loop_drain(struct loop *loop, const char *reason)
+{
+    if (loop->drain_ns)
+        return;
+    loop->drain_ns = loop->now_ns;
+    http_phase_set(&loop->http, HTTP_DRAINING);
+    notify_send("STOPPING=1\nSTATUS=finishing what was accepted");
+    log_event(LOG_NOTICE, "draining", "reason=%s streams=%u limit_ms=%u", reason, loop->streams.n, loop->conf.drain_ms);
+}
+
 static void signals_take(struct loop *loop)
 {
     struct signalfd_siginfo info;
@@ -257,10 +283,7 @@ static void signals_take(struct loop *loop)
             log_event(LOG_WARNING, "stopping_fast", "streams=%u", loop->streams.n);
             loop->is_over = loop->is_hurried = true;
         } else {
-            loop->drain_ns = loop->now_ns;
-            http_phase_set(&loop->http, HTTP_DRAINING);
-            notify_send("STOPPING=1\nSTATUS=finishing what was accepted");
-            log_event(LOG_NOTICE, "draining", "streams=%u limit_ms=%u", loop->streams.n, loop->conf.drain_ms);
+            loop_drain(loop, info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
         }
     }
 }
@@ -269,7 +292,7 @@ static void signals_take(struct loop *loop)
 
 static long timeout_find(struct loop *loop)
 {
-    bool asleep = spsc_sleep(&loop->engine.done);
+    bool asleep = units_sleep(&loop->units);
 
     asleep = spsc_sleep(&loop->loader.done) && asleep;
     asleep = spsc_sleep(&loop->states.keeper.done) && asleep;
@@ -283,10 +306,12 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
 {
     if (zmq_poll(items, n, timeout_find(loop)) < 0 && errno != EINTR)
         return -1;
-    spsc_awake(&loop->engine.done, items[ITEM_ENGINE].revents != 0);
+    units_awake(&loop->units, &items[ITEM_UNITS]);
     spsc_awake(&loop->loader.done, items[ITEM_LOADER].revents != 0);
     spsc_awake(&loop->states.keeper.done, items[ITEM_KEEPER].revents != 0);
-    loop->now_ns = loop->rings.now_ns = loop->batcher.now_ns = clock_now_ns();
+    loop->now_ns = loop->rings.now_ns = clock_now_ns();
+    for (uint32_t i = 0; i < loop->units.n; i++)
+        loop->units.of[i].batcher.now_ns = loop->now_ns;
     loop->has_more = false;
     if (items[ITEM_SIGNAL].revents)
         signals_take(loop);
@@ -294,7 +319,7 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
         http_answer(loop);
     if (items[ITEM_TAP].revents)
         loop->has_more |= tap_drain(&loop->tap);
-    if (ports_awake(&loop->ports, &items[ITEM_PORTS]))
+    if (ports_awake(&loop->ports, &items[ITEM_UNITS + loop->units.n]))
         loop->has_more |= ingest_drain(loop);
     if (items[ITEM_PUBLISH].revents)
         loop->has_more |= publish_drain(loop);
@@ -313,26 +338,26 @@ static int tick(struct loop *loop, zmq_pollitem_t *items, int n)
 
 static int loop_run(struct loop *loop)
 {
-    zmq_pollitem_t items[ITEM_PORTS + PORTS_MAX] = {
+    zmq_pollitem_t items[ITEM_UNITS + UNITS_MAX + PORTS_MAX] = {
         [ITEM_SIGNAL] = {NULL, loop->signal_fd, ZMQ_POLLIN, 0},
         [ITEM_TIMER] = {NULL, loop->timer_fd, ZMQ_POLLIN, 0},
-        [ITEM_ENGINE] = {NULL, loop->engine.done.fd, ZMQ_POLLIN, 0},
         [ITEM_LOADER] = {NULL, loop->loader.done.fd, ZMQ_POLLIN, 0},
         [ITEM_KEEPER] = {NULL, loop->states.keeper.done.fd, ZMQ_POLLIN, 0},
         [ITEM_HTTP] = {NULL, loop->http.wake_fd, ZMQ_POLLIN, 0}, /* -1 when it is off: passed over */
         [ITEM_TAP] = {loop->tap.socket, -1, ZMQ_POLLIN, 0},      /* likewise without a socket */
         [ITEM_PUBLISH] = {loop->publish.socket, -1, ZMQ_POLLIN, 0},
     };
-    int n = ITEM_PORTS + (int)loop->ports.n;
+    int n = ITEM_UNITS + (int)(loop->units.n + loop->ports.n);
 
-    ports_items(&loop->ports, &items[ITEM_PORTS]);
+    units_items(&loop->units, &items[ITEM_UNITS]);
+    ports_items(&loop->ports, &items[ITEM_UNITS + loop->units.n]);
     while (!loop->is_over) {
         if (tick(loop, items, n) != 0) {
             log_event(LOG_ERR, "poll_failed", "error=%s", zmq_strerror(errno));
             return EX_OSERR;
         }
     }
-    return EX_OK;
+    return loop->exit_code;
 }
 
 /* ---- start and stop ---------------------------------------------------------------------------------------------- */
@@ -356,16 +381,6 @@ static int timers_open(struct loop *loop)
     return timerfd_settime(loop->timer_fd, 0, &every, NULL);
 }
 
-/* Of the configuration, or one for each processor that the daemon may use. */
-static uint32_t engine_threads(const struct conf *conf)
-{
-    cpu_set_t cpus;
-
-    if (conf->threads > 0)
-        return conf->threads;
-    return sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? (uint32_t)CPU_COUNT(&cpus) : 1;
-}
-
 static int loop_init(struct loop *loop)
 {
     const struct conf *conf = &loop->conf;
@@ -387,9 +402,7 @@ static int loop_init(struct loop *loop)
     publish_configure(loop);
     loop->deliver = deliver_new();
     if (!loop->deliver || getrandom(loop->incarnation, sizeof(loop->incarnation), 0) != sizeof(loop->incarnation) ||
-        conns_init(&loop->conns) != 0 || models_init(&loop->models) != 0 ||
-        batcher_init(&loop->batcher, conf->max_row_frames, conf->batch_frames, engine_threads(conf)) != 0 ||
-        timers_open(loop) != 0) {
+        conns_init(&loop->conns) != 0 || models_init(&loop->models) != 0 || timers_open(loop) != 0) {
         log_event(LOG_ERR, "start_failed", "error=%s", strerror(errno));
         return EX_OSERR;
     }
@@ -398,21 +411,14 @@ static int loop_init(struct loop *loop)
 
 static int threads_start(struct loop *loop)
 {
-    const struct conf *conf = &loop->conf;
-    struct ssm_engine_options options = {.isa = strcmp(conf->isa, "auto") == 0 ? NULL : conf->isa,
-                                         .threads = engine_threads(conf)};
+    int status = units_start(&loop->units, &loop->conf);
 
-    if (engine_start(&loop->engine, &options) != SSM_OK) {
-        log_event(LOG_ERR, "engine_failed", "error=%s", loop->engine.error.text);
-        return EX_CONFIG;
-    }
-    if (worker_start(&loop->loader) != 0 || states_start(&loop->states) != 0) {
+    if (status == EX_OK && (worker_start(&loop->loader) != 0 || states_start(&loop->states) != 0)) {
         log_event(LOG_ERR, "start_failed", "error=%s", strerror(errno));
-        engine_stop(&loop->engine);
-        return EX_OSERR;
+        units_stop(&loop->units);
+        status = EX_OSERR;
     }
-    log_event(LOG_INFO, "engine_ready", "isa=%s threads=%u", ssm_engine_isa(loop->engine.engine), options.threads);
-    return EX_OK;
+    return status;
 }
 
 static void going_away(struct loop *loop)
@@ -442,7 +448,7 @@ static void loop_fini(struct loop *loop)
     sockets_close(loop);
     publish_fini(loop);
     evict_fini(&loop->evict);
-    batcher_fini(&loop->batcher, &loop->input);
+    units_fini(&loop->units, &loop->input);
     models_fini(&loop->models);
     streams_fini(&loop->streams);
     conns_fini(&loop->conns);
@@ -460,24 +466,24 @@ static void loop_fini(struct loop *loop)
     lock_release(loop->store_lock);
 }
 
-static bool engine_is_busy(const struct loop *loop)
+static bool engines_are_busy(const struct loop *loop)
 {
     const struct model *model;
 
     TAILQ_FOREACH(model, &loop->models.all, of_all)
         if (model->state == MODEL_COMPILING || model->state == MODEL_DROPPING)
             return true;
-    return loop->batcher.in_flight > 0;
+    return units_are_busy(&loop->units);
 }
 
-/* The engine thread must be alive for programs to be freed in it. */
+/* The engines' threads must be alive for programs to be freed in them. */
 static void threads_stop(struct loop *loop)
 {
     struct model *model;
 
     worker_stop(&loop->loader);
     loop_jobs_take(loop);
-    while (engine_is_busy(loop) || loop->states.in_keeper > 0) {
+    while (engines_are_busy(loop) || loop->states.in_keeper > 0) {
         usleep(200);
         loop_jobs_take(loop);
     }
@@ -486,14 +492,9 @@ static void threads_stop(struct loop *loop)
     while (loop->streams.n > 0)
         loop_stream_remove(loop, loop->streams.sorted[loop->streams.n - 1]);
     states_drop(loop);
-    TAILQ_FOREACH(model, &loop->models.all, of_all) {
-        if (!model->program)
-            continue;
-        model->job = (struct job){.kind = JOB_DROP, .program = model->program, .owner = model};
-        model->program = NULL;
-        (void)engine_submit(&loop->engine, &model->job);
-    }
-    engine_stop(&loop->engine);
+    TAILQ_FOREACH(model, &loop->models.all, of_all)
+        (void)sites_drop(loop, model);
+    units_stop(&loop->units);
 }
 
 int daemon_run(const struct conf *conf, const char *config_path)

@@ -30,6 +30,7 @@
 #include "daemon/state.h"
 #include "daemon/stream.h"
 #include "daemon/tap.h"
+#include "daemon/units.h"
 #include "proto/codec.h"
 
 struct loop {
@@ -52,6 +53,7 @@ struct loop {
     uint64_t drain_ns; /* when SIGTERM came; 0: not yet */
     bool is_over;
     bool is_hurried;  /* SIGTERM came twice */
+    int exit_code;    /* of a daemon that stops in order; UNITS_EXIT when a device failed */
     bool has_more;    /* the drain was cut short: do not wait */
     bool has_blocked; /* somebody's queue was full */
     uint8_t incarnation[16];
@@ -66,8 +68,7 @@ struct loop {
     struct streams streams;
     uint32_t readers;
     struct models models;
-    struct batcher batcher;
-    struct engine engine;
+    struct units units;
     struct worker loader;
     struct states states;
     struct tap tap;
@@ -100,7 +101,12 @@ void loop_conn_forget(struct loop *loop, struct conn *conn);
  * says. Tokens last as long as the engine takes for them. */
 uint64_t loop_chunk_due(const struct loop *loop, struct stream *stream, uint32_t frames);
 /* Accepted frames, `bytes` of them, go into the stream's queue, and count where input is bounded. */
-void loop_chunk_push(struct loop *loop, struct stream *stream, struct chunk *chunk, uint64_t bytes);
+void loop_chunk_push(struct stream *stream, struct chunk *chunk, uint64_t bytes);
+/* The engine refused: its state or ours is wrong, or its device failed. The stream stops instead of answering wrongly. It
+ * is in no batch. */
+void loop_stream_fail(struct loop *loop, struct stream *stream, int status);
+/* From now on nothing new is accepted, and the daemon ends when what was accepted is done, or drain_ms have passed. */
+void loop_drain(struct loop *loop, const char *reason);
 /* A batch is back: results to rings and tap, acknowledgements, chunks given back. */
 void loop_batch_finish(struct loop *loop, struct batch *batch);
 

@@ -12,6 +12,7 @@
 #include "daemon/tap.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 /* Of an approved prefix of 65 random bytes: libzmq's tree has a node for each byte. Measured: 20,000 prefixes of 256
  * bytes took 170 MiB, 34 bytes for each. */
@@ -39,6 +40,18 @@ static uint64_t batches_bytes(void)
 
     return (BATCHES + 1) * (BATCH_ROWS * row + BATCH_PIECES * sizeof(*b->pieces) +
                             (BATCH_IN_FLOATS + BATCH_OUT_FLOATS) * sizeof(float));
+}
+
+/* Of one device: its staging grows as its models need. */
+static uint64_t device_bytes(const struct conf *conf)
+{
+    const struct batch *b = NULL;
+    uint64_t row = sizeof(*b->rows) + sizeof(*b->round) + sizeof(*b->round_of) + sizeof(*b->of) + sizeof(*b->copies);
+
+    if (strcmp(conf->backend, "cpu") == 0)
+        return 0;
+    return BATCHES * (BATCH_DEVICE_ROWS * row + BATCH_DEVICE_PIECES * sizeof(*b->pieces) +
+                      (BATCH_DEVICE_IN_FLOATS + (uint64_t)BATCH_DEVICE_OUT_FLOATS) * sizeof(float));
 }
 
 /* Tables double. */
@@ -96,6 +109,7 @@ uint32_t memory_items(const struct conf *conf, struct memory_item out[MEMORY_ITE
         {"messages out", "max_connections x connection_messages x 256 KiB", messages_bytes(conf, DELIVER_RESULT_BYTES)},
         {"opens that wait", "fixed", (uint64_t)MODELS_MAX * MODELS_WAITS_MAX * sizeof(struct open_request)},
         {"batches", "fixed", batches_bytes()},
+        {"batches on a device", "backend; so much for each device", device_bytes(conf)},
         {"tap subscriptions", "tap_subscriptions, about", (uint64_t)conf->tap_subscriptions * TAP_PREFIX_BYTES},
         {"I/O threads", "io_threads, when there are several",
          (uint64_t)(conf->io_threads > 1 ? conf->io_threads : 0) * (PORT_IN_BYTES + 2 * conf->max_message)},
@@ -134,7 +148,8 @@ void memory_print(const struct conf *conf, FILE *out)
     line_print(out, "together", memory_bytes(conf), "");
     fprintf(
         out,
-        "Not in it: a model while it is being read, and what ZeroMQ takes for publishers (1024 messages each), for\n"
-        "peers that say no hello and for subscriptions of the tap that it was not told to take. So all of them\n"
-        "belong on ipc or loopback.\n");
+        "Not in it: a model while it is being read, what a device's plugin and driver take, and what ZeroMQ takes for\n"
+        "publishers (1024 messages each), for peers that say no hello and for subscriptions of the tap that it was "
+        "not\n"
+        "told to take. So all of them belong on ipc or loopback.\n");
 }

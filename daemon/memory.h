@@ -13,7 +13,7 @@
 
 #include "daemon/conf.h"
 
-#define MEMORY_ITEMS 19
+#define MEMORY_ITEMS 20
 
 struct memory_item {
     const char *name;

@@ -27,6 +27,15 @@ const struct metric metrics_model_values[MODEL_VALUES] = {
 #undef X
 };
 
+const struct metric metrics_engine_values[ENGINE_VALUES] = {
+#define X(name, metric, unit, help) {#name, metric, METRIC_COUNTER, METRIC_##unit, help},
+    ENGINE_COUNTERS(X)
+#undef X
+#define X(name, metric, unit, help) {#name, metric, METRIC_GAUGE, METRIC_##unit, help},
+        ENGINE_GAUGES(X)
+#undef X
+};
+
 const struct metric metrics_histograms[HISTOGRAM_COUNT] = {
 #define X(name, metric, unit, bounds, help) {#name, metric, METRIC_HISTOGRAM, METRIC_##unit, help},
     HISTOGRAMS(X)
@@ -127,8 +136,32 @@ static void models_take(const struct loop *loop, struct metrics_snapshot *out)
         MODEL_COUNTERS(X)
 #undef X
         entry->value[MODEL_VALUE_streams] += model->streams;
-        entry->value[MODEL_VALUE_live] += model->live_streams;
+        for (uint32_t i = 0; i < loop->units.n; i++)
+            entry->value[MODEL_VALUE_live] += model->site[i].live_streams;
         entry->value[MODEL_VALUE_queued_bytes] += model->queued_bytes;
+    }
+}
+
+static void engines_take(const struct loop *loop, struct metrics_snapshot *out)
+{
+    const struct model *model;
+
+    out->engines_n = loop->units.n;
+    for (uint32_t i = 0; i < loop->units.n; i++) {
+        const struct unit *unit = &loop->units.of[i];
+        struct metrics_engine *entry = &out->engine[i];
+
+        memset(entry, 0, sizeof(*entry));
+        memcpy(entry->name, unit->name, sizeof(entry->name));
+        memcpy(entry->text, unit->text, sizeof(entry->text));
+        entry->backend = unit->is_device ? "cuda" : "cpu";
+        entry->value[ENGINE_VALUE_batches] = unit->batches;
+        entry->value[ENGINE_VALUE_busy_ns] = unit->busy_ns;
+        entry->value[ENGINE_VALUE_failed] = unit->has_failed;
+        TAILQ_FOREACH(model, &loop->models.all, of_all) {
+            entry->value[ENGINE_VALUE_states] += model->site[i].slots;
+            entry->value[ENGINE_VALUE_state_bytes] += model->site[i].slots * model->info.state_bytes;
+        }
     }
 }
 
@@ -140,4 +173,5 @@ void metrics_take(const struct loop *loop, struct metrics_snapshot *out)
     gauges_take(loop, out->value);
     memcpy(out->histogram, &loop->histograms, sizeof(out->histogram));
     models_take(loop, out);
+    engines_take(loop, out);
 }

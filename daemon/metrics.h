@@ -13,6 +13,7 @@
 
 #include "daemon/counters.h"
 #include "daemon/models.h"
+#include "daemon/units.h"
 
 struct loop;
 
@@ -41,6 +42,12 @@ enum {
         MODEL_VALUES
 };
 enum {
+#define X(name, metric, unit, help) ENGINE_VALUE_##name,
+    ENGINE_COUNTERS(X) ENGINE_GAUGES(X)
+#undef X
+        ENGINE_VALUES
+};
+enum {
 #define X(name, metric, unit, bounds, help) HISTOGRAM_##name,
     HISTOGRAMS(X)
 #undef X
@@ -49,6 +56,7 @@ enum {
 
 extern const struct metric metrics_values[VALUES];
 extern const struct metric metrics_model_values[MODEL_VALUES];
+extern const struct metric metrics_engine_values[ENGINE_VALUES];
 extern const struct metric metrics_histograms[HISTOGRAM_COUNT];
 
 /* The models of one name together. */
@@ -57,11 +65,20 @@ struct metrics_model {
     uint64_t value[MODEL_VALUES];
 };
 
+/* What it is, in words, beside its numbers. */
+struct metrics_engine {
+    char name[UNIT_NAME_SIZE], text[UNIT_TEXT_SIZE];
+    const char *backend;
+    uint64_t value[ENGINE_VALUES];
+};
+
 struct metrics_snapshot {
     uint64_t value[VALUES];
     struct histogram histogram[HISTOGRAM_COUNT];
     struct metrics_model model[MODELS_MAX];
     uint32_t models_n;
+    struct metrics_engine engine[UNITS_MAX];
+    uint32_t engines_n;
 };
 
 void metrics_init(struct histograms *histograms);

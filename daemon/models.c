@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOTS_MAX      1000000 /* of max_streams, which a reload may raise; pools grow by slabs */
 #define LIST_PERIOD_NS (1000 * CLOCK_MS)
 
 int models_init(struct models *models)
@@ -41,8 +40,8 @@ void models_free(struct models *models, struct model *model)
     if (model->lineage)
         model->lineage->models--;
     ssm_model_free(model->model);
-    lane_fini(&model->live);
-    lane_fini(&model->backfill);
+    for (int i = 0; i < SITES_MAX; i++)
+        site_fini(&model->site[i]);
     free(model);
 }
 
@@ -125,8 +124,6 @@ static struct model *model_new(const struct loop *loop, const char *name)
     if (!model)
         return NULL;
     TAILQ_INIT(&model->waits);
-    lane_init(&model->live, model, false);
-    lane_init(&model->backfill, model, true);
     model->state = MODEL_LOADING;
     snprintf(model->name, sizeof(model->name), "%s", name);
     model_configure(loop, model);
@@ -440,9 +437,7 @@ static void model_compile(struct loop *loop, struct model *model)
         return;
     }
     model->state = MODEL_COMPILING;
-    model->job = (struct job){.kind = JOB_COMPILE, .model = model->model, .owner = model};
-    model->job.max_slots = SLOTS_MAX;
-    if (!engine_submit(&loop->engine, &model->job)) {
+    if (!sites_compile(loop, model)) {
         snprintf(error.text, sizeof(error.text), "the engine is busy compiling: try again");
         model_failed(loop, model, SSMD__CODE__LIMIT, &error);
     }
@@ -477,19 +472,23 @@ void models_loaded(struct loop *loop, struct load *load)
 
 void models_compiled(struct loop *loop, struct job *job)
 {
-    struct model *model = job->owner;
+    struct model *model = ((struct site *)job->owner)->model;
     bool is_double = false;
 
     if (job->kind == JOB_DROP) {
-        models_free(&loop->models, model);
+        if (sites_dropped(job))
+            models_free(&loop->models, model);
         return;
     }
-    if (job->status != SSM_OK) {
+    switch (sites_take(loop, job)) {
+    case SITES_WAIT:
+        return;
+    case SITES_FAILED:
         model_failed(loop, model, SSMD__CODE__LIMIT, &job->error);
         return;
+    case SITES_READY:
+        break;
     }
-    model->program = job->program;
-    model->frame_ns = model->cost_ns = job->frame_ns;
     model->state = MODEL_LOADED;
     loop->counters.models_loaded++;
     if (model->reload) {

@@ -4,7 +4,7 @@
  * shared by every stream that names it. Spellings of one template are one model: it is known by the name that libssm
  * fills in.
  *
- * A model goes LOADING (loader thread), COMPILING (engine thread), LOADED; opens that name it meanwhile wait in order.
+ * A model goes LOADING (loader thread), COMPILING (engine threads; daemon/site.h says which), LOADED; opens that name it meanwhile wait in order.
  * A model without streams stays, until there is no room for another that is wanted (daemon/unload.h). A directory that
  * could not be loaded stays as FAILED, to say why in hello, until it is asked for again.
  *
@@ -22,10 +22,9 @@
 
 #include "daemon/conf.h"
 #include "daemon/counters.h"
-#include "daemon/engine.h"
 #include "daemon/evict.h"
-#include "daemon/lane.h"
 #include "daemon/loader.h"
+#include "daemon/site.h"
 #include "daemon/stream.h"
 #include "daemon/versions.h"
 
@@ -78,26 +77,22 @@ struct model {
     double rate;                   /* that it was discretised anew for; 0: the configuration's own */
     struct reload *reload;         /* that reads it again: no open waits for it; or NULL */
     struct ssm_model *model;
-    struct ssm_program *program;
+    struct site site[SITES_MAX]; /* by unit: where it is compiled */
+    uint32_t jobs;               /* that units have not answered */
     struct ssm_model_info info;
     uint32_t streams;
     struct model_counters counters;
-    double frame_ns; /* of the engine, for one frame in a batch: a running mean */
-    double cost_ns;  /* ... in batches that are large enough to tell */
     uint64_t used_ns;
     TAILQ_HEAD(, open_request) waits;
     uint32_t waits_n;
-    struct lane live, backfill;       /* streams with input for the next batch */
-    uint32_t priority;                /* of the engine's time when there is not enough: relative to others */
+    uint32_t priority;                /* of an engine's time when there is not enough: relative to others */
     const struct policy_class *class; /* of its streams that name none (daemon/policy.h); NULL: none */
     uint64_t queue_limit;             /* bytes of input of all its streams */
     uint64_t queued_bytes;
-    uint32_t evicted;      /* streams that left memory: their version stays for them while there is room for it */
-    uint32_t live_streams; /* daemon/admission.h */
+    uint32_t evicted; /* streams that left memory: their version stays for them while there is room for it */
     char failure[CONF_TEXT_SIZE]; /* FAILED: "failed: ..." */
     TAILQ_ENTRY(model) of_all;
     struct load load;
-    struct job job;
 };
 
 /* What models counted that were unloaded, by name: counters never fall. */

@@ -78,16 +78,16 @@ static void replay_push(struct loop *loop, struct stream *stream)
         chunk->frames =
             history_take(stream->history, stream->next, stream->rollback_to, most, chunk->samples, &chunk->backfill);
         bytes = (size_t)chunk->frames * channels * sizeof(float);
-        loop_chunk_push(loop, stream, chunk, bytes);
+        loop_chunk_push(stream, chunk, bytes);
     }
-    batcher_add(&loop->batcher, stream);
+    batcher_add(batcher_of(stream), stream);
 }
 
 static void copy_run(struct work *work)
 {
     struct task *task = (struct task *)work;
 
-    task->status = ssm_slot_copy(task->program, task->from, task->to);
+    task->status = ssm_slot_copy(task->site->program, task->from, task->to);
 }
 
 static void copy_finished(struct loop *loop, struct task *task)
@@ -126,7 +126,7 @@ static void rollback_begin(struct loop *loop, struct stream *stream)
         return;
     }
     task->stream = stream;
-    task->program = stream->model->program;
+    task->site = stream->site;
     task->from = from;
     task->to = stream->slot;
     task->next = at;
@@ -175,7 +175,7 @@ Ssmd__Code rollback_prepare(struct loop *loop, struct stream *stream, uint32_t i
         return SSMD__CODE__LIMIT;
     }
     stream->history =
-        history_new(stream->model->program, stream->slot, interval, depth, stream->applied, stream->ring.hi);
+        history_new(stream->site->program, stream->slot, interval, depth, stream->applied, stream->ring.hi);
     if (!stream->history) {
         snprintf(text, size, "no memory for a history of %llu bytes", (unsigned long long)bytes);
         return SSMD__CODE__LIMIT;

@@ -7,6 +7,7 @@
 
 #include "daemon/control.h"
 #include "daemon/deliver.h"
+#include "daemon/failure.h"
 #include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
@@ -75,6 +76,8 @@ void states_take(struct loop *loop)
         task->is_away = false;
         if (task->stream)
             task->stream->place = PLACE_NONE;
+        if (task->status == SSM_DEVICE)
+            failure_device(loop, task->site->unit);
         task->step(loop, task);
     }
     backlog_submit(&loop->states);
@@ -122,7 +125,7 @@ void task_free(struct loop *loop, struct task *task)
 
     ring_fini(&task->ring, &own);
     if (task->model) {
-        limits_slot_release(loop, task->model, task->to);
+        limits_slot_release(loop, task->site, task->to);
         task->model->streams--;
         task->model->used_ns = loop->now_ns;
     }
@@ -134,7 +137,7 @@ void task_free(struct loop *loop, struct task *task)
     if (stream) {
         if (task->kind != TASK_ROLLBACK)
             TAILQ_REMOVE(&stream->tasks, task, of_stream);
-        batcher_add(&loop->batcher, stream);
+        batcher_add(batcher_of(stream), stream);
         loop_stream_settle(loop, stream); /* for what is next */
     }
     if (task->kind == TASK_EVICT)
@@ -156,23 +159,24 @@ Ssmd__Code task_code(int status)
     case SSM_LIMIT:
         return SSMD__CODE__LIMIT;
     case SSM_STALE:
+    case SSM_DEVICE:
         return SSMD__CODE__INTERNAL;
     default:
         return SSMD__CODE__BAD_IMAGE;
     }
 }
 
-const char *task_slot_acquire(struct loop *loop, struct task *task, struct model *model)
+const char *task_slot_acquire(struct loop *loop, struct task *task, struct site *site)
 {
-    const char *text = limits_slot_acquire(loop, model, &task->to);
+    const char *text = limits_slot_acquire(loop, site, &task->to);
 
     if (text)
         return text;
     if (!task->model) {
-        task->model = model;
-        model->streams++;
+        task->model = site->model;
+        site->model->streams++;
     }
-    task->program = model->program;
+    task->site = site;
     return NULL;
 }
 
@@ -187,6 +191,7 @@ struct stream *task_stream_new(struct loop *loop, struct task *task, uint64_t ne
     stream->generates = task->generates;
     stream->class = task->class;
     stream->model = model;
+    stream->site = task->site;
     model->streams++; /* the task's own count goes with it */
     stream->slot = task->to;
     task->to.index = -1;

@@ -56,7 +56,7 @@ struct task {
     uint8_t writer[PROTO_WRITER_BYTES];
     bool is_away; /* the keeper has it, or waits for it */
 
-    struct ssm_program *program;
+    struct site *site;        /* of the slots */
     struct ssm_slot from, to; /* to: the new stream's, or the one that goes back */
     const struct ring *source;
     uint64_t keep;    /* first result of the source that goes along */
@@ -133,8 +133,8 @@ void task_free(struct loop *loop, struct task *task);
 void task_refuse(struct loop *loop, struct task *task, Ssmd__Code code, const char *text);
 /* The wire's code for what libssm said of an image or a state. */
 Ssmd__Code task_code(int status);
-/* A slot for a new stream of the model, which the task counts: NULL, or why there is none (LIMIT). */
-const char *task_slot_acquire(struct loop *loop, struct task *task, struct model *model);
+/* A slot for a new stream of the site (NULL: there is none), whose model the task counts: NULL, or why not (LIMIT). */
+const char *task_slot_acquire(struct loop *loop, struct task *task, struct site *site);
 /* The new stream of a task that is done, with the task's slot and ring, at frame `next`; NULL without memory. Readers
  * of prefixes are told when the caller has finished it (reader_match). */
 struct stream *task_stream_new(struct loop *loop, struct task *task, uint64_t next);

@@ -222,6 +222,8 @@ static const char *stream_save(struct loop *loop, const struct stream *stream)
     unsigned char *bytes;
     int status;
 
+    if (stream->is_lost)
+        return "its device failed";
     if (stream->is_failed)
         return "the engine refused its frames";
     if (stream->is_replaying)
@@ -230,7 +232,7 @@ static const char *stream_save(struct loop *loop, const struct stream *stream)
         return "it was closing, and its tail is not a state to go on from";
     if (!image_describe(stream, keep, &bytes, &sections))
         return "no memory for its image";
-    status = image_fill(bytes, &sections, &stream->ring, keep, stream->model->program, stream->slot);
+    status = image_fill(bytes, &sections, &stream->ring, keep, stream->site->program, stream->slot);
     if (status != SSM_OK) {
         free(bytes);
         return ssm_status_text(status);

@@ -31,6 +31,7 @@ struct lane;
 struct model;
 struct publication;
 struct policy_class;
+struct site;
 struct stream;
 struct task;
 
@@ -68,7 +69,8 @@ enum stream_place { PLACE_NONE, PLACE_READY, PLACE_STALLED, PLACE_IN_BATCH, PLAC
 
 struct stream {
     struct model *model;
-    struct ssm_slot slot;
+    struct site *site;    /* of the model: where its state is */
+    struct ssm_slot slot; /* of the site's program */
     uint8_t writer[PROTO_WRITER_BYTES];
     uint64_t epoch;
     uint64_t next;     /* index of the next frame to accept */
@@ -86,10 +88,11 @@ struct stream {
     bool is_closing;              /* no more input */
     bool is_closed;               /* flushed and answered; waits to be received */
     bool has_flushed;             /* zeros have pushed its tail out: its state is no longer that of its frames */
-    bool is_failed;               /* the engine refused its frames: our bug */
+    bool is_failed;               /* the engine refused its frames: our bug, or its device failed */
+    bool is_lost;                 /* the latter: nothing of it is answered any more (daemon/failure.h) */
     bool has_ack;                 /* on conn->acks */
     bool is_settling;
-    bool is_live;                     /* counted in model->live_streams */
+    bool is_live;                     /* counted in site->live_streams */
     const struct policy_class *class; /* that its open named (daemon/policy.h); NULL: its model's */
     uint64_t misses;                  /* live chunks whose results came after their deadline */
     uint64_t behind_ns;               /* since when its backfill is caught up with, at `caught` frames so far */

@@ -18,12 +18,10 @@ bool model_unload(struct loop *loop, struct model *model)
 {
     models_aliases_drop(&loop->models, model);
     model->state = MODEL_DROPPING;
-    model->job = (struct job){.kind = JOB_DROP, .program = model->program, .owner = model};
-    if (!engine_submit(&loop->engine, &model->job)) { /* never full: SPSC_SLOTS */
+    if (!sites_drop(loop, model)) {
         model->state = MODEL_LOADED;
         return false;
     }
-    model->program = NULL;
     metrics_model_ends(&loop->models, model);
     loop->counters.models_unloaded++;
     log_event(LOG_INFO, "model_unloaded", "model=%s version=%u rate=%.9g", model->name, model->version,

@@ -21,6 +21,7 @@ enum option_key {
     KEY_MODE = 256,
     KEY_CHUNK,
     KEY_BACKEND,
+    KEY_DEVICE,
     KEY_THREADS,
     KEY_FORMAT,
     KEY_OUTPUT_FORMAT,
@@ -40,10 +41,11 @@ static const struct argp_option OPTIONS[] = {
     {"mode", KEY_MODE, "step|scan|conv", 0, "frame by frame (the default), in blocks, or by convolution", 2},
     {"chunk", KEY_CHUNK, "FRAMES", 0,
      "frames per advance; shows in the speed only, and in conv in the last bits (256; 4096 in scan and conv, rounded "
-     "up "
-     "to a multiple of 16)",
+     "up to a multiple of 16, on a device of 64)",
      2},
-    {"backend", KEY_BACKEND, "cpu", 0, "where to compute", 2},
+    {"backend", KEY_BACKEND, "cpu|cuda|auto", 0,
+     "where to compute: the processor (the default), a device, or a device if one is there", 2},
+    {"device", KEY_DEVICE, "N", 0, "number of the device (0)", 2},
     {"threads", KEY_THREADS, "N", 0, "threads of the engine (1)", 2},
     {"format", KEY_FORMAT, "f32|f64|s16|s32|i32", 0, "the input is raw, of this format, whatever its name", 3},
     {"rate", KEY_RATE, "HZ", 0, "the rate of raw input, when it is not the model's", 3},
@@ -92,6 +94,8 @@ static void check_complete(struct argp_state *state, const struct run_options *o
 {
     if (!o->model || !o->input || !o->output)
         argp_error(state, "--%s is missing", !o->model ? "model" : !o->input ? "input" : "output");
+    if (o->has_device && (!o->engine.backend || strcmp(o->engine.backend, "cpu") == 0))
+        argp_error(state, "--device is for --backend cuda or auto");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -115,6 +119,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_BACKEND:
         o->engine.backend = arg;
+        break;
+    case KEY_DEVICE:
+        o->engine.device = (uint32_t)whole(state, arg, "device", 0, 255);
+        o->has_device = true;
         break;
     case KEY_THREADS:
         o->engine.threads = (uint32_t)whole(state, arg, "threads", 1, 1024);

@@ -5,6 +5,8 @@
 #ifndef CLIENTS_RUN_OPTIONS_H
 #define CLIENTS_RUN_OPTIONS_H
 
+#include <stdbool.h>
+
 #include "clients/audio/signal.h"
 #include "ssm/ssm.h"
 
@@ -15,6 +17,7 @@ struct run_options {
     struct signal_spec raw_in; /* what is said about raw input */
     enum signal_format format_out;
     struct ssm_engine_options engine;
+    bool has_device; /* one was named */
 };
 
 /* The word of each view, by enum ssm_view. */

@@ -45,6 +45,8 @@ static int exit_of_ssm(int status)
         return EX_CONFIG;
     case SSM_UNSUPPORTED:
         return EX_UNAVAILABLE;
+    case SSM_DEVICE:
+        return EX_TEMPFAIL;
     default:
         return EX_DATAERR;
     }
@@ -146,6 +148,7 @@ static int open_output(struct run *r)
 static int open_engine(struct run *r)
 {
     struct ssm_error err = {0};
+    uint32_t grid;
     uint64_t out;
     int rc = ssm_engine_new(&r->engine, &r->options.engine, &err);
     if (!rc)
@@ -156,8 +159,9 @@ static int open_engine(struct run *r)
         rc = ssm_slot_acquire(r->program, &r->slot);
     if (rc)
         return fail_ssm(rc, &err);
+    grid = ssm_program_grid(r->program);
     if (r->options.view != SSM_STEP) /* so that how the input is cut does not show */
-        r->options.chunk = (r->options.chunk + r->info->grid - 1) / r->info->grid * r->info->grid;
+        r->options.chunk = (r->options.chunk + grid - 1) / grid * grid;
     out = ssm_out_frames_max(r->model, r->options.chunk);
     r->in = calloc(r->options.chunk, r->info->in_channels * sizeof(float));
     r->out = calloc(out ? out : 1, r->info->out_channels * sizeof(float));
@@ -194,7 +198,7 @@ static int advance(struct run *r, size_t frames, size_t *out_frames)
     if (!rc)
         return EX_OK;
     fprintf(stderr, "ssmrun: advancing failed: %s\n", ssm_status_text(rc));
-    return EX_SOFTWARE;
+    return rc == SSM_DEVICE ? EX_TEMPFAIL : EX_SOFTWARE;
 }
 
 static int run_chunks(struct run *r)
@@ -266,7 +270,7 @@ static int report(const struct run *r, uint64_t out_frames)
     fprintf(to, "hop: %u frames\nlookahead: %u frames\nstate: %zu bytes per stream\n", i->hop, i->lookahead,
             i->state_bytes);
     fprintf(to, "computed: %.6f s, mode %s, chunks of %u, %s\n", r->seconds, run_modes[r->options.view],
-            r->options.chunk, ssm_engine_isa(r->engine));
+            r->options.chunk, ssm_engine_describe(r->engine));
     double duration = i->in_rate > 0 ? (double)r->frames / i->in_rate : 0;
     if (duration > 0)
         fprintf(to, "real-time factor: %.4g (%.3f s of signal in %.3f s)\n", r->seconds > 0 ? duration / r->seconds : 0,

@@ -283,6 +283,23 @@ static void ssmrun__wrong_backend__is_named(void **state)
     check_refused(code, code, "abacus");
 }
 
+static void ssmrun__no_device__is_said_and_auto_does_without(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("SSMD_CUDA_LIBRARY", "/nowhere/libssm-cuda.so", 1), 0);
+    check_refused(RUN("--model", CASE, "--input", CASE_INPUT, "--output", at("no.f32"), "--backend", "cuda"),
+                  EX_UNAVAILABLE, "/nowhere/libssm-cuda.so");
+    check_refused(RUN("--model", CASE, "--input", CASE_INPUT, "--output", at("no.f32"), "--device", "0"), EX_USAGE,
+                  "--backend");
+    check_refused(
+        RUN("--model", CASE, "--input", CASE_INPUT, "--output", at("no.f32"), "--backend", "cuda", "--device", "first"),
+        EX_USAGE, "--device");
+    check_run(
+        RUN("--model", CASE, "--input", CASE_INPUT, "--output", at("auto.f32"), "--backend", "auto", "--device", "1"),
+        EX_OK, "");
+    unsetenv("SSMD_CUDA_LIBRARY");
+}
+
 static void ssmrun__missing_files__are_no_input(void **state)
 {
     (void)state;
@@ -362,6 +379,7 @@ int main(void)
         cmocka_unit_test(ssmrun__empty_input__gives_empty_output),
         cmocka_unit_test(ssmrun__wrong_arguments__are_usage_errors),
         cmocka_unit_test(ssmrun__wrong_backend__is_named),
+        cmocka_unit_test(ssmrun__no_device__is_said_and_auto_does_without),
         cmocka_unit_test(ssmrun__missing_files__are_no_input),
         cmocka_unit_test(ssmrun__wav_of_another_rate_or_width__is_refused_naming_both),
         cmocka_unit_test(ssmrun__model_of_continuous_layers__is_discretised_for_the_inputs_rate),

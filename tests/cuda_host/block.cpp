@@ -298,18 +298,19 @@ static void block_run(uint3 place)
 
 /* ---- launches ---------------------------------------------------------------------------------------------------- */
 
-/* Static shared memory, which no block finds as another left it. Its red zones are closed to the sanitizer's memset. */
+/* Static shared memory, which no launch finds as another left it. Its red zones are closed to the sanitizer's memset. */
 extern "C" {
-extern volatile unsigned char __start_cuda_shared[] __attribute__((weak, visibility("hidden")));
-extern volatile unsigned char __stop_cuda_shared[] __attribute__((weak, visibility("hidden")));
+extern volatile uint64_t __start_cuda_shared[] __attribute__((weak, visibility("hidden")));
+extern volatile uint64_t __stop_cuda_shared[] __attribute__((weak, visibility("hidden")));
 }
 
 __attribute__((no_sanitize("address", "undefined"))) static void fill_static_shared(void)
 {
-    volatile unsigned char *p = __start_cuda_shared;
+    volatile uint64_t *p = __start_cuda_shared;
 
-    for (; p && p < __stop_cuda_shared; p++)
-        *p = 0xff;
+    if (p) /* the section is there */
+        for (; p + 1 <= __stop_cuda_shared; p++)
+            *p = UINT64_MAX;
 }
 
 void block_seed(uint64_t s)

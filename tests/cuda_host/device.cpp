@@ -78,7 +78,7 @@ cudaError_t host_enter(void)
 
 cudaError_t host_leave(cudaError_t error)
 {
-    if (error)
+    if (error && error != cudaErrorNotReady) /* which the runtime does not take for an error */
         last = error;
     memory_open(false);
     pthread_mutex_unlock(&lock);

@@ -18,6 +18,7 @@
 #define RING_BYTES 65536
 
 static struct model *model;
+static struct site *site; /* its */
 static struct batcher batcher;
 static struct input input;
 static struct streams streams;
@@ -36,9 +37,9 @@ static int batch_setup(void **state)
     model->info = *ssm_model_info(model->model);
     model->grid = BATCH_GRID;
     model->is_one_to_one = true;
-    model->frame_ns = 1; /* cheap: time cuts no batch here */
-    lane_init(&model->live, model, false);
-    lane_init(&model->backfill, model, true);
+    site = &model->site[0];
+    site_init(site, model, NULL);
+    site->frame_ns = 1; /* cheap: time cuts no batch here */
     model->priority = LANE_PRIORITY;
     assert_int_equal(batcher_init(&batcher, 300, 1000, 1), 0);
     batcher.now_ns = 1000000000;
@@ -53,6 +54,7 @@ static int batch_setup(void **state)
         s = streams_insert(&streams, (const uint8_t *)id, 2, model->info.out_channels);
         assert_non_null(s);
         s->model = model;
+        s->site = site;
     }
     return 0;
 }
@@ -79,8 +81,7 @@ static int batch_teardown(void **state)
     streams_fini(&streams);
     input_fini(&input);
     ssm_model_free(model->model);
-    lane_fini(&model->live);
-    lane_fini(&model->backfill);
+    site_fini(site);
     free(model);
     return 0;
 }
@@ -207,15 +208,15 @@ static void batch__costly_model__is_cut_to_its_time_and_shared(void **state)
     for (int i = 0; i < STREAMS; i++)
         push(streams.sorted[i], 5000, false, false);
     batcher.threads = 2;
-    model->frame_ns = (double)BATCH_NS / 400;
+    site->frame_ns = (double)BATCH_NS / 400;
     assert_int_equal(fill(), 2); /* 400 frames, 200 for each thread */
     assert_int_equal(batcher.batch[0].rows[0].frames, 200);
     assert_int_equal(batcher.batch[0].rows[1].frames, 200);
     batcher.batch[0].job.busy_ns = 40 * (uint64_t)BATCH_NS; /* a stall: believed to the double of what was known */
     batch_cost_learn(&batcher.batch[0]);
-    assert_true(model->frame_ns > (double)BATCH_NS / 400 && model->frame_ns < 1.2 * BATCH_NS / 400);
+    assert_true(site->frame_ns > (double)BATCH_NS / 400 && site->frame_ns < 1.2 * BATCH_NS / 400);
     finish();
-    model->frame_ns = 10.0 * BATCH_NS; /* even then a piece of the grid */
+    site->frame_ns = 10.0 * BATCH_NS; /* even then a piece of the grid */
     assert_int_equal(fill(), 1);
     assert_int_equal(batcher.batch[0].rows[0].frames, BATCH_GRID);
     finish();
@@ -224,23 +225,23 @@ static void batch__costly_model__is_cut_to_its_time_and_shared(void **state)
 static void batch__ready_time__counts_what_is_queued_and_gives_up_beyond_the_limit(void **state)
 {
     (void)state;
-    assert_int_equal(batch_ready_ns(&model->live, 1000), 0);
+    assert_int_equal(batch_ready_ns(&site->live, 1000), 0);
     push(streams.sorted[0], 100, false, false);
     push(streams.sorted[0], 20, false, false);
     push(streams.sorted[1], 3, false, false);
     push(streams.sorted[2], 500, true, false); /* has a lane of its own */
-    model->frame_ns = 2;
-    assert_int_equal(batch_ready_ns(&model->live, 1000), 246);
-    assert_int_equal(batch_ready_ns(&model->live, 246), 246);
-    assert_true(batch_ready_ns(&model->live, 245) == UINT64_MAX);
+    site->frame_ns = 2;
+    assert_int_equal(batch_ready_ns(&site->live, 1000), 246);
+    assert_int_equal(batch_ready_ns(&site->live, 246), 246);
+    assert_true(batch_ready_ns(&site->live, 245) == UINT64_MAX);
     batcher.row_frames = 64;
-    assert_int_equal(fill(), 2);                             /* the live ones first */
-    assert_int_equal(batch_ready_ns(&model->live, 1000), 0); /* nobody is ready: the rest waits for this batch */
+    assert_int_equal(fill(), 2);                            /* the live ones first */
+    assert_int_equal(batch_ready_ns(&site->live, 1000), 0); /* nobody is ready: the rest waits for this batch */
     finish();
-    assert_int_equal(batch_ready_ns(&model->live, 1000), 112);
-    model->frame_ns = 0; /* nobody knows */
-    assert_true(batch_ready_ns(&model->live, 1000) == UINT64_MAX);
-    model->frame_ns = 1;
+    assert_int_equal(batch_ready_ns(&site->live, 1000), 112);
+    site->frame_ns = 0; /* nobody knows */
+    assert_true(batch_ready_ns(&site->live, 1000) == UINT64_MAX);
+    site->frame_ns = 1;
     while (fill() > 0)
         finish();
 }
@@ -376,6 +377,102 @@ static void batch__timed_chunks__are_told_apart(void **state)
     finish();
 }
 
+/* ---- on a device ------------------------------------------------------------------------------------------------- */
+
+/* The same streams, and a batcher for a device whose batches have cost so much. */
+static void device_begin(double fixed_ns, double frame_ns, double most)
+{
+    batcher_fini(&batcher, &input);
+    assert_int_equal(batcher_init(&batcher, 4096, 1u << 20, 0), 0);
+    batcher.now_ns = 1000000000;
+    site->live_cost = site->backfill_cost = (struct cost){.fixed_ns = fixed_ns, .frame_ns = frame_ns, .most = most};
+}
+
+static struct stream *stream_add(int number)
+{
+    char id[16];
+    struct stream *s;
+
+    snprintf(id, sizeof(id), "more%d", number);
+    s = streams_insert(&streams, (const uint8_t *)id, strlen(id), model->info.out_channels);
+    assert_non_null(s);
+    s->model = model;
+    s->site = site;
+    return s;
+}
+
+static void batch__of_a_device__holds_thousands_of_streams(void **state)
+{
+    enum { CROWD = 10000 };
+
+    (void)state;
+    device_begin(100000, 0.5, 1000000);
+    for (int i = 0; i < CROWD; i++)
+        push(stream_add(i), 16, false, false);
+    assert_int_equal(fill(), CROWD);
+    assert_int_equal(batcher.batch[0].frames, CROWD * 16);
+    assert_int_equal(batcher.batch[0].time_ns, BATCH_DEVICE_NS);
+    finish();
+    assert_int_equal(fill(), 0);
+    for (uint32_t i = 0; i < streams.n; i++)
+        assert_int_equal(streams.sorted[i]->applied, streams.sorted[i]->next);
+}
+
+static void batch__of_a_device__is_as_large_as_its_time_allows(void **state)
+{
+    (void)state;
+    device_begin(100000, 1000, 1000); /* 0.9 ms are 900 frames */
+    for (int i = 0; i < 100; i++)
+        push(stream_add(i), 20, false, false);
+    assert_int_equal(fill(), 45);
+    assert_int_equal(batcher.batch[0].frames, 900);
+    batcher.batch[0].job.busy_ns = 550000; /* frames were cheaper: half of what was thought */
+    batch_cost_learn(&batcher.batch[0]);
+    assert_in_range((long)site->live_cost.frame_ns, 900, 999);
+    assert_in_range((long)site->backfill_cost.frame_ns, 1000, 1000); /* that is learned by itself */
+    assert_true(site->cost_ns > site->live_cost.frame_ns);           /* a share of the fixed time counts */
+    finish();
+    assert_in_range(fill(), 46, 55);
+    finish();
+}
+
+static void batch__of_a_device__cuts_live_rows_and_not_backfill(void **state)
+{
+    struct stream *live = streams.sorted[0], *behind = streams.sorted[1];
+
+    (void)state;
+    device_begin(100000, 0.1, 1000000);
+    push(live, 3000, false, false);
+    push(behind, 3000, true, false);
+    assert_int_equal(fill(), 1);
+    assert_ptr_equal(batcher.batch[0].of[0].stream, live);
+    assert_int_equal(batcher.batch[0].rows[0].frames, BATCH_DEVICE_STEP);
+    finish();
+    while (live->applied < 3000) {
+        assert_int_equal(fill(), 1);
+        finish();
+    }
+    assert_int_equal(fill(), 1);
+    assert_ptr_equal(batcher.batch[0].of[0].stream, behind);
+    assert_int_equal(batcher.batch[0].rows[0].frames, 3000);
+    finish();
+}
+
+/* Advances that follow one another in one batch, as for drawn tokens, are each a batch of the device. */
+static void batch__of_several_advances__is_learned_as_so_many(void **state)
+{
+    (void)state;
+    device_begin(100000, 0, 64);
+    push(streams.sorted[0], 60, false, false);
+    assert_int_equal(fill(), 1);
+    batcher.batch[0].frames += 60; /* one more round */
+    batcher.batch[0].advances = 2;
+    batcher.batch[0].job.busy_ns = 2 * 106000;
+    batch_cost_learn(&batcher.batch[0]);
+    assert_in_range((long)site->live_cost.frame_ns, 100, 100);
+    finish();
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, batch_setup, batch_teardown)
@@ -391,6 +488,10 @@ int main(void)
         TEST(batch__full_ring_and_backfill__waits_for_a_whole_piece_of_the_grid),
         TEST(batch__without_memory__stalls_the_streams_and_takes_them_later),
         TEST(batch__timed_chunks__are_told_apart),
+        TEST(batch__of_a_device__holds_thousands_of_streams),
+        TEST(batch__of_a_device__is_as_large_as_its_time_allows),
+        TEST(batch__of_a_device__cuts_live_rows_and_not_backfill),
+        TEST(batch__of_several_advances__is_learned_as_so_many),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

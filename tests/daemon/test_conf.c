@@ -408,6 +408,24 @@ static void conf__sizes_that_contradict__are_refused(void **state)
 
 /* ---- reload ------------------------------------------------------------------------------------------------------ */
 
+static void conf__devices__are_all_or_numbers(void **state)
+{
+    (void)state;
+    assert_int_equal(load("backend = cuda\ndevice = 0, 3 1\ndevice_streams = 5\ncuda_library = /x/libssm-cuda.so\n"),
+                     0);
+    assert_string_equal(conf.backend, "cuda");
+    assert_int_equal(conf.device.n, 3);
+    assert_string_equal(conf.device.item[1], "3");
+    assert_refused("backend = gpu\n", 1, "backend = gpu: must be one of auto, cpu, cuda");
+    assert_refused("\ndevice = one\n", 2, "device = one: must be all, or numbers from 0 to 255");
+    assert_refused("device = 0 all\n", 1, "device = all: must be");
+    assert_refused("device = 256\n", 1, "device = 256: must be");
+    assert_refused("device = -1\n", 1, "device = -1: must be");
+    assert_refused("device = 1 2 01\n", 1, "1 is given twice");
+    assert_refused("device = 0 1 2 3 4 5 6 7 8\n", 1, "1 to 8 entries");
+    assert_refused("device_batch_frames = 4000\n", 1, "device_batch_frames = 4000: less than max_row_frames = 4096");
+}
+
 static void conf__reload__takes_what_it_can_and_names_what_needs_a_restart(void **state)
 {
     struct conf running, before;
@@ -511,6 +529,7 @@ int main(void)
         cmocka_unit_test(conf__metrics__is_a_local_endpoint_of_its_own),
         cmocka_unit_test(conf__endpoint_of_another_form__is_refused),
         cmocka_unit_test(conf__sizes_that_contradict__are_refused),
+        cmocka_unit_test(conf__devices__are_all_or_numbers),
         cmocka_unit_test(conf__reload__takes_what_it_can_and_names_what_needs_a_restart),
         cmocka_unit_test(conf__ssmd_conf__is_what_the_table_says),
         cmocka_unit_test(conf__ssmd_conf_with_every_key_uncommented__is_the_built_in_configuration),

@@ -19,19 +19,17 @@ static struct lanes lanes;
 
 static void model_begin(struct model *model, uint32_t priority)
 {
-    lane_init(&model->live, model, false);
-    lane_init(&model->backfill, model, true);
+    site_init(&model->site[0], model, NULL);
     model->priority = priority;
 }
 
 static void model_end(struct model *model)
 {
-    while (lane_first(&model->live))
-        lane_pop(&lanes, &model->live);
-    while (lane_first(&model->backfill))
-        lane_pop(&lanes, &model->backfill);
-    lane_fini(&model->live);
-    lane_fini(&model->backfill);
+    while (lane_first(&model->site[0].live))
+        lane_pop(&lanes, &model->site[0].live);
+    while (lane_first(&model->site[0].backfill))
+        lane_pop(&lanes, &model->site[0].backfill);
+    site_fini(&model->site[0]);
     free(model);
 }
 
@@ -62,19 +60,19 @@ static void lane__random_pushes_and_removals__gives_them_in_order(void **state)
     assert_non_null(streams);
     for (int i = 0; i < 500; i++) {
         due[i] = (uint64_t)rand_r(&seed) % 100;
-        assert_true(lane_push(&lanes, &model->live, &streams[i], due[i]));
+        assert_true(lane_push(&lanes, &model->site[0].live, &streams[i], due[i]));
     }
     for (int i = 0; i < 500; i += 7, left--)
-        lane_remove(&lanes, &model->live, &streams[i]);
-    for (const struct stream *before = NULL; model->live.n > 0; left--) {
-        const struct stream *first = lane_first(&model->live);
+        lane_remove(&lanes, &model->site[0].live, &streams[i]);
+    for (const struct stream *before = NULL; model->site[0].live.n > 0; left--) {
+        const struct stream *first = lane_first(&model->site[0].live);
         uint64_t its = due[first - streams];
 
         assert_true((first - streams) % 7 != 0);
         assert_true(its > last || (its == last && before < first)); /* of equals the one that came first */
         last = its;
         before = first;
-        lane_pop(&lanes, &model->live);
+        lane_pop(&lanes, &model->site[0].live);
     }
     assert_int_equal(left, 0);
     assert_null(lanes_choose(&lanes, 0));
@@ -94,7 +92,7 @@ struct source {
 
 static void source_push(struct source *s, uint64_t now)
 {
-    struct lane *lane = s->is_backfill ? &s->model->backfill : &s->model->live;
+    struct lane *lane = s->is_backfill ? &s->model->site[0].backfill : &s->model->site[0].live;
 
     assert_true(lane_push(&lanes, lane, &s->stream, s->is_backfill ? now : s->arrived + s->period));
 }

@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-#define REFERENCE_HIDDEN_MAX 256 /* of lstm */
+#define REFERENCE_HIDDEN_MAX 512 /* of lstm */
 
 struct reference_recurrent {
     size_t in, hidden;

@@ -44,6 +44,17 @@ bool running_isa_here(const char *isa)
     return here;
 }
 
+bool running_isa_slow(const char *isa)
+{
+    struct ssm_engine_options options = options_of(isa, 1);
+    struct ssm_engine *engine = NULL;
+    bool slow =
+        ssm_engine_new(&engine, &options, NULL) == SSM_OK && strstr(ssm_engine_describe(engine), "emulator") != NULL;
+
+    ssm_engine_free(engine);
+    return slow;
+}
+
 static void open_with(struct running *r, struct ssm_model *model, const struct ssm_engine_options *options,
                       uint32_t slots)
 {

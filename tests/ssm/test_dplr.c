@@ -27,9 +27,8 @@ static void s5_layer(struct trial *t, const struct reference_s5 *s)
                   P, hows[s->how], trial_bool(s->conjugate_symmetry));
 }
 
-static void s5(struct trial *t)
+static void s5_make(struct trial *t, uint32_t H, uint32_t P)
 {
-    uint32_t H = trial_size(t), P = TRIAL_PICK(t, modes_of);
     struct reference_s5 s = {.channels = H, .modes = P, .how = (enum reference_how)(t->number % 4)};
     float *Lambda = making_tensor(&t->model, 1, "s.Lambda", 2, P, 2u);
     float *log_step = making_tensor(&t->model, 1, "s.log_step", 1, P);
@@ -52,6 +51,20 @@ static void s5(struct trial *t)
     s5_layer(t, &s);
     trial_input(t, H, H, 1);
     reference_s5(&s, t->wide, t->frames, t->want);
+}
+
+static void s5(struct trial *t)
+{
+    uint32_t H = trial_size(t);
+
+    s5_make(t, H, TRIAL_PICK(t, modes_of));
+}
+
+static void s5_wide(struct trial *t)
+{
+    static const uint32_t modes[] = {64, 129, 256, 100};
+
+    s5_make(t, t->number % 3 == 2 ? trial_wide(t) : trial_size(t), modes[t->number % 4]);
 }
 
 /* Modes that remember for thousands of frames: Abar itself in float32 would be far off. */
@@ -88,9 +101,9 @@ static void s4_layer(struct trial *t, const struct reference_s4 *s)
 
 /* Modes as S4D draws them, and a low-rank part as loud as HiPPO's. Every fourth trial has a mode with Re A > 0 that the
  * low-rank part holds back, so that the poles must be looked for. */
-static void s4(struct trial *t)
+static void s4_make(struct trial *t, uint32_t H, uint32_t M)
 {
-    uint32_t H = trial_size(t), M = TRIAL_PICK(t, modes_of), rank = 1 + t->number % 3;
+    uint32_t rank = 1 + t->number % 3;
     struct reference_s4 s = {.channels = H, .modes = M, .rank = rank};
     float *log_dt = making_tensor(&t->model, 1, "s.log_dt", 1, H);
     float *A = making_tensor(&t->model, 1, "s.A", 3, H, M, 2u);
@@ -119,6 +132,21 @@ static void s4(struct trial *t)
     s4_layer(t, &s);
     trial_input(t, H, H, 1);
     reference_s4(&s, t->wide, t->frames, t->want);
+}
+
+static void s4(struct trial *t)
+{
+    uint32_t H = trial_size(t);
+
+    s4_make(t, H, TRIAL_PICK(t, modes_of));
+}
+
+static void s4_wide(struct trial *t)
+{
+    static const uint32_t modes[] = {64, 128, 2, 70};
+    uint32_t M = modes[t->number % 4];
+
+    s4_make(t, M < 10 ? trial_wide(t) : trial_between(t, 1, 7), M);
 }
 
 /* Channel 0 of a tensor of a golden case, for each of `channels` channels of the new tensor. */
@@ -177,8 +205,8 @@ static void s4_legt(struct trial *t)
 }
 
 static const struct trial_kind kinds[] = {
-    {"s5", s5, 60, 3e-6},          {"s5_slow", s5_slow, 2, 3e-6}, {"s4", s4, 48, 4e-6},
-    {"s4_legs", s4_legs, 1, 3e-6}, {"s4_legt", s4_legt, 1, 3e-6},
+    {"s5", s5, 60, 3e-6},          {"s5_wide", s5_wide, 8, 3e-6}, {"s5_slow", s5_slow, 2, 3e-6}, {"s4", s4, 48, 4e-6},
+    {"s4_wide", s4_wide, 8, 4e-6}, {"s4_legs", s4_legs, 1, 3e-6}, {"s4_legt", s4_legt, 1, 3e-6},
 };
 
 int main(void)

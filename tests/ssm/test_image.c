@@ -105,8 +105,20 @@ static void image__any_index_into_a_used_slot__goes_on_with_the_same_bits(void *
 
 static void image__on_the_grid_of_a_scan__goes_on_with_the_same_bits(void **state)
 {
-    for (uint32_t at = 0; at < FRAMES; at += SSM_SCAN_BLOCK)
-        travel(*state, NULL, SSM_SCAN, at);
+    struct fixture *f = *state;
+
+    for (int i = 0; running_isas[i]; i++) {
+        struct running r;
+        uint32_t grid;
+
+        if (!running_isa_here(running_isas[i]))
+            continue;
+        running_open(&r, f->model, running_isas[i], 1, 1);
+        grid = ssm_program_grid(r.program);
+        running_close(&r);
+        for (uint32_t at = 0; at < FRAMES; at += grid)
+            travel(f, running_isas[i], SSM_SCAN, at);
+    }
 }
 
 static void copy__into_a_used_slot__goes_on_with_the_same_bits_beside_the_first(void **state)

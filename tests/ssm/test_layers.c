@@ -27,9 +27,24 @@ static void linear(struct trial *t)
     reference_linear(w, b, in, out, t->wide, t->frames, t->want);
 }
 
+/* Weights of float32 and of bfloat16 by turns, which a device keeps apart. */
+static void linear_wide(struct trial *t)
+{
+    static const uint32_t sizes[] = {1, 16, 129, 257, 517, 1031};
+    uint32_t in = TRIAL_PICK(t, sizes), out = t->number % 3 == 2 ? trial_size(t) : trial_wide(t);
+    const float *w = making_tensor(&t->model, 1, "l.weight", 2, out, in);
+    const float *b = making_tensor(&t->model, 1, "l.bias", 1, out);
+
+    if (t->number % 2)
+        trial_narrow(w, (size_t)out * in);
+    making_layers(&t->model, "{'type':'linear','name':'l','in':%u,'out':%u}", in, out);
+    trial_input(t, in, out, 1);
+    reference_linear(w, b, in, out, t->wide, t->frames, t->want);
+}
+
 static void embedding(struct trial *t)
 {
-    uint32_t vocab = trial_size(t), dim = trial_size(t);
+    uint32_t vocab = trial_size(t), dim = t->number % 5 == 4 ? trial_wide(t) : trial_size(t);
     const float *w = making_tensor(&t->model, 1, "e.weight", 2, vocab, dim);
 
     t->model.vocab = vocab;
@@ -62,9 +77,17 @@ static float loudness_any(struct trial *t)
     return TRIAL_PICK(t, loud);
 }
 
+/* A width, now and then one of those that devices take in other ways. */
+static uint32_t width_any(struct trial *t)
+{
+    static const uint32_t wide[] = {96, 128, 130, 256, 300, 512, 768, 1024, 1025, 1028, 2560};
+
+    return t->number % 4 == 3 ? TRIAL_PICK(t, wide) : trial_size(t);
+}
+
 static void layernorm(struct trial *t)
 {
-    uint32_t H = trial_size(t) + 1;
+    uint32_t H = width_any(t) + 1;
     const float *w = making_tensor(&t->model, 1, "n.weight", 1, H), *b = making_tensor(&t->model, 0.1f, "n.bias", 1, H);
     const char *key;
     double eps = eps_any(t, &key);
@@ -76,7 +99,7 @@ static void layernorm(struct trial *t)
 
 static void rmsnorm(struct trial *t)
 {
-    uint32_t H = trial_size(t);
+    uint32_t H = width_any(t);
     const float *w = making_tensor(&t->model, 1, "n.weight", 1, H);
     const char *key;
     double eps = eps_any(t, &key);
@@ -88,7 +111,7 @@ static void rmsnorm(struct trial *t)
 
 static void batchnorm(struct trial *t)
 {
-    uint32_t H = trial_size(t);
+    uint32_t H = width_any(t);
     const float *w = making_tensor(&t->model, 1, "n.weight", 1, H), *b = making_tensor(&t->model, 1, "n.bias", 1, H);
     const float *mean = making_tensor(&t->model, 1, "n.running_mean", 1, H);
     float *var = making_tensor(&t->model, 1, "n.running_var", 1, H);
@@ -217,7 +240,8 @@ static void mean(struct trial *t)
 /* By turns dense, depthwise, grouped, and depthwise that widens. */
 static void conv1d(struct trial *t)
 {
-    uint32_t shape = t->number % 4, H = trial_size(t), g = shape == 2 ? trial_between(t, 2, 5) : 1;
+    uint32_t shape = t->number % 4, H = t->number % 20 == 17 ? trial_wide(t) : trial_size(t);
+    uint32_t g = shape == 2 ? trial_between(t, 2, 5) : 1;
     struct reference_conv1d c = {.in = g * H, .out = g * trial_size(t), .groups = g};
     bool bias = trial_coin(t);
 
@@ -238,6 +262,23 @@ static void conv1d(struct trial *t)
     reference_conv1d(&c, t->wide, t->frames, t->want);
 }
 
+/* So many frames and outputs that a device takes them by large blocks, whose bits are those of small ones. */
+static void conv1d_many(struct trial *t)
+{
+    struct reference_conv1d c = {.in = trial_between(t, 1, 8), .out = trial_between(t, 127, 130), .groups = 1};
+
+    c.kernel = trial_between(t, 1, 4);
+    c.dilation = trial_between(t, 1, 3);
+    c.weight = making_tensor(&t->model, 1, "c.weight", 3, (uint32_t)c.out, (uint32_t)c.in, (uint32_t)c.kernel);
+    making_layers(&t->model,
+                  "{'type':'conv1d','name':'c','in':%zu,'out':%zu,'kernel':%zu,'dilation':%zu,'bias':false,"
+                  "'padding':'causal'}",
+                  c.in, c.out, c.kernel, c.dilation);
+    t->frames = 9000;
+    trial_input(t, (uint32_t)c.in, (uint32_t)c.out, 1);
+    reference_conv1d(&c, t->wide, t->frames, t->want);
+}
+
 /* A random A made stable: x' = (S - d I) x with S skew plus a little of anything. */
 static void stable_fill(float *A, uint32_t n, uint32_t *seed)
 {
@@ -250,12 +291,10 @@ static void stable_fill(float *A, uint32_t n, uint32_t *seed)
         }
 }
 
-static void lti(struct trial *t)
+static void lti_make(struct trial *t, uint32_t state)
 {
-    static const uint32_t states[] = {1, 2, 3, 7, 16, 17, 32, 37};
     static const uint32_t widths[] = {1, 1, 2, 3, 5, 17};
-    struct reference_lti s = {
-        .in = TRIAL_PICK(t, widths), .state = TRIAL_PICK(t, states), .out = TRIAL_PICK(t, widths), .dt = 0.02};
+    struct reference_lti s = {.in = TRIAL_PICK(t, widths), .state = state, .out = TRIAL_PICK(t, widths), .dt = 0.02};
     uint32_t in = (uint32_t)s.in, n = (uint32_t)s.state, out = (uint32_t)s.out;
     float *A = making_tensor(&t->model, 1, "s.A", 2, n, n);
 
@@ -271,10 +310,22 @@ static void lti(struct trial *t)
     reference_lti(&s, t->wide, t->frames, t->want);
 }
 
-static void s4d(struct trial *t)
+static void lti(struct trial *t)
 {
-    static const uint32_t modes_of[] = {1, 2, 3, 8, 16, 17, 32, 33};
-    uint32_t H = trial_size(t), modes = TRIAL_PICK(t, modes_of);
+    static const uint32_t states[] = {1, 2, 3, 7, 16, 17, 32, 37};
+
+    lti_make(t, TRIAL_PICK(t, states));
+}
+
+static void lti_wide(struct trial *t)
+{
+    static const uint32_t states[] = {64, 65, 100, 129};
+
+    lti_make(t, states[t->number % 4]);
+}
+
+static void s4d_make(struct trial *t, uint32_t H, uint32_t modes)
+{
     struct reference_s4d s = {.channels = H, .modes = modes, .how = (enum reference_how)(t->number % 4)};
     bool input_matrix = trial_coin(t), forward = s.how == REFERENCE_FORWARD;
     float *log_dt = making_tensor(&t->model, 1, "s.log_dt", 1, H);
@@ -298,6 +349,23 @@ static void s4d(struct trial *t)
                   2 * modes, hows[s.how], trial_bool(input_matrix));
     trial_input(t, H, H, 1);
     reference_s4d(&s, t->wide, t->frames, t->want);
+}
+
+static void s4d(struct trial *t)
+{
+    static const uint32_t modes_of[] = {1, 2, 3, 8, 16, 17, 32, 33};
+    uint32_t H = trial_size(t);
+
+    s4d_make(t, H, TRIAL_PICK(t, modes_of));
+}
+
+/* Many channels or many modes: 128 are a state of 256. */
+static void s4d_wide(struct trial *t)
+{
+    static const uint32_t modes_of[] = {4, 64, 128, 100, 2, 131};
+    uint32_t modes = modes_of[t->number % 6];
+
+    s4d_make(t, modes < 10 ? trial_wide(t) : trial_between(t, 1, 9), modes);
 }
 
 /* Modes that remember for thousands of frames, S4D's own from dt 0.01 down to 0.0001: Abar itself in float32 would be
@@ -339,14 +407,12 @@ static void legt_slow(struct trial *t)
 }
 
 /* measures x discretisations by turns; forward needs a dt that its fastest pole bears. */
-static void hippo(struct trial *t)
+static void hippo_make(struct trial *t, uint32_t channels, uint32_t order)
 {
-    static const uint32_t orders[] = {1, 2, 3, 4, 7, 8, 16, 17, 32};
-    static const uint32_t widths[] = {1, 2, 3, 5, 17};
     struct reference_hippo h = {.measure = (enum reference_measure)(t->number % 4),
                                 .how = (enum reference_how)(t->number / 4 % 4),
-                                .channels = TRIAL_PICK(t, widths),
-                                .order = TRIAL_PICK(t, orders)};
+                                .channels = channels,
+                                .order = order};
 
     if (h.measure == REFERENCE_FOUT)
         h.order += h.order % 2;
@@ -356,6 +422,23 @@ static void hippo(struct trial *t)
                   measures[h.measure], h.channels, h.order, h.dt, hows[h.how]);
     trial_input(t, (uint32_t)h.channels, (uint32_t)(h.channels * h.order), 1);
     reference_hippo(&h, t->wide, t->frames, t->want);
+}
+
+static void hippo(struct trial *t)
+{
+    static const uint32_t orders[] = {1, 2, 3, 4, 7, 8, 16, 17, 32};
+    static const uint32_t widths[] = {1, 2, 3, 5, 17};
+    uint32_t channels = TRIAL_PICK(t, widths);
+
+    hippo_make(t, channels, TRIAL_PICK(t, orders));
+}
+
+static void hippo_wide(struct trial *t)
+{
+    static const uint32_t orders[] = {64, 65, 100, 3};
+    uint32_t order = orders[t->number / 2 % 4];
+
+    hippo_make(t, order < 10 ? 70 : trial_between(t, 1, 3), order);
 }
 
 /* forward multiplies what rounding left by up to (order-1)! before it calms, in any arithmetic: small orders. */
@@ -395,12 +478,17 @@ static const struct trial_kind kinds[] = {
     {"multiply", multiply, 20, 1e-6},
     {"mean", mean, 10, 1e-7},
     {"conv1d", conv1d, 60, 2e-6},
+    {"conv1d_many", conv1d_many, 3, 2e-6},
     {"lti", lti, 64, 2e-6},
     {"s4d", s4d, 48, 4e-6},
     {"s4d_slow", s4d_slow, 2, 1e-5},
     {"hippo", hippo, 80, 2e-6},
     {"legt_slow", legt_slow, 1, 1e-5},
     {"hippo_scaled", hippo_scaled, 40, 5e-7},
+    {"linear_wide", linear_wide, 12, 1e-6},
+    {"lti_wide", lti_wide, 8, 2e-6},
+    {"s4d_wide", s4d_wide, 12, 4e-6},
+    {"hippo_wide", hippo_wide, 8, 2e-6},
 };
 
 int main(void)

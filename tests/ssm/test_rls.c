@@ -18,6 +18,7 @@
 
 #include "ssm/model.h"
 #include "tests/reference/rls.h"
+#include "tests/ssm/trial.h"
 
 enum { FRAMES = 3000, FEATURES_MOST = 7 };
 
@@ -176,6 +177,50 @@ static void rls__random_shapes__equal_the_definition(void **state)
         compare_shape(&p, i % 2 ? NULL : "ref", seed);
     }
 }
+
+/* ---- trials ------------------------------------------------------------------------------------------------------ */
+
+static void trial_make(struct trial *t, int features, int targets)
+{
+    static const double forgettings[] = {0.9, 0.98, 0.999, 1};
+    struct reference_rls p = {.features = features,
+                              .inputs = features,
+                              .targets = targets,
+                              .horizon = (int)trial_between(t, 1, 17),
+                              .forgetting = TRIAL_PICK(t, forgettings),
+                              .regularization = 0.1,
+                              .short_frames = trial_between(t, 1, 50),
+                              .long_frames = trial_between(t, 1, 1000)};
+
+    making_layers(&t->model,
+                  "{'type':'rls','targets':%d,'horizon':%d,'forgetting':%.17g,'regularization':%.17g,'short':%u,"
+                  "'long':%u}",
+                  p.targets, p.horizon, p.forgetting, p.regularization, (unsigned)p.short_frames,
+                  (unsigned)p.long_frames);
+    trial_input(t, (uint32_t)features, 3 * (uint32_t)targets, 1);
+    assert_int_equal(reference_rls_run(&p, (int)t->frames, t->x, t->x, t->want), 0);
+}
+
+static void rls(struct trial *t)
+{
+    int features = (int)trial_size(t);
+
+    trial_make(t, features, 1 + (int)making_number(&t->seed, (uint32_t)features));
+}
+
+/* A state that no device keeps in a block's own memory. */
+static void rls_wide(struct trial *t)
+{
+    t->frames = 40;
+    trial_make(t, 100 + 30 * (int)t->number, 2);
+}
+
+static const struct trial_kind kinds[] = {
+    {"rls", rls, 20, 1e-5},
+    {"rls_wide", rls_wide, 4, 1e-5},
+};
+
+/* ---- properties -------------------------------------------------------------------------------------------------- */
 
 static void rls__any_chunking_and_view__gives_the_same_bits(void **state)
 {
@@ -383,5 +428,7 @@ int main(void)
         cmocka_unit_test(rls__key_out_of_range__is_refused_by_name),
         cmocka_unit_test(rls__state_too_large__is_refused_with_its_size),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int plain = cmocka_run_group_tests_name("rls: definition and properties", tests, NULL, NULL);
+
+    return trial_main("rls", kinds, sizeof(kinds) / sizeof(*kinds)) + plain;
 }

@@ -76,6 +76,27 @@ static void mamba(struct trial *t)
     reference_mamba(&m, t->wide, t->frames, t->want);
 }
 
+/* Many states, many channels. */
+static void mamba_wide(struct trial *t)
+{
+    static const struct {
+        uint32_t dim, inner, state, rank;
+    } shapes[] = {{24, 48, 256, 6}, {96, 193, 16, 7}, {64, 128, 16, 4},
+                  {17, 33, 129, 2}, {8, 130, 64, 9},  {5, 7, 300, 1}};
+    uint32_t i = t->number % (sizeof(shapes) / sizeof(*shapes));
+    struct reference_mamba m = {.dim = shapes[i].dim,
+                                .inner = shapes[i].inner,
+                                .state = shapes[i].state,
+                                .conv = trial_between(t, 2, 4),
+                                .dt_rank = shapes[i].rank};
+    char inner_key[32];
+
+    snprintf(inner_key, sizeof(inner_key), "'inner':%zu,", m.inner);
+    mamba_make(t, &m, TRIAL_PICK(t, arounds), inner_key);
+    trial_input(t, (uint32_t)m.dim, (uint32_t)m.dim, 1);
+    reference_mamba(&m, t->wide, t->frames, t->want);
+}
+
 /* A steady dt near 0.0003: memories of thousands of frames, in which a decay rounded to float32 would err every time by
  * the same amount. */
 static void mamba_slow(struct trial *t)
@@ -144,6 +165,28 @@ static void mamba2(struct trial *t)
     reference_mamba2(&m, t->wide, t->frames, t->want);
 }
 
+static void mamba2_wide(struct trial *t)
+{
+    static const struct {
+        uint32_t dim, groups, heads, head_dim, state;
+    } shapes[] = {{32, 1, 3, 64, 128}, {20, 2, 4, 33, 64}, {16, 1, 2, 16, 256}, {48, 1, 5, 64, 16}, {9, 3, 3, 80, 130}};
+    uint32_t i = t->number % (sizeof(shapes) / sizeof(*shapes));
+    struct reference_mamba2 m = {.dim = shapes[i].dim,
+                                 .groups = shapes[i].groups,
+                                 .heads = shapes[i].heads,
+                                 .head_dim = shapes[i].head_dim,
+                                 .state = shapes[i].state,
+                                 .conv = 4,
+                                 .eps = 1e-5,
+                                 .rms_norm = true,
+                                 .norm_before_gate = t->number % 2,
+                                 .dt_max = INFINITY};
+
+    mamba2_make(t, &m, TRIAL_PICK(t, arounds), "");
+    trial_input(t, (uint32_t)m.dim, (uint32_t)m.dim, 1);
+    reference_mamba2(&m, t->wide, t->frames, t->want);
+}
+
 static void mamba2_slow(struct trial *t)
 {
     struct reference_mamba2 m = {
@@ -157,10 +200,8 @@ static void mamba2_slow(struct trial *t)
 }
 
 static const struct trial_kind kinds[] = {
-    {"mamba", mamba, 60, 5e-6},
-    {"mamba_slow", mamba_slow, 2, 1e-5},
-    {"mamba2", mamba2, 70, 3e-6},
-    {"mamba2_slow", mamba2_slow, 2, 1e-5},
+    {"mamba", mamba, 60, 5e-6},   {"mamba_wide", mamba_wide, 12, 5e-6},   {"mamba_slow", mamba_slow, 2, 1e-5},
+    {"mamba2", mamba2, 70, 3e-6}, {"mamba2_wide", mamba2_wide, 10, 3e-6}, {"mamba2_slow", mamba2_slow, 2, 1e-5},
 };
 
 int main(void)

@@ -19,6 +19,13 @@ uint32_t trial_size(struct trial *t)
     return TRIAL_PICK(t, sizes);
 }
 
+uint32_t trial_wide(struct trial *t)
+{
+    static const uint32_t wides[] = {96, 128, 129, 192, 200, 257, 300};
+
+    return TRIAL_PICK(t, wides);
+}
+
 uint32_t trial_between(struct trial *t, uint32_t from, uint32_t to)
 {
     return from + making_number(&t->seed, to - from + 1);
@@ -32,6 +39,17 @@ bool trial_coin(struct trial *t)
 const char *trial_bool(bool value)
 {
     return value ? "true" : "false";
+}
+
+void trial_narrow(const float *weights, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+
+        memcpy(&bits, &weights[i], sizeof(bits));
+        bits &= 0xffff0000;
+        memcpy((float *)&weights[i], &bits, sizeof(bits));
+    }
 }
 
 void *trial_memory(size_t n, size_t size)
@@ -256,10 +274,11 @@ struct plan {
 static void kind__random_trials__match_float64(void **state)
 {
     const struct plan *plan = *state;
+    uint32_t trials = running_isa_slow(plan->isa) ? (plan->kind->trials + 3) / 4 : plan->kind->trials;
 
     if (!running_isa_here(plan->isa))
         skip();
-    for (uint32_t i = 0; i < plan->kind->trials; i++) {
+    for (uint32_t i = 0; i < trials; i++) {
         struct trial t = {
             .isa = plan->isa, .kind = plan->kind->name, .bound = plan->kind->bound, .number = i, .seed = 77 + i};
 

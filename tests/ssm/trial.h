@@ -52,11 +52,14 @@ struct trial_kind {
 
 #define TRIAL_PICK(t, list) (list)[making_number(&(t)->seed, sizeof(list) / sizeof(*(list)))]
 
-/* Random choices: a size of 1 to 67, a number in [from, to], yes or no. */
+/* Random choices: a size of 1 to 67, one of some hundreds, a number in [from, to], yes or no. */
 uint32_t trial_size(struct trial *t);
+uint32_t trial_wide(struct trial *t);
 uint32_t trial_between(struct trial *t, uint32_t from, uint32_t to);
 bool trial_coin(struct trial *t);
 const char *trial_bool(bool value);
+/* Of n weights that were made const for the reference, what bfloat16 holds. */
+void trial_narrow(const float *weights, size_t n);
 /* n zeroed elements (free()); without memory the test fails. */
 void *trial_memory(size_t n, size_t size);
 
