@@ -187,9 +187,10 @@ cuda: ## the GPU backend: needs nvcc, no GPU; registers and spills of each kerne
 # Kernels alone, timed (cuda/lab): programs of the same objects, in a folder beside the plugin that those are of.
 LABS      := $(patsubst cuda/lab/%.cu,lab/%,$(filter-out cuda/lab/lab.cu,$(wildcard cuda/lab/*.cu)))
 HOST_LABS := $(addprefix $(BUILD)/cuda_host/,$(LABS))
+LIB_LABS  := $(addprefix $(BUILD)/lib/,$(LABS))
 .PHONY: cuda-lab
-cuda-lab: $(addprefix $(BUILD)/lib/,$(LABS))
-$(BUILD)/lib/lab/%: $(BUILD)/obj/cuda/lab/%.o $(BUILD)/obj/cuda/lab/lab.o $(BUILD)/obj/bench/lib/report.o $(CUDA_OBJ)
+cuda-lab: $(LIB_LABS)
+$(LIB_LABS): $(BUILD)/lib/lab/%: $(BUILD)/obj/cuda/lab/%.o $(BUILD)/obj/cuda/lab/lab.o $(BUILD)/obj/bench/lib/report.o $(CUDA_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD)$(NVCC) -cudart static $(GENCODE) -Xcompiler -static-libstdc++,-static-libgcc $^ -o $@
 $(HOST_LABS): $(BUILD)/cuda_host/lab/%: $(BUILD)/obj/cuda_host/cuda/lab/%.cu.o $(BUILD)/obj/bench/lib/report.o \
