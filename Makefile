@@ -160,7 +160,10 @@ NVCCFLAGS := -std=c++17 --fmad=false -O3 -lineinfo -Xcompiler -fPIC,-fvisibility
              -Werror all-warnings -Xptxas -v -cudart static -I.
 CUDA_OBJ  := $(patsubst cuda/%.cu,$(BUILD)/obj/cuda/%.o,$(wildcard cuda/*.cu))
 HOST_TESTS := $(patsubst tests/%.cu,$(BUILD)/tests/%,$(wildcard tests/cuda_host/test_*.cu))
-TESTS     += $(HOST_TESTS)
+# Tests of kernels by themselves, which make rows and uploads as they like: without what makes them for a program.
+CUDA_KERNELS := $(filter-out $(patsubst %,cuda/%.cu,build compile device graph plugin pool program),$(wildcard cuda/*.cu))
+CUDA_KERNEL_TESTS := $(patsubst tests/%.cu,$(BUILD)/tests/%,$(wildcard tests/cuda/test_*.cu))
+TESTS     += $(HOST_TESTS) $(CUDA_KERNEL_TESTS)
 
 $(BUILD)/obj/cuda_host/%.o: %
 	@mkdir -p $(@D)
@@ -169,6 +172,9 @@ $(CUDA_HOST): $(call HOST_OBJ,$(wildcard cuda/*.cu tests/cuda_host/*.cpp)) tests
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) -shared -Wl,-z,defs -Wl,--version-script=tests/cuda_host/exports.map $(ALLLD) $(filter %.o,$^) -o $@
 $(HOST_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/cuda_host/tests/%.cu.o $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp))
+	@mkdir -p $(@D)
+	$(call say,LD)$(CXX) $(ALLLD) $^ -lcmocka -o $@
+$(CUDA_KERNEL_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/cuda_host/tests/%.cu.o $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp) $(CUDA_KERNELS))
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) $(ALLLD) $^ -lcmocka -o $@
 # What ptxas says of each kernel stays beside the object.

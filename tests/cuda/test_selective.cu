@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // mamba and mamba2 launched with rows and rooms of the test's choice: the form that a launch takes follows from its rooms,
 // and must show in no bit; scans agree with steps. (Against float64: tests/ssm/test_selective.c.)
-// Linked with cuda/matrix*.cu, selective.cu, mamba*.cu and mamba2*.cu.
+// Linked with the kernels (CUDA_KERNELS).
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
