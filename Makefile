@@ -174,7 +174,8 @@ $(CUDA_HOST): $(call HOST_OBJ,$(wildcard cuda/*.cu tests/cuda_host/*.cpp)) tests
 $(HOST_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/cuda_host/tests/%.cu.o $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp))
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) $(ALLLD) $^ -lcmocka -o $@
-$(CUDA_KERNEL_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/cuda_host/tests/%.cu.o $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp) $(CUDA_KERNELS))
+$(BUILD)/lib/libkernels.a: $(call HOST_OBJ,$(CUDA_KERNELS))
+$(CUDA_KERNEL_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/cuda_host/tests/%.cu.o $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp)) $(BUILD)/lib/libkernels.a
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) $(ALLLD) $^ -lcmocka -o $@
 # What ptxas says of each kernel stays beside the object.
