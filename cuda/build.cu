@@ -93,10 +93,14 @@ static void layer_fuse(struct cuda_layer *l, const struct cuda_layer *end)
 {
     const struct cuda_layer *next = l + 1;
 
-    if (next < end && next->layer->kind->id == SSM_KIND_activation && l->kind->takes & CUDA_TAKES_ACTIVATION) {
-        l->after.activation = CUDA_ACTIVATION(((const struct ssm_activation *)next->layer->params)->fn);
-        l->fused++;
-        next++;
+    if (next < end && next->layer->kind->id == SSM_KIND_activation) {
+        enum ssm_activation_fn fn = ((const struct ssm_activation *)next->layer->params)->fn;
+
+        if (l->kind->takes & (CUDA_TAKES_ACTIVATION | (fn == SSM_RELU ? CUDA_TAKES_RELU : 0))) {
+            l->after.activation = CUDA_ACTIVATION(fn);
+            l->fused++;
+            next++;
+        }
     }
     if (next < end && next->layer->kind->id == SSM_KIND_glu && l->kind->takes & CUDA_TAKES_GLU) {
         l->after.glu = true;

@@ -59,7 +59,8 @@ struct cuda_after {
     const float *residual = NULL; /* device: is added; of y's shape, does not overlap it. NULL: none */
 };
 
-enum { CUDA_TAKES_ACTIVATION = 1, CUDA_TAKES_GLU = 2, CUDA_TAKES_RESIDUAL = 4 };
+/* RELU: that activation alone. */
+enum { CUDA_TAKES_ACTIVATION = 1, CUDA_TAKES_GLU = 2, CUDA_TAKES_RESIDUAL = 4, CUDA_TAKES_RELU = 8 };
 
 struct cuda_tile {
     cudaStream_t stream;
