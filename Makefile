@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # ssmd. `make help` lists the targets. Everything is built below $(BUILD); nothing else is written but by demo and install.
-# BUILD, CC, CXX, NVCC, GENCODE, CFLAGS, PREFIX, DESTDIR, GOLDEN, SANITIZE and INPUT may be set on the command line.
+# BUILD, CC, CXX, NVCC, GENCODE, CFLAGS, PREFIX, DESTDIR, GOLDEN, SANITIZE, RACES and INPUT may be set on the command line.
 # Sources are found by folder: a new file in an existing room needs no line here.
 BUILD    ?= build
 PREFIX   ?= /usr/local
@@ -78,7 +78,7 @@ CTL_LIBS    := $(CLIENT_LIBS) $(AUDIO_LIBS) -lsamplerate -ljansson
 TEST_LIBS   := -lcmocka $(DAEMON_LIBS) $(AUDIO_LIBS)
 
 .DEFAULT_GOAL := all
-.PHONY: all programs libraries deps demo check check-asan check-tsan fuzz bench fmt lint install clean help
+.PHONY: all programs libraries deps demo check check-asan check-tsan check-races fuzz bench fmt lint install clean help
 all: programs libraries
 programs: $(PROGRAMS)
 libraries: $(LIBSSM) $(LIBCLIENT) $(SHARED)
@@ -160,15 +160,22 @@ NVCCFLAGS := -std=c++17 --fmad=false -O3 -lineinfo -Xcompiler -fPIC,-fvisibility
              -Werror all-warnings -Xptxas -v -cudart static --compress-mode=size -I.
 CUDA_OBJ  := $(patsubst cuda/%.cu,$(BUILD)/obj/cuda/%.o,$(wildcard cuda/*.cu))
 HOST_TESTS := $(patsubst tests/%.cu,$(BUILD)/tests/%,$(wildcard tests/cuda_host/test_*.cu))
-TESTS     += $(HOST_TESTS)
+# Tests of kernels by themselves, which make rows and uploads as they like: without what makes them for a program.
+CUDA_KERNELS := $(filter-out $(patsubst %,cuda/%.cu,build compile device graph plugin pool program),$(wildcard cuda/*.cu))
+CUDA_KERNEL_TESTS := $(patsubst tests/%.cu,$(BUILD)/tests/%,$(wildcard tests/cuda/test_*.cu))
+TESTS     += $(HOST_TESTS) $(CUDA_KERNEL_TESTS)
 
 $(BUILD)/obj/cuda_host/%.o: %
 	@mkdir -p $(@D)
-	$(call say,CXX)$(CXX) $(HOST_CXX) -c $< -o $@
+	$(call say,CXX)$(CXX) $(HOST_CXX) $(if $(RACES),-DCUDA_HOST_RACES $(if $(filter %.cu,$<),-fsanitize=thread)) -c $< -o $@
 $(CUDA_HOST): $(call HOST_OBJ,$(wildcard cuda/*.cu tests/cuda_host/*.cpp)) tests/cuda_host/exports.map
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) -shared -Wl,-z,defs -Wl,--version-script=tests/cuda_host/exports.map $(ALLLD) $(filter %.o,$^) -o $@
 $(HOST_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/cuda_host/tests/%.cu.o $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp))
+	@mkdir -p $(@D)
+	$(call say,LD)$(CXX) $(ALLLD) $^ -lcmocka -o $@
+$(BUILD)/lib/libkernels.a: $(call HOST_OBJ,$(CUDA_KERNELS))
+$(CUDA_KERNEL_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/cuda_host/tests/%.cu.o $(call HOST_OBJ,$(wildcard tests/cuda_host/*.cpp)) $(BUILD)/lib/libkernels.a
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) $(ALLLD) $^ -lcmocka -o $@
 # What ptxas says of each kernel stays beside the object.
@@ -227,6 +234,10 @@ check-asan: ## every test under the address and undefined-behaviour sanitizers
 check-tsan: ## the tests with threads under the thread sanitizer
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread CFLAGS="-O1 -g" programs tests
 	@TSAN_OPTIONS=ignore_noninstrumented_modules=1 BUILD=$(BUILD)/tsan GOLDEN=$(GOLDEN) scripts/run-tests $(patsubst $(BUILD)/%,$(BUILD)/tsan/%,$(TESTS) $(PORTED))
+check-races: tests ## the GPU kernels, without a GPU, looking for threads that race; slow
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/races RACES=1 $(patsubst $(BUILD)/%,$(BUILD)/races/%,$(CUDA_HOST) $(HOST_TESTS))
+	@TEST_TIMEOUT=7200 BUILD=$(BUILD)/races scripts/run-tests $(patsubst $(BUILD)/%,$(BUILD)/races/%,$(HOST_TESTS)) \
+	  $(filter $(addprefix %/test_,conform layers selective dplr attention recurrent rls multirate),$(TESTS))
 fuzz: ## look for inputs that break a decoder; FUZZ_SECONDS for each
 	@scripts/deps fuzz
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang WARN= \

@@ -10,7 +10,7 @@
 
 #include "cuda/program.cuh"
 
-#define FRAMES_MAX    (1u << 19)
+#define FRAMES_MAX    (1u << 17)
 #define FRAMES_WIDE   4096u /* tiles are not cut below that for the cache's sake */
 #define ARENA_BYTES   ((size_t)160 << 20)
 #define ARENA_SHARE   64 /* of the device's free memory; what scans need comes on top, to a quarter */

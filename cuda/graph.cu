@@ -57,22 +57,23 @@ static void same_walk(struct walk *w, const struct cuda_layer *l, bool own, enum
     }
 }
 
-/* Branches that end at other clocks than their input's: every side passes its ring. */
+/* Branches that end at other clocks than their input's: every side passes its ring. The two sides of a residual, its
+ * input and its branch, pass theirs together. */
 static void apart_walk(struct walk *w, const struct cuda_layer *l, bool own, enum cuda_joining how, const float *x,
                        float *y)
 {
-    if (own && w->arena)
-        done(w, cuda_join_side(l->layer, w->tile, 0, CUDA_TAKE, x, y));
     for (uint32_t i = 0; i < l->layer->branches; i++) {
         const struct ssm_sequence *branch = &l->layer->branch[i];
-        uint32_t side = own + i;
         size_t before = w->at;
         float *to = branch->count > 0 ? take_frames(w, branch->out_clock, branch->out) : NULL;
+        const float *from = branch->count > 0 ? to : x;
 
         if (branch->count > 0)
             sequence_walk(w, &l->branch[i], x, to);
-        if (w->arena)
-            done(w, cuda_join_side(l->layer, w->tile, side, side > 0 ? how : CUDA_TAKE, branch->count > 0 ? to : x, y));
+        if (w->arena && own)
+            done(w, cuda_join_pair(l->layer, w->tile, how, x, from, y));
+        else if (w->arena)
+            done(w, cuda_join_side(l->layer, w->tile, i, i > 0 ? how : CUDA_TAKE, from, y));
         w->at = before;
     }
 }

@@ -11,11 +11,15 @@
  *     a[3]  row g + 8, the same              d[2], d[3]  row g + 8, the same
  *
  * BITS     a column of d depends on its column of b alone. The order within the 16 products, and how a unit rounds
- *          their sum, belong to the device; the twin takes them in index order.
+ *          their sum, belong to the device.
+ * ERROR    products are exact; their sum with d is cut, not rounded, to float32, and on a device its smaller terms
+ *          lose what lies 24 bits or more below the largest. The twin sums in float64 and cuts.
  * SOURCE   PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type".
  */
 #ifndef CUDA_MMA_CUH
 #define CUDA_MMA_CUH
+
+#include <math.h>
 
 #include "cuda/half.cuh"
 
@@ -24,6 +28,14 @@
 struct cuda_mma_operands {
     float a[16][16], b[8][16];
 };
+
+/* v without the bits that float32 has no room for. */
+__device__ static inline float cuda_mma_cut(double v)
+{
+    float f = (float)v;
+
+    return fabs((double)f) > fabs(v) ? __uint_as_float(__float_as_uint(f) - 1) : f;
+}
 
 __device__ static inline void cuda_mma_bring(struct cuda_mma_operands *m, const uint32_t *a, const uint32_t *b)
 {
@@ -52,9 +64,13 @@ __device__ static inline void cuda_mma(float *d, const uint4 &a, uint32_t b0, ui
 
     cuda_mma_bring(m, words, words + 4);
     __syncwarp();
-    for (uint32_t i = 0; i < 4; i++)
+    for (uint32_t i = 0; i < 4; i++) {
+        double sum = d[i];
+
         for (uint32_t k = 0; k < 16; k++)
-            d[i] += m->a[row + i / 2 * 8][k] * m->b[column + i % 2][k]; /* the product is exact */
+            sum += (double)m->a[row + i / 2 * 8][k] * m->b[column + i % 2][k];
+        d[i] = cuda_mma_cut(sum);
+    }
     __syncwarp();
 #endif
 }

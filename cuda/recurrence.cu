@@ -66,7 +66,6 @@ template <int G, int ROWS, bool INSIDE>
 __device__ static inline void unit_sum(const struct cuda_recurrence *r, const float4 *weights, const float *h,
                                        uint32_t unit, float (*sum)[G])
 {
-    const int deep = ROWS == 1 ? 8 / G : ROWS == 4 ? 2 : 1; /* so that some 8 vectors of weights are under way */
     uint32_t lane = threadIdx.x % SPLIT, room = h_room(r->units);
 
 #pragma unroll
@@ -78,7 +77,8 @@ __device__ static inline void unit_sum(const struct cuda_recurrence *r, const fl
             sum[n][g] = start;
     }
     weights += unit * SPLIT + lane;
-#pragma unroll deep
+    /* some 8 vectors of weights are under way */
+#pragma unroll(ROWS == 1 ? 8 / G : ROWS == 4 ? 2 : 1)
     for (uint32_t i = 0; i < room / BLOCK; i++, weights += (size_t)G * r->units * SPLIT) {
         float4 w[G];
 
@@ -193,7 +193,7 @@ __device__ static inline void frame_step(const struct cuda_recurrence *r, const 
 
     for (uint32_t base = threadIdx.x / CUDA_WARP * 8; base < r->units; base += blockDim.x / SPLIT) {
         uint32_t unit = base + threadIdx.x % CUDA_WARP / SPLIT;
-        struct cell_reads<G> reads[each];
+        struct cell_reads<G> reads[each] = {};
         float sum[ROWS][G], own[each][G];
         bool runs[each];
 

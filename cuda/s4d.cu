@@ -308,7 +308,7 @@ static void build(struct cuda_build *b, const struct ssm_layer *layer, void **pa
 
 static size_t scratch(const struct cuda_layer *l, const struct cuda_tile *tile)
 {
-    return cuda_places(tile->clock[l->layer->clock].frames_room) * l->layer->state_bytes;
+    return tile->scans ? cuda_places(tile->clock[l->layer->clock].frames_room) * l->layer->state_bytes : 0;
 }
 
 static void pieces_advance(const struct shape *shape, const struct s4d_work *w, enum cuda_part part, uint64_t pieces,

@@ -169,7 +169,9 @@ static size_t scratch(const struct cuda_layer *l, const struct cuda_tile *tile)
 {
     const struct cuda_span *span = &tile->clock[l->layer->clock];
 
-    return v_bytes((const struct s5 *)l->params, span) + cuda_places(span->frames_room) * l->layer->state_bytes;
+    size_t places = tile->scans ? cuda_places(span->frames_room) : 0;
+
+    return v_bytes((const struct s5 *)l->params, span) + places * l->layer->state_bytes;
 }
 
 static cudaError_t modes_launch(const struct s5 *p, const struct cuda_tile *tile, const struct s5_work *w)

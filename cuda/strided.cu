@@ -28,6 +28,8 @@
 
 #include <string.h>
 
+#define MULTIPROCESSORS 132u /* of an H100: fewer blocks leave some without work */
+
 struct strided {
     uint32_t kernel, stride, dilation, groups, past, before;
     uint32_t in, wide; /* channels of x, of a place in y */
@@ -363,7 +365,7 @@ static void places_launch(const struct windows *w, cudaStream_t stream)
         CUDA_LAUNCH(depthwise<1>, shape.grid, shape.block, 0, stream, *w);
     else if (N <= slim::BN)
         product_launch<slim>(w, stream);
-    else if (blocks < 132)
+    else if (blocks < MULTIPROCESSORS)
         product_launch<few>(w, stream);
     else
         product_launch<many>(w, stream);

@@ -43,6 +43,7 @@ struct warp {
 };
 
 struct cuda_host_here cuda_host_here;
+struct block_now block_now;
 
 static const struct cuda_host_kernel *kernel;
 static struct thread thread[THREADS_MAX];
@@ -98,7 +99,7 @@ static void go(struct fiber *to)
 
 static void now_is(uint32_t t)
 {
-    self = t;
+    self = block_now.thread = t;
     cuda_host_here.thread = thread[t].place;
     cuda_host_here.lane = t % LANES;
 }
@@ -157,6 +158,7 @@ static bool barrier_passes(void)
         return false;
     barrier_result = (uint64_t)alive << 32 | votes;
     at_barrier = votes = 0;
+    block_now.barriers++;
     for (i = 0; i < threads; i++) {
         uint32_t t = backwards ? threads - 1 - i : i;
 
@@ -200,6 +202,7 @@ static bool group_passes(uint32_t w, uint32_t g)
             lanes[lane].result =
                 arrived >> (lanes[lane].source % LANES) & 1 ? lanes[lanes[lane].source % LANES].value : UINT64_MAX;
     }
+    block_now.warp_barriers[w] += group->what == CUDA_HOST_SYNC;
     *group = warp[w].group[--warp[w].groups];
     make_lanes_ready(w, arrived);
     return true;
@@ -274,11 +277,21 @@ static void work(void)
     }
 }
 
-static void block_run(uint3 place)
+bool block_owns(const void *address)
 {
+    const unsigned char *bottom = static_cast<unsigned char *>(running->bottom);
+
+    return address >= bottom && address < bottom + running->bytes;
+}
+
+static void block_run(uint64_t number)
+{
+    dim3 shape = kernel->blocks;
     uint32_t w;
 
-    cuda_host_here.block = place;
+    cuda_host_here.block = uint3{(unsigned)(number % shape.x), (unsigned)(number / shape.x % shape.y),
+                                 (unsigned)(number / shape.x / shape.y)};
+    block_now.block = (uint32_t)number;
     if (kernel->shared > 0)
         memset(cuda_host_here.shared, 0xff, kernel->shared);
     for (w = 0; w * LANES < threads; w++) {
@@ -343,11 +356,15 @@ static void places_are(dim3 shape)
 
 void block_run_all(const struct cuda_host_kernel *k)
 {
-    dim3 shape = k->blocks;
-    uint64_t blocks = (uint64_t)shape.x * shape.y * shape.z, i, chance = mix(seed + 0x9e3779b97f4a7c15 * ++launches);
+    uint64_t blocks = (uint64_t)k->blocks.x * k->blocks.y * k->blocks.z, i;
+    uint64_t chance = mix(seed + 0x9e3779b97f4a7c15 * ++launches);
     fenv_t floating;
 
     kernel = k;
+    block_now.runs = true;
+    block_now.name = k->name;
+    block_now.launch = (uint32_t)launches;
+    block_now.shared = k->shared;
     threads = k->threads.x * k->threads.y * k->threads.z;
     backwards = chance & 1;
     cuda_host_here.threads = k->threads;
@@ -364,11 +381,11 @@ void block_run_all(const struct cuda_host_kernel *k)
     for (i = 0; i < blocks; i++) {
         uint64_t b = (i + (chance >> 8) % blocks) % blocks;
 
-        b = chance & 2 ? blocks - 1 - b : b;
-        block_run(uint3{(unsigned)(b % shape.x), (unsigned)(b / shape.x % shape.y), (unsigned)(b / shape.x / shape.y)});
+        block_run(chance & 2 ? blocks - 1 - b : b);
     }
     fesetenv(&floating);
     free(cuda_host_here.shared);
     cuda_host_here.shared = NULL;
     kernel = NULL;
+    block_now.runs = false;
 }

@@ -8,6 +8,18 @@
 
 #include "tests/cuda_host/launch.h"
 
+/* Where the thread that runs is, for who looks for races: see races.cpp. */
+struct block_now {
+    bool runs;
+    const char *name;
+    uint32_t launch, block, thread;
+    uint32_t barriers, warp_barriers[32]; /* that the block has passed, and each of its warps */
+    size_t shared;
+};
+extern struct block_now block_now;
+/* Whether that address is on its stack. */
+bool block_owns(const void *address);
+
 void block_run_all(const struct cuda_host_kernel *k);
 void block_seed(uint64_t seed);
 /* Launches that ran. */

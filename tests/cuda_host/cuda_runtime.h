@@ -10,6 +10,7 @@
  *   thread.h      threadIdx and its like, barriers, shuffles, votes, atomics, cached loads and stores
  *   runtime.h     the runtime calls, signatures as in CUDA 13
  *   launch.h      CUDA_LAUNCH
+ *   races.cpp     threads that touch the same memory with nothing between them, found: make check-races
  *   cuda_host.h   what a test says to the device: make the n-th call fail, count what is left allocated
  *
  * THREADS   of a block are fibers (fiber.h) on the thread of the host that runs the block, in turn. One that meets no

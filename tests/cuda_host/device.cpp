@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Devices, errors and faults; launches are checked here; see cuda_runtime.h. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #define PROCESSORS     4 /* few, so that what is sized by them is small */
 #define FUNCTIONS_MAX  4096
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
 static bool configured;
 static int devices = 1;
 static uint64_t memory = 1u << 30;
@@ -55,9 +56,14 @@ static void configure(void)
     }
 }
 
+/* A test's handler that jumps out of a kernel that crashed leaves the lock taken, and all else as it was. */
 static void take_lock(void)
 {
-    pthread_mutex_lock(&lock);
+    if (pthread_mutex_lock(&lock) == EDEADLK) {
+        fprintf(stderr, "cuda_host: kernel %s, thread %u of block %u crashed before this\n", block_now.name,
+                block_now.thread, block_now.block);
+        abort();
+    }
     if (!configured)
         configure();
 }

@@ -239,6 +239,31 @@ template <int how> static void stuck(void)
     cudaDeviceSynchronize();
 }
 
+#ifndef __SANITIZE_THREAD__ /* which does not follow a jump from a fiber */
+/* Leaves a kernel by a jump, as the handler of a crash does. */
+static jmp_buf crash;
+
+__global__ static void crash_kernel(void)
+{
+    if (blockIdx.x == 0 && threadIdx.x == 5)
+        longjmp(crash, 1);
+}
+
+static void crash_and_go_on(void)
+{
+    if (!setjmp(crash)) {
+        CUDA_LAUNCH(crash_kernel, 2, 32, 0, NULL);
+        cudaDeviceSynchronize();
+    }
+    cudaDeviceSynchronize();
+}
+
+static void crash__caught_by_a_handler__next_call_says_where(void **)
+{
+    assert_aborts(crash_and_go_on, "kernel crash_kernel, thread 5 of block 0 crashed");
+}
+#endif
+
 static void barrier__nobody_can_go_on__aborts_with_the_place(void **)
 {
     assert_aborts(stuck<0>, "kernel stuck_kernel, block (0, 0, 0), thread (");
@@ -379,6 +404,78 @@ static void shared__not_written__is_nan(void **)
     ok(cudaFree(x));
 }
 
+/* ---- races: where `make check-races` runs this ------------------------------------------------------------------- */
+
+__global__ static void race_kernel(int how, float *x, uint32_t *flag)
+{
+    __shared__ float tile[64];
+    CUDA_SHARED(float, dynamic);
+    uint32_t t = threadIdx.x;
+
+    switch (how) {
+    case 0: /* none: barriers, a warp's own, and one block after another by a fence and an atomic operation */
+        tile[t] = (float)t;
+        __syncthreads();
+        dynamic[t] = tile[t ^ 31];
+        __syncwarp();
+        tile[t] = dynamic[t ^ 1];
+        x[blockIdx.x * 64 + t] = tile[t];
+        __syncthreads();
+        if (t == 0) {
+            __threadfence();
+            *dynamic = (float)atomicAdd(flag, 1);
+        }
+        __syncthreads();
+        if (*dynamic == (float)(gridDim.x - 1))
+            x[t] += x[(gridDim.x - 1) * 64 + 63 - t];
+        break;
+    case 1: /* no barrier between write and read */
+        tile[t] = 1;
+        x[blockIdx.x * 64 + t] = tile[63 - t];
+        break;
+    case 2: /* nor between read and write: a warp's is too little */
+        x[blockIdx.x * 64 + t] = dynamic[63 - t];
+        __syncwarp();
+        dynamic[t] = 1;
+        break;
+    case 3: /* blocks write the same */
+        x[t] = 1;
+        break;
+    case 4: /* a shuffle orders no memory */
+        tile[t] = __shfl_xor_sync(CUDA_LANES, 1.0f, 1);
+        __shfl_xor_sync(CUDA_LANES, 1, 1);
+        x[blockIdx.x * 64 + t] = tile[t ^ 1];
+        break;
+    case 5: /* halves of one word are two places */
+        reinterpret_cast<uint16_t *>(dynamic)[t] = (uint16_t)t;
+        break;
+    }
+}
+
+template <int how> static void race(void)
+{
+    float *x = device_new<float>(3 * 64);
+    uint32_t *flag = device_new<uint32_t>(1);
+
+    ok(cudaMemset(flag, 0, sizeof *flag));
+    CUDA_LAUNCH(race_kernel, 3, 64, 64 * sizeof(float), NULL, how, x, flag);
+    ok(cudaDeviceSynchronize());
+    ok(cudaFree(x));
+    ok(cudaFree(flag));
+}
+
+static void race__nothing_between_two_threads__aborts(void **)
+{
+    race<0>();
+    race<5>();
+#ifdef CUDA_HOST_RACES
+    assert_aborts(race<1>, "race in kernel race_kernel, on shared memory");
+    assert_aborts(race<2>, "race in kernel race_kernel, on shared memory");
+    assert_aborts(race<3>, "of 768 of the device");
+    assert_aborts(race<4>, "test_kernels.cu");
+#endif
+}
+
 /* ---- arithmetic -------------------------------------------------------------------------------------------------- */
 
 static void bfloat16__rounds_to_nearest_even(void **)
@@ -420,6 +517,9 @@ int main(void)
         test(barrier__threads_that_returned__not_waited_for),
         test(shuffle__all_forms_and_types__lanes_trade),
         test(vote__lanes_and_halves__counted),
+#ifndef __SANITIZE_THREAD__
+        test(crash__caught_by_a_handler__next_call_says_where),
+#endif
         test(barrier__nobody_can_go_on__aborts_with_the_place),
         test(memory__new__is_nan_and_counted),
         test(memory__more_than_there_is__refused),
@@ -428,6 +528,7 @@ int main(void)
         test(memory__one_element_beyond__the_sanitizer_sees),
 #endif
         test(shared__not_written__is_nan),
+        test(race__nothing_between_two_threads__aborts),
         test(bfloat16__rounds_to_nearest_even),
         test(arithmetic__bits_and_bounds),
     };

@@ -112,24 +112,40 @@ template <typename T> static inline T __shfl_xor_sync(unsigned mask, T value, in
     return cuda_host_shuffle(mask, value, source <= last ? source : lane);
 }
 
+/* For who looks for races: see races.cpp. */
+#ifdef CUDA_HOST_RACES
+void cuda_host_fence(void);
+void cuda_host_atomic(void);
+#else
+static inline void cuda_host_fence(void)
+{
+}
+static inline void cuda_host_atomic(void)
+{
+}
+#endif
+
 static inline void __threadfence(void)
 {
+    cuda_host_fence();
 }
 static inline void __threadfence_block(void)
 {
 }
 static inline void __threadfence_system(void)
 {
+    cuda_host_fence();
 }
 
 /* ---- atomics ----------------------------------------------------------------------------------------------------- */
 
 #define CUDA_HOST_ATOMIC(name, type, expression)                                                                       \
-    static inline type name(type *p, type v)                                                                           \
+    __attribute__((no_sanitize("thread"))) static inline type name(type *p, type v)                                    \
     {                                                                                                                  \
         type old = *p;                                                                                                 \
                                                                                                                        \
         *p = (expression);                                                                                             \
+        cuda_host_atomic();                                                                                            \
         return old;                                                                                                    \
     }
 #define CUDA_HOST_ATOMICS(type)                                                                                        \
@@ -139,11 +155,12 @@ static inline void __threadfence_system(void)
     CUDA_HOST_ATOMIC(atomicOr, type, old | v)                                                                          \
     CUDA_HOST_ATOMIC(atomicXor, type, old ^ v)
 #define CUDA_HOST_ATOMIC_CAS(type)                                                                                     \
-    static inline type atomicCAS(type *p, type expected, type v)                                                       \
+    __attribute__((no_sanitize("thread"))) static inline type atomicCAS(type *p, type expected, type v)                \
     {                                                                                                                  \
         type old = *p;                                                                                                 \
                                                                                                                        \
         *p = old == expected ? v : old;                                                                                \
+        cuda_host_atomic();                                                                                            \
         return old;                                                                                                    \
     }
 

@@ -24,15 +24,16 @@
 
 #include <cmocka.h>
 
-enum { FRAMES = 300, WIDTH = 2, MODES = 2 }; /* an emulated device is slow */
+enum { FRAMES = 300, WIDTH = 2, MODES = 2, BIG = 1500 }; /* an emulated device is slow */
+#define SMALL_MEMORY "8000000"                           /* of a device that big does not fit */
 
 static struct ssm_model *model; /* "modes", in the group's directory as well */
-static float in[FRAMES], by_device[FRAMES], by_processor[FRAMES];
+static float in[FRAMES], by_device[FRAMES], by_big[FRAMES];
 static char library[PATH_MAX];
 
 /* ---- the group --------------------------------------------------------------------------------------------------- */
 
-static void model_make(struct making *m)
+static void modes_make(struct making *m)
 {
     float *imag, *log_dt;
 
@@ -54,12 +55,25 @@ static void model_make(struct making *m)
         log_dt[i] -= 5;
 }
 
+/* More weights than a small device has memory for. */
+static void big_make(struct making *m)
+{
+    making_init(m, 6);
+    m->rate = 1000;
+    making_layers(m, "{'type':'linear','name':'a','in':1,'out':%u,'bias':false}", BIG);
+    making_layers(m, "{'type':'linear','name':'b','in':%u,'out':%u,'bias':false}", BIG, BIG);
+    making_layers(m, "{'type':'conv1d','name':'c','in':%u,'out':1,'kernel':3,'padding':'causal','bias':false}", BIG);
+    making_tensor(m, 1, "a.weight", 2, BIG, 1u);
+    making_tensor(m, 0.01f, "b.weight", 2, BIG, BIG);
+    making_tensor(m, 0.1f, "c.weight", 3, 1u, BIG, 3u);
+}
+
 /* The whole signal through one stream in steps. */
-static void signal_pass(const char *isa, float *out)
+static void signal_pass(struct ssm_model *through, const char *isa, float *out)
 {
     struct running r;
 
-    running_open(&r, model, isa, 1, 2);
+    running_open(&r, through, isa, 1, 2);
     running_pass(&r, SSM_STEP, in, FRAMES, out, NULL, FRAMES, 1);
     running_close(&r);
 }
@@ -73,28 +87,39 @@ static void library_find(void)
     assert_non_null(realpath(given && *given ? given : path, library));
 }
 
-static int devices_group_open(void **state)
+static struct ssm_model *model_add(const char *name, void (*make)(struct making *m))
 {
+    struct ssm_model *made = NULL;
     struct ssm_error err = {""};
     char path[128];
     struct making m;
-    uint32_t seed = 3;
 
-    serving_group_open(state);
-    model_make(&m);
-    snprintf(path, sizeof(path), "%s/modes", serving_models.path);
+    make(&m);
+    snprintf(path, sizeof(path), "%s/%s", serving_models.path, name);
     assert_int_equal(mkdir(path, 0700), 0);
     making_write(&m, path, 1, 1);
     making_fini(&m);
-    if (ssm_model_load(&model, path, NULL, &err) != SSM_OK)
+    if (ssm_model_load(&made, path, NULL, &err) != SSM_OK)
         fail_msg("%s", err.text);
+    return made;
+}
+
+static int devices_group_open(void **state)
+{
+    struct ssm_model *big;
+    uint32_t seed = 3;
+
+    serving_group_open(state);
+    model = model_add("modes", modes_make);
+    big = model_add("big", big_make);
     for (int i = 0; i < FRAMES; i++)
         in[i] = making_noise(&seed);
     if (!running_isa_here("cuda"))
         return 0;
     library_find();
-    signal_pass("cuda", by_device);
-    signal_pass(NULL, by_processor);
+    signal_pass(model, "cuda", by_device);
+    signal_pass(big, NULL, by_big);
+    ssm_model_free(big);
     return 0;
 }
 
@@ -122,20 +147,24 @@ static struct sys_daemon *devices_start(const char *lines, const char *devices, 
     return daemon;
 }
 
-/* Results so far are those of the signal: on a device to the bit, on the processor within rounding, and either where a
- * stream was moved. */
+/* Results so far are those wanted, to the bit. */
 static void results_check(const struct wire_stream *s, const float *wanted)
+{
+    for (uint64_t i = 0; i < s->results; i++)
+        if (memcmp(&s->out[i], &wanted[s->begin + i], sizeof(float)) != 0)
+            fail_msg("%s: result %llu is %.9g and not %.9g", s->id, (unsigned long long)(s->begin + i), s->out[i],
+                     wanted[s->begin + i]);
+}
+
+/* ... within rounding, where the processor computed some, or a scan. */
+static void results_check_nearly(const struct wire_stream *s, const float *wanted)
 {
     double largest = 0, error = 0;
 
     for (uint64_t i = 0; i < FRAMES; i++)
-        largest = fmax(largest, fabs(by_device[i]));
-    for (uint64_t i = 0; i < s->results; i++) {
-        if (wanted && memcmp(&s->out[i], &wanted[s->begin + i], sizeof(float)) != 0)
-            fail_msg("%s: result %llu is %.9g and not %.9g", s->id, (unsigned long long)(s->begin + i), s->out[i],
-                     wanted[s->begin + i]);
-        error = fmax(error, fabs(s->out[i] - by_device[s->begin + i]));
-    }
+        largest = fmax(largest, fabs(wanted[i]));
+    for (uint64_t i = 0; i < s->results; i++)
+        error = fmax(error, fabs(s->out[i] - wanted[s->begin + i]));
     assert_true(error <= 2e-5 * largest);
 }
 
@@ -242,7 +271,7 @@ static void streams__rollback_and_fork_and_backfill__work_on_a_device(void **sta
     behind = wire_open(w, "b", "modes", WIRE_RESULTS);
     wire_push(w, behind, in, FRAMES, PROTO_FLAG_BACKFILL);
     WIRE_UNTIL(w, behind->results == FRAMES);
-    results_check(behind, NULL);
+    results_check_nearly(behind, by_device);
     wire_free(w);
     serving_stop(d);
 }
@@ -282,7 +311,7 @@ static void states__kept_by_a_device__go_on_on_the_processor(void **state)
     for (uint32_t at = FRAMES / 2; at < FRAMES; at += 50)
         wire_push(w, s, in + at, 50, 0);
     WIRE_UNTIL(w, s->next == FRAMES);
-    results_check(s, NULL);
+    results_check_nearly(s, by_device);
     wire_free(w);
     serving_stop(d);
 }
@@ -331,6 +360,92 @@ static void cuda__without_the_device__does_not_start(void **state)
     assert_int_equal(start_code(lines), EX_CONFIG); /* what is named must be there, whatever the backend */
 }
 
+/* ---- a device that fails ----------------------------------------------------------------------------------------- */
+
+/* Streams one after another pass the signal through the device until the daemon ends: its exit code. Whatever a stream
+ * gave was right. */
+static int run_to_failure(struct sys_daemon *d, struct wire *w)
+{
+    int code = -1;
+
+    for (int number = 0; number < 200 && code == -1; number++) {
+        struct wire_stream *s = NULL;
+        char id[16];
+
+        snprintf(id, sizeof(id), "f%d", number);
+        if (wire_try_open(w, &s, id, "modes", WIRE_RESULTS, 0) != SSMD__CODE__OK)
+            return sys_daemon_wait(d, WIRE_MS);
+        for (uint32_t at = 0; at < FRAMES && code == -1; at += 50) {
+            long until = wire_now_ms() + WIRE_MS;
+
+            wire_push(w, s, in + at, 50, 0);
+            while (s->results < at + 50 && (code = sys_daemon_wait(d, 0)) == -1 && wire_now_ms() < until)
+                wire_poll(w, 20);
+        }
+        while (code != -1 && wire_poll(w, 100))
+            continue; /* what was on its way */
+        results_check(s, by_device);
+        assert_true(s->applied <= s->next); /* nothing is acknowledged whose results are not here */
+    }
+    return code;
+}
+
+static void device__that_fails__ends_the_daemon_with_its_code_and_no_wrong_result(void **state)
+{
+    static const char *const calls[] = {"900,sticky", "1234,sticky", "1500,sticky", "1801,sticky"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        struct sys_daemon *d = devices_start("drain_ms = 2000\n", i % 2 ? "2" : "1", calls[i]);
+        struct wire *w = wire_new(sys_daemon_endpoint(d), "a");
+
+        assert_int_equal(run_to_failure(d, w), EX_TEMPFAIL);
+        log_says(d, "device_failed engine=cuda");
+        log_says(d, "draining reason=\"a device failed\"");
+        wire_free(w);
+        sys_daemon_free(d);
+    }
+}
+
+/* The processor has a model that the device has no memory for: it stays whole, and is kept for the next daemon. */
+static void device__that_fails__leaves_streams_of_the_processor_as_a_stop_does(void **state)
+{
+    struct sys_daemon *d;
+    struct wire *w;
+    struct wire_stream *s, *lost;
+
+    (void)state;
+    setenv("CUDA_HOST_MEMORY", SMALL_MEMORY, 1);
+    d = devices_start("state_dir = @\n", "1", "1500,sticky");
+    unsetenv("CUDA_HOST_MEMORY");
+    w = wire_new(sys_daemon_endpoint(d), "a");
+    s = wire_open(w, "big", "big", WIRE_RESULTS);
+    log_says(d, "model_not_on_device model=big engine=cuda0");
+    assert_int_equal(wire_counter(w, "cpu_states"), 1);
+    wire_push(w, s, in, 100, 0);
+    WIRE_UNTIL(w, s->results == 100);
+    wire_credit(w, s, 100, s->limit);
+    wire_push(w, s, in + 100, 50, 0);
+    assert_int_equal(run_to_failure(d, w), EX_TEMPFAIL);
+    assert_int_equal(s->applied, 150);
+    results_check(s, by_big);
+    wire_free(w);
+    log_says(d, "states_kept streams=1");
+    log_says(d, "reason=\"its device failed\"");
+    assert_int_equal(sys_daemon_restart(d), 0); /* without devices that fail, as the environment is now */
+    w = wire_new(sys_daemon_endpoint(d), "a");
+    assert_int_equal(wire_counter(w, "states_taken_up"), 1);
+    s = wire_open(w, "big", "big", WIRE_RESULTS | WIRE_RESUME);
+    assert_int_equal(s->sent, 150);
+    for (uint32_t at = 150; at < FRAMES; at += 50)
+        wire_push(w, s, in + at, 50, 0);
+    WIRE_UNTIL(w, s->next == FRAMES);
+    results_check_nearly(s, by_big); /* this time the device has room */
+    assert_int_equal(wire_try_open(w, &lost, "f0", "modes", WIRE_RESULTS | WIRE_RESUME, 0), SSMD__CODE__NO_STREAM);
+    wire_free(w);
+    serving_stop(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +455,8 @@ int main(void)
         cmocka_unit_test(states__kept_by_a_device__go_on_on_the_processor),
         cmocka_unit_test(auto__without_a_device__says_why_and_takes_the_processor),
         cmocka_unit_test(cuda__without_the_device__does_not_start),
+        cmocka_unit_test(device__that_fails__ends_the_daemon_with_its_code_and_no_wrong_result),
+        cmocka_unit_test(device__that_fails__leaves_streams_of_the_processor_as_a_stop_does),
     };
 
     return cmocka_run_group_tests_name("devices", tests, devices_group_open, devices_group_close);

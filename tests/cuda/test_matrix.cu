@@ -56,8 +56,8 @@ static float bfloat16(float v)
 /* A product and all that it needs, on host and device. */
 struct trial {
     uint32_t in, out, x_stride, y_stride;
-    float *w, *x, *start, *before;                 /* host: (out, in), (ROWS, x_stride), (out), (ROWS, y_stride) */
-    float *d_x, *d_y, *d_start;                    /* device */
+    float *w, *x, *start, *before; /* host: (out, in), (ROWS, x_stride), (out), (ROWS, y_stride) */
+    float *d_x, *d_y, *d_start;    /* device */
     uint32_t *d_count;
     struct cuda_build build;
     struct cuda_matrix matrix;
