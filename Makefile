@@ -157,7 +157,7 @@ HOST_CXX  := -x c++ -std=gnu++17 -Itests/cuda_host -I. -fPIC -fvisibility=hidden
 NVCC      ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
 GENCODE   ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
 NVCCFLAGS := -std=c++17 --fmad=false -O3 -lineinfo -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
-             -Werror all-warnings -Xptxas -v -cudart static -I.
+             -Werror all-warnings -Xptxas -v -cudart static --compress-mode=size -I.
 CUDA_OBJ  := $(patsubst cuda/%.cu,$(BUILD)/obj/cuda/%.o,$(wildcard cuda/*.cu))
 HOST_TESTS := $(patsubst tests/%.cu,$(BUILD)/tests/%,$(wildcard tests/cuda_host/test_*.cu))
 # Tests of kernels by themselves, which make rows and uploads as they like: without what makes them for a program.
