@@ -51,7 +51,7 @@ static inline float cuda_half_value(uint32_t half)
     return out.f;
 }
 
-/* The power of two that brings a number of these absolute bits into [2^14, 2^15); numbers below 2^-98, and 0, get 2^112.
+/* The power of two that brings a number of these absolute bits into [2^14, 2^15); those below 2^-98, and 0, get 2^112.
  * NaN and infinity stay what they are. */
 __host__ __device__ static inline uint32_t cuda_half_scale_bits(uint32_t absolute)
 {

@@ -4,8 +4,8 @@
  * R_n = sqrt(2n+1). So a product and a solve need one running sum, and a warp takes it in five shuffles:
  *
  *     product   (A x)_n = -((n+1) x_n + R_n s_n),                         s_n = sum over k < n of R_k x_k
- *     solve     x_n <- (x_n - h R_n s_n) / (1 + h (n+1)),                 s_(n+1) = s_n + R_n x_n of the new x: affine in
- *               s_n, and maps compose:                                    s_(n+1) = s_n (1 - h n)/(1 + h (n+1)) + ...
+ *     solve     x_n <- (x_n - h R_n s_n) / (1 + h (n+1)),                 s_(n+1) = s_n + R_n x_n of the new x: affine
+ *               in s_n, and maps compose:                                 s_(n+1) = s_n (1 - h n)/(1 + h (n+1)) + ...
  *
  *     t = 0      x = (u, 0, 0, ...)
  *     t >= 1     bilinear, forward, backward with A/t, B/t and step 1; zoh: x' = A x + B u over log(t+1) - log t, in
@@ -17,16 +17,17 @@
  *
  * SHAPES   state and y (channels, N); u (channels).
  * BITS     lanes' sums in index order, and of lanes by doubling distances: given by N.
- * COST     some 15*N flops of float64 and two quotients for each of N a frame and channel, and five steps of shuffles for
- *          each sum; with zoh 8*N for each of 18 (N^2 + N) log(1 + 1/t) terms. 4*N bytes out.
+ * COST     some 15*N flops of float64 and 2*N quotients a frame and channel, and five steps of shuffles for each sum;
+ *          with zoh 8*N for each of 18 (N^2 + N) log(1 + 1/t) terms. 4*N bytes out.
  * SOURCE   Gu et al. 2020, "HiPPO", theorem 2 and appendix D; the CPU's ssm/cpu/hippo.c. */
 #include <math.h>
 
 #include "cuda/hippo.cuh"
 #include "ssm/discretize.h"
 
-#define WARPS 4u /* of a block; 256 coefficients each at most are the definition's 1024 */
-#define TERMS 18 /* of a Taylor step */
+#define WARPS   4u /* of a block; 256 coefficients each at most are the definition's 1024 */
+#define THREADS (WARPS * CUDA_WARP)
+#define TERMS   18 /* of a Taylor step */
 
 /* Where this lane's coefficients are. */
 struct legs_lane {
@@ -200,9 +201,8 @@ __device__ static inline void channel_run(struct legs_lane at, const struct cuda
 }
 
 template <int EACH, int TEAM>
-__global__ __launch_bounds__(WARPS *CUDA_WARP,
-                             1) static void legs_rows(struct cuda_legs legs, const struct cuda_row *rows,
-                                                      const struct cuda_count *count, const float *u, float *y)
+__global__ __launch_bounds__(THREADS, 1) static void legs_rows(struct cuda_legs legs, const struct cuda_row *rows,
+                                                               const struct cuda_count *count, const float *u, float *y)
 {
     const uint32_t lanes = TEAM * CUDA_WARP, channels = WARPS / TEAM; /* of a channel; of a block */
     __shared__ double R[EACH * lanes];
@@ -212,7 +212,7 @@ __global__ __launch_bounds__(WARPS *CUDA_WARP,
 
     if (first >= all)
         return;
-    for (uint32_t i = threadIdx.x; i < EACH * lanes; i += WARPS * CUDA_WARP)
+    for (uint32_t i = threadIdx.x; i < EACH * lanes; i += THREADS)
         R[i] = i < legs.order ? sqrt(2.0 * i + 1) : 0;
     __syncthreads();
     if (n < all)
@@ -225,8 +225,7 @@ static cudaError_t legs_run(const struct cuda_legs *legs, const struct cuda_span
 {
     dim3 grid(cuda_blocks((uint64_t)span->rows_room * legs->channels, WARPS / TEAM));
 
-    CUDA_LAUNCH((legs_rows<EACH, TEAM>), grid, dim3(WARPS * CUDA_WARP), 0, stream, *legs, span->rows, span->count, u,
-                y);
+    CUDA_LAUNCH((legs_rows<EACH, TEAM>), grid, dim3(THREADS), 0, stream, *legs, span->rows, span->count, u, y);
     return cudaGetLastError();
 }
 

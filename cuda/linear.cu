@@ -2,8 +2,8 @@
  *
  * linear and embedding.
  *
- * linear is the product of cuda/matrix.cu over all frames of a tile. embedding copies a row of the table for each token,
- * some threads for each frame so that short rows share a block and wide ones have many loads in flight.
+ * linear is the product of cuda/matrix.cu over all frames of a tile. embedding copies a row of the table for each
+ * token, some threads for each frame so that short rows share a block and wide ones have many loads in flight.
  *
  * SHAPES   linear: x (frames, in), y (frames, out). embedding: tokens (frames), y (frames, dim), table (vocab, dim).
  * BITS     linear: those of the product. embedding: a copy.

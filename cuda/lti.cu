@@ -2,7 +2,8 @@
  *
  * lti: the dense system, stepped.
  *
- *     drive = Bbar u for all frames, one product;   x <- x + (drive + (Abar - I) x), frame by frame, cuda/recurrence.cu;
+ *     drive = Bbar u for all frames, one product
+ *     x <- x + (drive + (Abar - I) x), frame by frame, cuda/recurrence.cu
  *     y = D u and y += C x for all frames, two products
  *
  * Each x takes its drive's place. All but the middle is matrix work over all frames, so nothing but n^2 products waits

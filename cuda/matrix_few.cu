@@ -80,7 +80,8 @@ __device__ static inline void weights_load(const struct cuda_matrix *w, uint32_t
     }
 }
 
-/* The sums of this warp's segment to partial (PANELS, ROWS, 4, 32), what they are to be multiplied by to inverse (8 ROWS). */
+/* The sums of this warp's segment to partial (PANELS, ROWS, 4, 32), and what a frame's are to be multiplied by to inverse
+ * (8 ROWS). */
 template <int PARTS, int PANELS, int ROWS>
 __device__ static inline void segment_sum(const struct cuda_matrix *w, const struct cuda_product *p, bool vectors,
                                           uint32_t rows, uint32_t first, uint32_t segment, const uint4 *a,

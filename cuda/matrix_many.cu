@@ -12,8 +12,9 @@
  *
  * SHAPES   as struct cuda_product; grid one-dimensional, (8 tiles of frames) inside (tiles of outputs) inside groups.
  * BITS     cuda/matrix_tiles.cuh.
- * COST     4*rows*out*in flops of binary16 with one part, 6 with two: at 600 TFLOP/s, which mma.sync reaches, a floor of
- *          150 or 100 TFLOP/s of the product's own 2*rows*out*in. Narrow products are bound by 4*rows*(in + out) bytes. */
+ * COST     4*rows*out*in flops of binary16 with one part, 6 with two; at the device's 989 TFLOP/s of those the floor is
+ *          495 or 330 TFLOP/s of the product's own 2*rows*out*in, of which mma.sync gives no more than some two thirds.
+ *          Products of few inputs and outputs are bound by their 4*rows*(in + out) bytes. */
 #include "cuda/matrix_tiles.cuh"
 
 #define THREADS    128u

@@ -3,8 +3,8 @@
  * The one arithmetic of cuda/matrix_few.cu and cuda/matrix_many.cu, which differ in who computes what when, and the
  * packed weights.
  *
- * Float32 products would be bound by 67 TFLOP/s; the matrix units do 16 times that in binary16, and two of those in the
- * place of each number of x keep float32's accuracy:
+ * Float32 products would be bound by 67 TFLOP/s; the matrix units do some 15 times that in binary16, and two of those
+ * numbers in the place of one of float32 keep its accuracy:
  *
  *     x   a row's segment of 64 inputs, times the power of two that brings its largest into [2^14, 2^15): hi + lo
  *     w   an output's weights, times such a power of two: one number where that is as exact (weights of bfloat16 are),
@@ -16,14 +16,14 @@
  * Totals are in units of w's power of two, by which they are divided at last, less 2^14 which x's takes over: so they
  * are finite where the sum of |x| and start / (largest weight) are.
  *
- * Each segment begins at 0, for the unit cuts off the low bits of a sum where float32 would round them, and a long chain
- * would drift.
+ * Each segment begins at 0, for the unit cuts off the low bits of a sum where float32 would round them, and a long
+ * chain would drift.
  *
- * Of 32 inputs lane 4 g + t takes the eight from 8 t on, four into each of two products of 16: which of the 16 places an
- * input has does not matter as long as w and x agree, and eight neighbours are one load.
+ * Of 32 inputs lane 4 g + t takes the eight from 8 t on, four into each of two products of 16: which of the 16 places
+ * an input has does not matter as long as w and x agree, and eight neighbours are one load.
  *
- * SHAPES   tiles (ceil(out/16), ceil(in/32), 2, parts, 32 lanes) of uint4, as a of cuda/mma.cuh: outputs are rows there,
- *          frames columns, inputs the 16 places. Zeros beyond out and in.
+ * SHAPES   tiles (ceil(out/16), ceil(in/32), 2, parts, 32 lanes) of uint4, as a of cuda/mma.cuh: outputs are rows
+ *          there, frames columns, inputs the 16 places. Zeros beyond out and in.
  * BITS     the order of an output's sum is given by `in` alone, and x's power of two by the row's segment alone. Parts
  *          and w's power of two belong to the matrix.
  * ERROR    |y - exact| <= 2^-21 sum |w||x| + (in / 64 + 2) 2^-24 max over segments |total|, and of numbers below 2^-16

@@ -11,9 +11,9 @@
  * SHAPES   recurrence.cuh. Rows of a block with fewer frames idle until its longest one is through.
  * BITS     sum of a gate: bias + inputs 0..3, 16..19, ... in index order; likewise from 4, 8 and 12 on, from 0; then
  *          (first + second) + (third + fourth). Nothing but H has a say in it, and a row sees no other.
- * COST     2*G*H*H flops a frame and state. For a block, ROWS states a frame: 4*G*H*H bytes of weights from shared memory
- *          at 128 bytes a clock or from L2 at 64, against G*H*H*ROWS/128 clocks of products: 8 states cover the first,
- *          and nearly the second. One state alone is bound by the bytes: H = 128 of gru, 196 KB, 1536 clocks.
+ * COST     2*G*H*H flops a frame and state. For a block, ROWS states a frame: 4*G*H*H bytes of weights, from shared
+ *          memory at 128 bytes a clock or from L2 at 64, against G*H*H*ROWS/128 clocks of products, which are as many
+ *          from 4 or 8 states on. One state alone is bound by the bytes: H = 128 of gru, 196 KB, 1536 clocks.
  * ERROR    of a sum (H/4 + 3) eps sum |W||h| + the bias's. */
 #include <stdlib.h>
 
@@ -24,7 +24,7 @@
 #define SPLIT         4u   /* lanes of a unit */
 #define BLOCK         16u  /* inputs that they take together */
 #define FULL_GRID     264u /* blocks that fill the device: 132 multiprocessors with two each */
-#define INSIDE_FRAMES 4u
+#define INSIDE_FRAMES 4u   /* of a row from which on it pays to bring W into shared memory first */
 
 void cuda_recurrence_build(struct cuda_build *b, enum cuda_cell cell, const struct ssm_matrix *hidden,
                            const float *bias, struct cuda_recurrence *out)
@@ -96,7 +96,7 @@ __device__ static inline void unit_sum(const struct cuda_recurrence *r, const fl
     }
 }
 
-/* Of four sums that four lanes have parts of, number `lane` to each: (first + second) + (third + fourth) of the lanes. */
+/* Of four sums that four lanes have parts of, number `lane` to each: (first + second) + (third + fourth) lane's. */
 __device__ static inline float sums_share(float a, float b, float c, float d)
 {
     bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
@@ -193,7 +193,8 @@ __device__ static inline void frame_step(const struct cuda_recurrence *r, const 
 
     for (uint32_t base = threadIdx.x / CUDA_WARP * 8; base < r->units; base += blockDim.x / SPLIT) {
         uint32_t unit = base + threadIdx.x % CUDA_WARP / SPLIT;
-        struct cell_reads<G> reads[each] = {};
+        struct cell_reads<G> reads[each] = {
+        };
         float sum[ROWS][G], own[each][G];
         bool runs[each];
 

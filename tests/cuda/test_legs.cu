@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// hippo's time-varying legs (cuda/hippo_legs.cu) against the plain loops of float64, at orders for every number of lanes.
+// hippo's time-varying legs (cuda/hippo_legs.cu) against plain loops of float64, at orders for every number of lanes.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
