@@ -19,16 +19,22 @@
  *          (slots, L, N + 1).
  * BITS     cuda/mamba.cuh.
  * COST     of the recurrence, for each row: L*N times 6 flops and an exponential of 9 instructions, 2*L*R flops of dt,
- *          and some 60*L. 8*L*N bytes of state must move: 8,192 rows of 1536 x 16 move 1.61 GB, 0.54 ms at 3.0 TB/s;
- *          u, z and y are 0.15 GB more. The arithmetic is some 250 instructions of a warp for 2 KiB that move, which
- *          at 3.0 TB/s leave 600.
+ *          and some 60*L. 8*L*N bytes of state must move: 8,192 rows of 1536 x 16 move 1.61 GB, 0.54 ms at 3.0
+ *          TB/s; u, z and y are 0.15 GB more. The arithmetic is some 440 instructions of a warp for 2 KiB that move, 48
+ *          ranks included, and at 3.0 TB/s there is time for 630.
  * ERROR    as ssm/cpu/mamba.c's: the decay is applied less 1.
  * SOURCE   Gu and Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces". */
 #include <stdlib.h>
 
 #include "cuda/mamba.cuh"
 
-#define WARPS 4224u /* blocks of one warp that the device holds: 32 on each of 132 multiprocessors */
+#define WARPS 3696u /* blocks of one warp that the device holds: 28 on each of 132 multiprocessors */
+
+/* Quads of dt's ranks that a warp has under way: with few rows its latency is all that counts, and 48 ranks come at
+ * once; with many, registers are worth more as further warps. Few: all there at once, 8 on a multiprocessor. */
+#define AHEAD_OF_FEW  6u
+#define AHEAD_OF_MANY 2u
+#define FEW_WARPS     1056u
 
 /* Few channels in long rows leave the device idle when blocks of the grid follow one another, and fill it when they are
  * taken side by side, for twice the exponentials. */
@@ -134,11 +140,12 @@ struct panel {
 };
 
 /* dt of the lane's four channels. */
+template <uint32_t AHEAD>
 __device__ static inline float4 panel_dt(const struct mamba_system *sys, const struct panel *p, const float *mixed)
 {
     float dt, other;
 
-    mamba_dt_part<1, 4>(sys, p->channel, mixed, 0, p->g / 4, &dt);
+    mamba_dt_part<1, 1, AHEAD>(sys, p->channel, mixed, 0, p->g / 4, &dt);
     other = __shfl_xor_sync(CUDA_LANES, dt, 16);
     dt = mamba_softplus(dt + other);
     return make_float4(__shfl_sync(CUDA_LANES, dt, (int)p->q), __shfl_sync(CUDA_LANES, dt, (int)p->q + 8),
@@ -177,7 +184,7 @@ __device__ static inline float4 states_step(const struct mamba_system *sys, cons
 }
 
 /* One frame of a row. NT: states of a lane that are under way at once; more of them follow in groups. */
-template <uint32_t NT>
+template <uint32_t NT, uint32_t AHEAD>
 __device__ static inline void panel_step(const struct mamba_system *sys, const struct mamba_signal *sig,
                                          const struct panel *p, const struct cuda_row *row)
 {
@@ -191,7 +198,7 @@ __device__ static inline void panel_step(const struct mamba_system *sys, const s
     float sum = 0;
 
     states_load<NT>(sys, h + p->q, row->begins, p->g, state);
-    dt = panel_dt(sys, p, mixed);
+    dt = panel_dt<AHEAD>(sys, p, mixed);
     drive = cuda_quad_mul(dt, drive);
     for (uint32_t n = 0; n < sys->states; n += group) {
         part = states_step<NT>(sys, rate + p->q, mixed, dt, drive, n + p->g, state, h + p->q, part);
@@ -208,8 +215,9 @@ __device__ static inline void panel_step(const struct mamba_system *sys, const s
         u[p->channel - p->first] = mamba_finish(sum, sys->d[p->channel], own, gate);
 }
 
-template <uint32_t NT>
-__global__ static void __launch_bounds__(CUDA_WARP)
+/* AHEAD: of mamba_dt_part. */
+template <uint32_t NT, uint32_t AHEAD>
+__global__ static void __launch_bounds__(CUDA_WARP, AHEAD == AHEAD_OF_MANY ? 28 : 16)
     mamba_step(struct mamba_system sys, struct mamba_signal sig, struct cuda_span span)
 {
     uint32_t lane = threadIdx.x, first = blockIdx.x * CUDA_PANEL;
@@ -217,21 +225,31 @@ __global__ static void __launch_bounds__(CUDA_WARP)
 
     for (uint32_t r = blockIdx.y; r < span.count->rows; r += gridDim.y)
         if (span.rows[r].frames > 0)
-            panel_step<NT>(&sys, &sig, &p, &span.rows[r]);
+            panel_step<NT, AHEAD>(&sys, &sig, &p, &span.rows[r]);
 }
 
-cudaError_t cuda_mamba_step(const struct mamba_system *sys, const struct mamba_signal *sig,
-                            const struct cuda_span *span, cudaStream_t stream)
+template <uint32_t AHEAD>
+static void step_launch(const struct mamba_system *sys, const struct mamba_signal *sig, const struct cuda_span *span,
+                        cudaStream_t stream)
 {
     uint32_t panels = sys->lanes / CUDA_PANEL, most = WARPS / panels + 1;
     dim3 grid(panels, span->rows_room < most ? span->rows_room : most), block(CUDA_WARP);
 
     if (sys->states <= CUDA_PANEL_LANES)
-        CUDA_LAUNCH(mamba_step<1>, grid, block, 0, stream, *sys, *sig, *span);
+        CUDA_LAUNCH((mamba_step<1, AHEAD>), grid, block, 0, stream, *sys, *sig, *span);
     else if (sys->states <= 2 * CUDA_PANEL_LANES)
-        CUDA_LAUNCH(mamba_step<2>, grid, block, 0, stream, *sys, *sig, *span);
+        CUDA_LAUNCH((mamba_step<2, AHEAD>), grid, block, 0, stream, *sys, *sig, *span);
     else
-        CUDA_LAUNCH(mamba_step<4>, grid, block, 0, stream, *sys, *sig, *span);
+        CUDA_LAUNCH((mamba_step<4, AHEAD>), grid, block, 0, stream, *sys, *sig, *span);
+}
+
+cudaError_t cuda_mamba_step(const struct mamba_system *sys, const struct mamba_signal *sig,
+                            const struct cuda_span *span, cudaStream_t stream)
+{
+    if ((uint64_t)span->rows_room * (sys->lanes / CUDA_PANEL) <= FEW_WARPS)
+        step_launch<AHEAD_OF_FEW>(sys, sig, span, stream);
+    else
+        step_launch<AHEAD_OF_MANY>(sys, sig, span, stream);
     return cudaGetLastError();
 }
 

@@ -112,30 +112,45 @@ __device__ static inline float mamba_carry(float h, float exponent, float left)
     return fmaf(mamba_change(exponent), h, h) + left;
 }
 
-/* Part 0 or 1 of a channel's dt before softplus, for F frames that are `apart` floats of `mixed` from one another. AHEAD:
- * quads of ranks that are under way at once. */
-template <uint32_t F, uint32_t AHEAD>
+__device__ static inline float mamba_rank_sum(float4 w, float4 r, float sum)
+{
+    return fmaf(w.w, r.w, fmaf(w.z, r.z, fmaf(w.y, r.y, fmaf(w.x, r.x, sum))));
+}
+
+/* Part 0 or 1 of dt before softplus, of C channels of a panel that are 8 apart, for F frames that are `apart` floats of
+ * `mixed` from one another; sum: (F, C). AHEAD: quads of ranks that are under way at once. */
+template <uint32_t C, uint32_t F, uint32_t AHEAD>
 __device__ static inline void mamba_dt_part(const struct mamba_system *sys, uint32_t channel, const float *mixed,
                                             uint32_t apart, uint32_t part, float *sum)
 {
     uint32_t quads = sys->rank / 4, half = (quads + 1) / 2, count = part ? quads - half : half;
     const float4 *weight = reinterpret_cast<const float4 *>(sys->dt_weight) + channel % CUDA_PANEL +
                            ((size_t)(channel / CUDA_PANEL) * quads + part * half) * CUDA_PANEL;
+    float4 w[AHEAD][C], r[AHEAD][F];
 
     mixed += part * half * 4;
 #pragma unroll
-    for (uint32_t f = 0; f < F; f++)
-        sum[f] = part ? 0 : sys->dt_bias[channel];
-#pragma unroll(AHEAD)
-    for (uint32_t i = 0; i < count; i++, weight += CUDA_PANEL, mixed += 4) {
-        float4 w = __ldg(weight);
-
+    for (uint32_t i = 0; i < F * C; i++)
+        sum[i] = part ? 0 : sys->dt_bias[channel + i % C * 8];
+#pragma unroll 1
+    for (uint32_t i = 0; i < count; i += AHEAD, weight += AHEAD * CUDA_PANEL, mixed += AHEAD * 4) {
 #pragma unroll
-        for (uint32_t f = 0; f < F; f++) {
-            float4 r = __ldg(reinterpret_cast<const float4 *>(mixed + f * apart));
-
-            sum[f] = fmaf(w.w, r.w, fmaf(w.z, r.z, fmaf(w.y, r.y, fmaf(w.x, r.x, sum[f]))));
+        for (uint32_t k = 0; k < AHEAD; k++) {
+            if (i + k >= count)
+                continue;
+#pragma unroll
+            for (uint32_t c = 0; c < C; c++)
+                w[k][c] = __ldg(weight + k * CUDA_PANEL + c * 8);
+#pragma unroll
+            for (uint32_t f = 0; f < F; f++)
+                r[k][f] = __ldg(reinterpret_cast<const float4 *>(mixed + f * apart) + k);
         }
+#pragma unroll
+        for (uint32_t k = 0; k < AHEAD; k++)
+#pragma unroll
+            for (uint32_t j = 0; j < F * C; j++)
+                if (i + k < count)
+                    sum[j] = mamba_rank_sum(w[k][j % C], r[k][j / C], sum[j]);
     }
 }
 

@@ -19,12 +19,12 @@
  *
  * SHAPES   grid (L/16, rows), or (L/16, slots) for blocks side by side.
  * BITS     cuda/mamba.cuh; a sum of dt: frames that are equal modulo 8 in index order, then those eight in order.
- * COST     for each state and frame: the exponential's argument and 9 instructions of it, 3 fused products (5 in whole
- *          blocks), and about 2 of shared memory and of sums; for each channel and frame 2*R flops of dt and some 60
- *          instructions, which 16 states share. So 24 of 16 states, and 8 x 1536 x 16 x 2048 of them are 0.40 G: 0.34
- *          ms at the 28 T lane instructions per second that an H100 issues; 4 x 1536 x 16 x 65536 5.4 ms. u, z and y are
- *          12*L bytes of each frame: 0.10 ms and 1.6 ms at 3.0 TB/s. One special function of each state and frame
- *          takes 0.11 ms and 1.8 ms.
+ * COST     in instructions, of which an H100 issues 30 T lanes a second at 1.76 GHz: for each state and frame of whole
+ *          blocks 19 (of stepped ones 17: the exponential's argument and 8 of it, 3 fused products in place of 5, and
+ *          what 4 frames share); for each channel and frame 85, and 1.7 for each rank of dt. So with 16 states and 48
+ *          ranks 29 for each state and frame, with 16 ranks 26: 8 x 1536 x 16 x 2048 of them, 0.40 G, take 0.40 and 0.35
+ *          ms, 4 x 1536 x 16 x 65536 take 6.3 and 5.6 ms. u, z and y are 12*L bytes of each frame: 0.10 ms and 1.6 ms at
+ *          3.0 TB/s. One special function of each state and frame takes 0.11 ms and 1.7 ms.
  * ERROR    as ssm/cpu/mamba.c's.
  * SOURCE   Blelloch 1990, "Prefix Sums and Their Applications", for the three passes. */
 #include "cuda/mamba.cuh"
@@ -80,20 +80,21 @@ __device__ static inline uint32_t thread_team(void)
 
 /* ---- around the states: a thread has a channel and every eighth frame, and 16 channels are neighbours ------------- */
 
-/* dt, before softplus, of F frames from the piece's t on, 8 apart. */
+/* dt, before softplus, of F frames from the piece's t on, 16 apart. A thread has two channels here. */
 template <uint32_t NT, uint32_t F>
 __device__ static inline void dt_stage(const struct mamba_system *sys, const struct mamba_signal *sig,
                                        const struct piece *p, struct piece_shared<NT> *s, uint32_t t)
 {
-    uint32_t c = threadIdx.x % CUDA_PANEL, channel = p->panel * CUDA_PANEL + c;
+    const uint32_t channels = 2, half = CUDA_PANEL / channels, apart = THREADS / half;
+    uint32_t c = threadIdx.x % half, channel = p->panel * CUDA_PANEL + c;
     const float *mixed = sig->mixed + (size_t)(p->first + t) * sys->mixed_stride;
-    float dt[F], rest[F];
+    float dt[F * channels], rest[F * channels];
 
-    mamba_dt_part<F, 1>(sys, channel, mixed, sys->mixed_stride * TEAMS, 0, dt);
-    mamba_dt_part<F, 1>(sys, channel, mixed, sys->mixed_stride * TEAMS, 1, rest);
+    mamba_dt_part<channels, F, 1>(sys, channel, mixed, sys->mixed_stride * apart, 0, dt);
+    mamba_dt_part<channels, F, 1>(sys, channel, mixed, sys->mixed_stride * apart, 1, rest);
 #pragma unroll
-    for (uint32_t f = 0; f < F; f++)
-        s->dt[c][t + f * TEAMS] = dt[f] + rest[f];
+    for (uint32_t i = 0; i < F * channels; i++)
+        s->dt[c + i % channels * half][t + i / channels * apart] = dt[i] + rest[i];
 }
 
 /* dt and dt u of every frame of the piece, and the sum of this thread's dt. */
@@ -101,16 +102,18 @@ template <uint32_t NT, enum how HOW>
 __device__ static inline void piece_stage(const struct mamba_system *sys, const struct mamba_signal *sig,
                                           const struct piece *p, struct piece_shared<NT> *s)
 {
-    uint32_t team = threadIdx.x / CUDA_PANEL, c = threadIdx.x % CUDA_PANEL, t = team, frames = piece_frames<HOW>(p);
+    uint32_t team = threadIdx.x / CUDA_PANEL, c = threadIdx.x % CUDA_PANEL, frames = piece_frames<HOW>(p);
     const float *u = sig->u + (size_t)p->first * sys->lanes + p->panel * CUDA_PANEL + c;
     float sum = 0;
 
-    for (; t + (QUAD - 1) * TEAMS < frames; t += QUAD * TEAMS)
-        dt_stage<NT, QUAD>(sys, sig, p, s, t);
-    for (; t < frames; t += TEAMS)
-        dt_stage<NT, 1>(sys, sig, p, s, t);
+    if (frames == PIECE)
+        dt_stage<NT, 4>(sys, sig, p, s, threadIdx.x / 8);
+    else
+        for (uint32_t t = threadIdx.x / 8; t < frames; t += THREADS / 8)
+            dt_stage<NT, 1>(sys, sig, p, s, t);
+    __syncthreads();
 #pragma unroll 1
-    for (t = team; t < frames; t += TEAMS) {
+    for (uint32_t t = team; t < frames; t += TEAMS) {
         float dt = mamba_softplus(s->dt[c][t]);
 
         sum = sum + dt;
