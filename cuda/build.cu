@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cuda/graph.cuh"
+#include "ssm/layers/params.h"
 
 #define CHUNK_BYTES ((size_t)4 << 20)
 
@@ -87,6 +88,26 @@ void *cuda_params(struct cuda_build *b, size_t bytes)
     return (unsigned char *)at + 64;
 }
 
+/* Gives the layers behind l, up to `end`, to it as far as its kind takes them: an activation, a glu. */
+static void layer_fuse(struct cuda_layer *l, const struct cuda_layer *end)
+{
+    const struct cuda_layer *next = l + 1;
+
+    if (next < end && next->layer->kind->id == SSM_KIND_activation) {
+        enum ssm_activation_fn fn = ((const struct ssm_activation *)next->layer->params)->fn;
+
+        if (l->kind->takes & (CUDA_TAKES_ACTIVATION | (fn == SSM_RELU ? CUDA_TAKES_RELU : 0))) {
+            l->after.activation = CUDA_ACTIVATION(fn);
+            l->fused++;
+            next++;
+        }
+    }
+    if (next < end && next->layer->kind->id == SSM_KIND_glu && l->kind->takes & CUDA_TAKES_GLU) {
+        l->after.glu = true;
+        l->fused++;
+    }
+}
+
 void cuda_sequence_build(struct cuda_build *b, const struct ssm_sequence *from, struct cuda_sequence *out)
 {
     out->sequence = from;
@@ -102,5 +123,9 @@ void cuda_sequence_build(struct cuda_build *b, const struct ssm_sequence *from, 
             l->branch = (struct cuda_sequence *)cuda_params(b, l->layer->branches * sizeof(*l->branch));
         for (uint32_t k = 0; b->status == SSM_OK && k < l->layer->branches; k++)
             cuda_sequence_build(b, &l->layer->branch[k], &l->branch[k]);
+    }
+    for (uint32_t i = 0; b->status == SSM_OK && i < from->count; i += 1 + out->layers[i].fused) {
+        layer_fuse(&out->layers[i], out->layers + from->count);
+        out->last = &out->layers[i];
     }
 }

@@ -11,7 +11,9 @@ struct walk {
     cudaError_t result;
 };
 
-static void sequence_walk(struct walk *w, const struct cuda_sequence *s, const float *x, float *y);
+/* `residual`: added to y by the last layer, which takes that; or NULL. */
+static void sequence_walk(struct walk *w, const struct cuda_sequence *s, const float *residual, const float *x,
+                          float *y);
 
 /* The next bytes of the arena; w->at goes back to what it was when they are no longer needed. */
 static unsigned char *take(struct walk *w, size_t bytes)
@@ -42,15 +44,17 @@ static void same_walk(struct walk *w, const struct cuda_layer *l, bool own, enum
                       float *y)
 {
     const struct cuda_span *span = &w->tile->clock[l->layer->out_clock];
+    const struct cuda_layer *last = l->branch[0].last;
+    bool fused = own && last && last->kind->takes & CUDA_TAKES_RESIDUAL;
 
-    sequence_walk(w, &l->branch[0], x, y);
-    if (own && w->arena)
+    sequence_walk(w, &l->branch[0], fused ? x : NULL, x, y);
+    if (own && !fused && w->arena)
         done(w, cuda_join_same(how, span, l->layer->out, x, y, w->tile->stream));
     for (uint32_t i = 1; i < l->layer->branches; i++) {
         size_t before = w->at;
         float *to = take_frames(w, l->layer->out_clock, l->layer->out);
 
-        sequence_walk(w, &l->branch[i], x, to);
+        sequence_walk(w, &l->branch[i], NULL, x, to);
         if (w->arena)
             done(w, cuda_join_same(how, span, l->layer->out, to, y, w->tile->stream));
         w->at = before;
@@ -69,7 +73,7 @@ static void apart_walk(struct walk *w, const struct cuda_layer *l, bool own, enu
         const float *from = branch->count > 0 ? to : x;
 
         if (branch->count > 0)
-            sequence_walk(w, &l->branch[i], x, to);
+            sequence_walk(w, &l->branch[i], NULL, x, to);
         if (w->arena && own)
             done(w, cuda_join_pair(l->layer, w->tile, how, x, from, y));
         else if (w->arena)
@@ -80,11 +84,13 @@ static void apart_walk(struct walk *w, const struct cuda_layer *l, bool own, enu
 
 /* ---- sequences --------------------------------------------------------------------------------------------------- */
 
-static void layer_walk(struct walk *w, const struct cuda_layer *l, const float *x, float *y)
+static void layer_walk(struct walk *w, const struct cuda_layer *l, const float *residual, const float *x, float *y)
 {
     size_t before = w->at;
     struct cuda_tile tile = *w->tile;
 
+    tile.after = l->after;
+    tile.after.residual = residual;
     if (l->layer->branches > 0) {
         bool own = l->layer->kind->id == SSM_KIND_residual;
         enum cuda_joining how = l->layer->kind->id == SSM_KIND_multiply ? CUDA_MULTIPLY : CUDA_ADD;
@@ -102,26 +108,27 @@ static void layer_walk(struct walk *w, const struct cuda_layer *l, const float *
     w->at = before;
 }
 
-static void sequence_walk(struct walk *w, const struct cuda_sequence *s, const float *x, float *y)
+static void sequence_walk(struct walk *w, const struct cuda_sequence *s, const float *residual, const float *x,
+                          float *y)
 {
     size_t before = w->at, largest = 0;
-    uint32_t count = s->sequence->count;
+    const struct cuda_layer *end = s->layers + s->sequence->count;
     unsigned char *buffer[2];
 
-    for (uint32_t i = 0; i + 1 < count; i++) {
-        const struct ssm_layer *layer = s->layers[i].layer;
+    for (const struct cuda_layer *l = s->layers; l < end && l != s->last; l += 1 + l->fused) {
+        const struct ssm_layer *layer = l[l->fused].layer;
         size_t bytes = (size_t)w->tile->clock[layer->out_clock].frames_room * layer->out * sizeof(float);
 
         largest = bytes > largest ? bytes : largest;
     }
-    buffer[0] = take(w, count > 1 ? largest : 0);
-    buffer[1] = take(w, count > 2 ? largest : 0);
-    if (count == 0 && w->arena)
+    buffer[0] = take(w, largest);
+    buffer[1] = take(w, largest);
+    if (!s->last && w->arena)
         done(w, cuda_join_same(CUDA_TAKE, &w->tile->clock[s->sequence->clock], s->sequence->in, x, y, w->tile->stream));
-    for (uint32_t i = 0; i < count; i++) {
-        float *to = i + 1 == count ? y : (float *)buffer[i % 2];
+    for (const struct cuda_layer *l = s->layers; l < end; l += 1 + l->fused) {
+        float *to = l == s->last ? y : (float *)buffer[x == (float *)buffer[0]];
 
-        layer_walk(w, &s->layers[i], x, to);
+        layer_walk(w, l, l == s->last ? residual : NULL, x, to);
         x = to;
     }
     w->at = before;
@@ -131,7 +138,7 @@ size_t cuda_sequence_arena(const struct cuda_sequence *sequence, const struct cu
 {
     struct walk w = {.tile = tile, .arena = NULL, .at = 0, .most = 0, .result = cudaSuccess};
 
-    sequence_walk(&w, sequence, NULL, NULL);
+    sequence_walk(&w, sequence, NULL, NULL, NULL);
     return w.most;
 }
 
@@ -140,6 +147,6 @@ cudaError_t cuda_sequence_launch(const struct cuda_sequence *sequence, const str
 {
     struct walk w = {.tile = tile, .arena = arena, .at = 0, .most = 0, .result = cudaSuccess};
 
-    sequence_walk(&w, sequence, x, y);
+    sequence_walk(&w, sequence, NULL, x, y);
     return w.result;
 }

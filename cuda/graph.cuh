@@ -5,6 +5,10 @@
  * Every sequence runs between two buffers of its widest inner output; what its layers need beyond that, branches and
  * scratch, lies above them in one arena. The same walk, launching nothing, says how large the arena must be for given
  * rooms: so the two cannot differ.
+ *
+ * Neighbours are fused where a kind takes what follows into its own stores (struct cuda_after): an activation, a glu, and
+ * at the end of a residual's branch the input that is added. It saves a pass over memory and a launch each, and no bit
+ * shows it.
  */
 #ifndef CUDA_GRAPH_CUH
 #define CUDA_GRAPH_CUH
@@ -14,7 +18,8 @@
 
 struct cuda_sequence {
     const struct ssm_sequence *sequence;
-    struct cuda_layer *layers; /* (sequence->count) */
+    struct cuda_layer *layers;     /* (sequence->count) */
+    const struct cuda_layer *last; /* that is launched; NULL of an empty one */
 };
 
 /* What is uploaded and allocated for a program while it is built; all of it goes at once. */

@@ -48,6 +48,20 @@ struct cuda_span {
     uint32_t longest_room;          /* at least the frames of any row */
 };
 
+/* What a launcher does to its outputs before it stores them, in place of the layers behind it: in this order, each or
+ * none, with the bits of those layers. A kind's `takes` says which it can. */
+#define CUDA_NO_ACTIVATION  0u
+#define CUDA_ACTIVATION(fn) (1u + (uint32_t)(fn)) /* of enum ssm_activation_fn */
+
+struct cuda_after {
+    uint32_t activation = CUDA_NO_ACTIVATION;
+    bool glu = false;      /* y has half the layer's channels */
+    const float *residual = NULL; /* device: is added; of y's shape, does not overlap it. NULL: none */
+};
+
+/* RELU: that activation alone. */
+enum { CUDA_TAKES_ACTIVATION = 1, CUDA_TAKES_GLU = 2, CUDA_TAKES_RESIDUAL = 4, CUDA_TAKES_RELU = 8 };
+
 struct cuda_tile {
     cudaStream_t stream;
     const struct cuda_span *clock; /* host: (clocks of the model) */
@@ -56,6 +70,7 @@ struct cuda_tile {
     uint32_t inputs;
     bool scans;                    /* whether some row of it is SSM_SCAN */
     unsigned char *scratch;        /* device: what the layer's kind asked for, 256-byte aligned */
+    struct cuda_after after = {};  /* what the launched layer takes over */
 };
 
 struct cuda_sequence;
@@ -65,6 +80,8 @@ struct cuda_layer {
     const struct cuda_kind *kind;
     void *params;                 /* host: the kind's own struct, holding device pointers; NULL when it has none */
     struct cuda_sequence *branch; /* (layer->branches) */
+    struct cuda_after after;      /* of the layers behind it, `fused` of them, which it takes over */
+    uint32_t fused;
 };
 
 /* Where a program is being built: what is uploaded lives as long as the program. */
@@ -86,6 +103,7 @@ struct cuda_kind {
     /* x (frames at layer->clock, layer->in) to y (frames at layer->out_clock, layer->out). NULL: joins, which
      * cuda/graph.cu runs. */
     cudaError_t (*launch)(const struct cuda_layer *l, const struct cuda_tile *tile, const float *x, float *y);
+    uint32_t takes = 0; /* CUDA_TAKES_: its launch looks at tile->after */
 };
 
 #define X(name) extern const struct cuda_kind cuda_kind_##name;

@@ -15,7 +15,7 @@
  *
  * Longer rows are cuda/mamba_rows.cu.
  *
- * SHAPES   scratch: xz (frames, 2L), u (frames, L), mixed (frames, R + 2N padded to quads); for blocks side by side
+ * SHAPES   scratch: xz (frames, 2L), u (frames, L), mixed (frames, R and R + 2N padded to quads); for blocks side by side
  *          (slots, L, N + 1).
  * BITS     cuda/mamba.cuh.
  * COST     of the recurrence, for each row: L*N times 6 flops and an exponential of 9 instructions, 2*L*R flops of dt,
@@ -41,7 +41,7 @@ struct mamba_params {
     struct mamba_system system;
 };
 
-/* Panels (L/16, R, 16) to (L/16, ceil(R/4), 16, 4), zeros beyond R. */
+/* Panels (L/16, R, 16) to (L/16, rank/4, 16, 4), zeros beyond R. */
 static const float *dt_weight_upload(struct cuda_build *b, const struct ssm_matrix *m)
 {
     size_t quads = (m->in + 3) / 4, panels = m->out / SSM_PANEL, n = panels * quads * SSM_PANEL * 4;
@@ -57,6 +57,31 @@ static const float *dt_weight_upload(struct cuda_build *b, const struct ssm_matr
     return there;
 }
 
+/* x_proj with outputs of zero between dt, of R, and what follows, so that every frame's dt is whole quads. */
+static void x_proj_build(struct cuda_build *b, const struct ssm_linear *from, uint32_t R, struct cuda_projection *out)
+{
+    uint32_t zeros = (4 - R % 4) % 4;
+    struct ssm_linear spread = {{from->weight.out + zeros, from->weight.in, NULL}, NULL};
+    size_t in = from->weight.in, panels = (spread.weight.out + SSM_PANEL - 1) / SSM_PANEL;
+
+    spread.weight.panels = (float *)calloc(panels * in * SSM_PANEL, sizeof(float));
+    spread.bias = (float *)calloc(spread.weight.out, sizeof(float));
+    for (size_t o = 0; spread.weight.panels && spread.bias && o < from->weight.out; o++) {
+        size_t to = o < R ? o : o + zeros;
+
+        spread.bias[to] = from->bias[o];
+        for (size_t i = 0; i < in; i++)
+            spread.weight.panels[(to / SSM_PANEL * in + i) * SSM_PANEL + to % SSM_PANEL] =
+                from->weight.panels[(o / SSM_PANEL * in + i) * SSM_PANEL + o % SSM_PANEL];
+    }
+    if (spread.weight.panels && spread.bias)
+        cuda_projection_build(b, &spread, out);
+    else
+        (void)cuda_upload(b, NULL, 1); /* which the build remembers */
+    free(spread.weight.panels);
+    free(spread.bias);
+}
+
 static void build(struct cuda_build *b, const struct ssm_layer *layer, void **params)
 {
     const struct ssm_mamba *from = (const struct ssm_mamba *)layer->params;
@@ -66,13 +91,13 @@ static void build(struct cuda_build *b, const struct ssm_layer *layer, void **pa
     if (!p)
         return;
     cuda_projection_build(b, &from->in_proj, &p->in_proj);
-    cuda_projection_build(b, &from->x_proj, &p->x_proj);
+    x_proj_build(b, &from->x_proj, from->rank, &p->x_proj);
     cuda_projection_build(b, &from->out_proj, &p->out_proj);
     cuda_window_build(b, &from->window, &p->window);
     p->system.lanes = from->lanes;
     p->system.states = from->state;
-    p->system.rank = from->rank;
-    p->system.mixed_stride = (from->rank + 2 * from->state + 3) & ~3u;
+    p->system.rank = (from->rank + 3) & ~3u;
+    p->system.mixed_stride = (p->system.rank + 2 * from->state + 3) & ~3u;
     p->system.offset = layer->state_offset + (from->window.kernel - 1) * from->lanes * (uint32_t)sizeof(float);
     p->system.rate = cuda_upload_floats(b, from->rate, (size_t)from->lanes * from->state);
     p->system.d = cuda_upload_floats(b, from->d, from->lanes);
@@ -113,9 +138,9 @@ __device__ static inline float4 panel_dt(const struct mamba_system *sys, const s
 {
     float dt, other;
 
-    mamba_dt_part<1>(sys, p->channel, mixed, 0, p->g / 4, &dt);
+    mamba_dt_part<1, 4>(sys, p->channel, mixed, 0, p->g / 4, &dt);
     other = __shfl_xor_sync(CUDA_LANES, dt, 16);
-    dt = cuda_softplus(dt + other);
+    dt = mamba_softplus(dt + other);
     return make_float4(__shfl_sync(CUDA_LANES, dt, (int)p->q), __shfl_sync(CUDA_LANES, dt, (int)p->q + 8),
                        __shfl_sync(CUDA_LANES, dt, (int)p->q + 4), __shfl_sync(CUDA_LANES, dt, (int)p->q + 12));
 }

@@ -34,7 +34,7 @@ struct mamba2_params {
     struct cuda_projection in_proj, out_proj;
     struct cuda_window window;
     struct mamba2_system system;
-    const float *norm; /* (H P16); NULL: none */
+    const float *norm;   /* (H P16); NULL: none */
     float eps, channels; /* of the norm: of a group */
     bool norm_before_gate;
 };
@@ -105,7 +105,7 @@ struct panel {
     uint32_t lane, q, g;
     uint32_t head, group;    /* the lane where its B begins */
     uint32_t first, channel; /* among the lanes of x: the panel's first, and which is this lane's own */
-    float4 *h;                     /* (N4, 16), at the lane's channels */
+    float4 *h;               /* (N4, 16), at the lane's channels */
 };
 
 template <uint32_t NT>
@@ -196,7 +196,8 @@ __device__ static inline void blocks_join(const struct mamba2_system *sys, const
                                           const struct panel *p, uint32_t slot, uint32_t count, bool begins)
 {
     size_t apart = (size_t)sys->inner * sys->state_padded / 4;
-    float4 *block = reinterpret_cast<float4 *>(blocks->state + ((size_t)slot * sys->inner + p->first) * sys->state_padded);
+    float4 *block =
+        reinterpret_cast<float4 *>(blocks->state + ((size_t)slot * sys->inner + p->first) * sys->state_padded);
     const float *dt = blocks->dt + (size_t)slot * sys->heads + p->head;
 
     for (uint32_t n = p->g; n < sys->states + p->g; n += NT * CUDA_PANEL_LANES) {

@@ -45,8 +45,7 @@ cudaError_t cuda_mamba2_finish(const struct mamba2_system *sys, const struct mam
 __device__ static inline float mamba2_dt(const struct mamba2_system *sys, const struct mamba2_signal *sig, size_t frame,
                                          uint32_t head)
 {
-    return cuda_min(sys->dt_max,
-                    cuda_max(sys->dt_min, cuda_softplus(sig->all[frame * sys->lanes + sys->dt + head])));
+    return cuda_min(sys->dt_max, cuda_max(sys->dt_min, cuda_softplus(sig->all[frame * sys->lanes + sys->dt + head])));
 }
 
 /* Where B of a head's group begins in a frame of `mixed`; C is G N16 lanes behind. */

@@ -144,9 +144,8 @@ __device__ static inline float decay_between(const struct times *times, float ra
     return cuda_exp2((float)(times->sum[t] - times->sum[s]) * rate);
 }
 
-__global__ static void __launch_bounds__(THREADS)
-    mamba2_products(struct mamba2_system sys, struct mamba2_signal sig, struct mamba2_blocks blocks,
-                    struct cuda_span span)
+__global__ static void __launch_bounds__(THREADS) mamba2_products(struct mamba2_system sys, struct mamba2_signal sig,
+                                                                  struct mamba2_blocks blocks, struct cuda_span span)
 {
     __shared__ struct operand b, c;
     uint32_t group = blockIdx.x, slot = blockIdx.y, t = 0, lane = sys.inner + group * sys.state_lanes;
@@ -219,8 +218,8 @@ __device__ static inline void states_stage(const struct mamba2_system *sys, cons
         float4 v = cuda_quad(0);
 
         if (p + c < sys->head_lanes && n + k < sys->states)
-            v = __ldg(reinterpret_cast<const float4 *>(h + ((p + c) / 16 * (size_t)sys->state_padded + n + k) * 16 +
-                                                       c % 16));
+            v = __ldg(
+                reinterpret_cast<const float4 *>(h + ((p + c) / 16 * (size_t)sys->state_padded + n + k) * 16 + c % 16));
         *reinterpret_cast<float4 *>(&to->v[k][c]) = v;
     }
 }
@@ -236,9 +235,8 @@ __device__ static inline void weights_stage(const float *products, const struct 
     }
 }
 
-__global__ static void __launch_bounds__(THREADS)
-    mamba2_outputs(struct mamba2_system sys, struct mamba2_signal sig, struct mamba2_blocks blocks,
-                   struct cuda_span span)
+__global__ static void __launch_bounds__(THREADS) mamba2_outputs(struct mamba2_system sys, struct mamba2_signal sig,
+                                                                 struct mamba2_blocks blocks, struct cuda_span span)
 {
     __shared__ struct operand left, right;
     __shared__ struct times times;

@@ -21,7 +21,8 @@
 #ifndef CUDA_MATH_CUH
 #define CUDA_MATH_CUH
 
-#include "cuda/launch.cuh"
+#include "cuda/kind.cuh"
+#include "ssm/layers/params.h"
 
 #include <math.h>
 
@@ -192,6 +193,29 @@ template <uint32_t W> __device__ static inline float cuda_lanes_sum(float v)
 __device__ static inline float cuda_warp_sum(float v)
 {
     return cuda_lanes_sum<CUDA_WARP>(v);
+}
+
+/* One of CUDA_ACTIVATION, or v itself. */
+__device__ static inline float cuda_activate(uint32_t activation, float v)
+{
+    switch (activation) {
+    case CUDA_ACTIVATION(SSM_RELU):
+        return cuda_max(0, v);
+    case CUDA_ACTIVATION(SSM_GELU):
+        return cuda_gelu(v);
+    case CUDA_ACTIVATION(SSM_GELU_TANH):
+        return cuda_gelu_tanh(v);
+    case CUDA_ACTIVATION(SSM_SILU):
+        return cuda_silu(v);
+    case CUDA_ACTIVATION(SSM_TANH):
+        return cuda_tanh(v);
+    case CUDA_ACTIVATION(SSM_SIGMOID):
+        return cuda_sigmoid(v);
+    case CUDA_ACTIVATION(SSM_SOFTPLUS):
+        return cuda_softplus(v);
+    default:
+        return v;
+    }
 }
 
 #endif

@@ -11,9 +11,9 @@
 
 #include "cuda/matrix_tiles.cuh"
 
-#define FEW_ROWS  64u     /* up to which weights are read once or twice */
-#define FULL_GRID 128u    /* tiles of 64 x 64 that are worth a kernel of tiles: about one for each multiprocessor */
-#define LARGEST   0x1p60f /* of the powers of two for weights, so that totals stay finite */
+#define FEW_ROWS  64u      /* up to which weights are read once or twice */
+#define FULL_GRID 128u     /* tiles of 64 x 64 that are worth a kernel of tiles: about one for each multiprocessor */
+#define LARGEST   0x1p60f  /* of the powers of two for weights, so that totals stay finite */
 #define UNIT      0x1p-14f /* of scales that are kept */
 
 static float weight(const struct ssm_matrix *m, uint32_t o, uint32_t i)

@@ -142,7 +142,9 @@ __global__ __launch_bounds__(few_warps<PANELS, ROWS>::most *CUDA_WARP) static vo
     for (uint32_t e = threadIdx.x; e < size; e += blockDim.x) {
         uint32_t r = first + element_row<ROWS>(e), o = output + element_output<ROWS>(e);
 
-        total[e] = r < rows && o < w.out ? matrix_start(&w, &p, r, o) : 0;
+        total[e] = 0;
+        if (r < rows && o < w.out)
+            total[e] = p.add ? p.y[r * p.y_stride + o] * w.scale[o] : matrix_start(&p, o, w.scale[o]);
     }
     for (uint32_t s = 0; s < segments; s += warps) {
         if (s + warp < segments)
@@ -165,7 +167,7 @@ __global__ __launch_bounds__(few_warps<PANELS, ROWS>::most *CUDA_WARP) static vo
         uint32_t r = first + element_row<ROWS>(e), o = output + element_output<ROWS>(e);
 
         if (r < rows && o < w.out)
-            matrix_store(&w, &p, r, o, total[e]);
+            p.y[r * p.y_stride + o] = total[e] * matrix_unit(w.scale[o]);
     }
 }
 

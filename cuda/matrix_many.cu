@@ -24,7 +24,8 @@
 #define FULL_GRID  264u /* blocks that fill the device: 132 multiprocessors with two each */
 
 /* Eight neighbouring inputs in binary16, as a lane of the split has them in two halves. */
-struct __align__(16) many_eight {
+struct __align__(16) many_eight
+{
     uint2 half[2];
 };
 
@@ -183,17 +184,26 @@ __device__ static inline void segment_add(const struct many_shared<PARTS, PANELS
     }
 }
 
-/* Totals begin, or are put out: this lane's frames and outputs from (row, output) on. */
+/* Totals begin, or are put out: this lane's frames and outputs from (row, output) on. Output by output, so that its
+ * scale is loaded once. */
 template <int PANELS>
 __device__ static inline void totals_start(const struct cuda_matrix *w, const struct cuda_product *p, uint32_t rows,
                                            uint32_t row, uint32_t output, float (*total)[WARP_ROWS][4])
 {
 #pragma unroll
-    for (uint32_t e = 0; e < PANELS * WARP_ROWS * 4; e++) {
-        uint32_t m = e / (WARP_ROWS * 4), n = e / 4 % WARP_ROWS, k = e % 4;
-        uint32_t r = row + n * MATRIX_ROWS + k % 2, o = output + m * MATRIX_PANEL + k / 2 * 8;
+    for (uint32_t m = 0; m < 2 * PANELS; m++) {
+        uint32_t o = output + m * (MATRIX_PANEL / 2);
+        float scale = o < w->out ? w->scale[o] : 0, start = o < w->out && !p->add ? matrix_start(p, o, scale) : 0;
 
-        total[m][n][k] = r < rows && o < w->out ? matrix_start(w, p, r, o) : 0;
+#pragma unroll
+        for (uint32_t n = 0; n < 2 * WARP_ROWS; n++) {
+            uint32_t r = row + n / 2 * MATRIX_ROWS + n % 2;
+            float *to = &total[m / 2][n / 2][m % 2 * 2 + n % 2];
+
+            *to = start;
+            if (p->add && r < rows && o < w->out)
+                *to = p->y[r * p->y_stride + o] * scale;
+        }
     }
 }
 
@@ -202,12 +212,17 @@ __device__ static inline void totals_store(const struct cuda_matrix *w, const st
                                            uint32_t row, uint32_t output, float (*total)[WARP_ROWS][4])
 {
 #pragma unroll
-    for (uint32_t e = 0; e < PANELS * WARP_ROWS * 4; e++) {
-        uint32_t m = e / (WARP_ROWS * 4), n = e / 4 % WARP_ROWS, k = e % 4;
-        uint32_t r = row + n * MATRIX_ROWS + k % 2, o = output + m * MATRIX_PANEL + k / 2 * 8;
+    for (uint32_t m = 0; m < 2 * PANELS; m++) {
+        uint32_t o = output + m * (MATRIX_PANEL / 2);
+        float unit = o < w->out ? matrix_unit(w->scale[o]) : 0;
 
-        if (r < rows && o < w->out)
-            matrix_store(w, p, r, o, total[m][n][k]);
+#pragma unroll
+        for (uint32_t n = 0; n < 2 * WARP_ROWS; n++) {
+            uint32_t r = row + n / 2 * MATRIX_ROWS + n % 2;
+
+            if (r < rows && o < w->out)
+                p->y[r * p->y_stride + o] = total[m / 2][n / 2][m % 2 * 2 + n % 2] * unit;
+        }
     }
 }
 

@@ -104,19 +104,15 @@ __device__ static inline float matrix_total(float total, float segment, float in
     return fmaf(segment, inverse, total);
 }
 
-/* What a total begins with, and the output that it becomes, of frame r and output o. */
-__device__ static inline float matrix_start(const struct cuda_matrix *w, const struct cuda_product *p, size_t r,
-                                            uint32_t o)
+/* What an output's totals begin with where they are not added to y, and what they are to be multiplied by at last. */
+__device__ static inline float matrix_start(const struct cuda_product *p, uint32_t o, float scale)
 {
-    float start = p->add ? p->y[r * p->y_stride + o] : p->start ? p->start[o] : 0;
-
-    return start * w->scale[o];
+    return p->start ? p->start[o] * scale : 0;
 }
 
-__device__ static inline void matrix_store(const struct cuda_matrix *w, const struct cuda_product *p, size_t r,
-                                           uint32_t o, float total)
+__device__ static inline float matrix_unit(float scale)
 {
-    p->y[r * p->y_stride + o] = total * __uint_as_float((254u << 23) - __float_as_uint(w->scale[o]));
+    return __uint_as_float((254u << 23) - __float_as_uint(scale));
 }
 
 /* The largest absolute value of those that 4 neighbouring lanes hold, as bits, to all four. */

@@ -21,7 +21,7 @@
 #ifndef CUDA_MODES_CUH
 #define CUDA_MODES_CUH
 
-#include "cuda/launch.cuh"
+#include "cuda/math.cuh"
 
 #define CUDA_MODES_BOUT    16u
 #define CUDA_MODES_STRIDE  20u /* floats from channel to channel, lane to lane: no two lanes meet in a bank */
@@ -156,11 +156,11 @@ __device__ static inline void cuda_modes_stage(const struct cuda_modes_warp *w,
 }
 
 /* Outputs of n frames from the lanes' sums and d u; y begins at the first of them. `add`: from the sums and what an
- * earlier panel left there. */
+ * earlier panel left there. `activation` of what is written: CUDA_NO_ACTIVATION before the last panel. */
 template <uint32_t LANES>
 __device__ static inline void cuda_modes_write(const struct cuda_modes_warp *w,
                                                const struct cuda_modes_shared<LANES> *s, uint32_t n, bool add,
-                                               const float *d, float *y)
+                                               const float *d, uint32_t activation, float *y)
 {
     constexpr uint32_t C = CUDA_WARP / LANES, QUADS = CUDA_MODES_BOUT / 4;
     uint32_t t = w->lane % QUADS * 4;
@@ -187,7 +187,8 @@ __device__ static inline void cuda_modes_write(const struct cuda_modes_warp *w,
 #pragma unroll
         for (uint32_t f = 0; f < 4; f++)
             if (whole || t + f < n)
-                to[f * w->channels] = add ? to[f * w->channels] + out[f] : fmaf(scale, by[f], out[f]);
+                to[f * w->channels] =
+                    cuda_activate(activation, add ? to[f * w->channels] + out[f] : fmaf(scale, by[f], out[f]));
     }
     __syncwarp();
 }

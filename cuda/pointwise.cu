@@ -17,32 +17,15 @@
 
 /* ---- activation and scale: one value to one value ---------------------------------------------------------------- */
 
-#define SCALE (SSM_SOFTPLUS + 1) /* beside the functions of enum ssm_activation_fn */
+#define SCALE 0u /* beside CUDA_ACTIVATION */
 
-template <int FN> __device__ static inline float apply(float v, float factor)
+template <uint32_t FN> __device__ static inline float apply(float v, float factor)
 {
-    switch (FN) {
-    case SSM_RELU:
-        return cuda_max(0, v);
-    case SSM_GELU:
-        return cuda_gelu(v);
-    case SSM_GELU_TANH:
-        return cuda_gelu_tanh(v);
-    case SSM_SILU:
-        return cuda_silu(v);
-    case SSM_TANH:
-        return cuda_tanh(v);
-    case SSM_SIGMOID:
-        return cuda_sigmoid(v);
-    case SSM_SOFTPLUS:
-        return cuda_softplus(v);
-    default:
-        return factor * v;
-    }
+    return FN == SCALE ? factor * v : cuda_activate(FN, v);
 }
 
 /* count->frames frames of `wide` accesses. */
-template <int FN, uint32_t V>
+template <uint32_t FN, uint32_t V>
 __global__ static void map(const struct cuda_count *count, uint32_t wide, float factor, const float *__restrict__ x,
                            float *__restrict__ y)
 {
@@ -58,7 +41,7 @@ __global__ static void map(const struct cuda_count *count, uint32_t wide, float 
     }
 }
 
-template <int FN>
+template <uint32_t FN>
 static cudaError_t map_launch(const struct cuda_layer *l, const struct cuda_tile *tile, float factor, const float *x,
                               float *y)
 {
@@ -78,19 +61,19 @@ static cudaError_t activation_launch(const struct cuda_layer *l, const struct cu
 {
     switch (((const struct ssm_activation *)l->layer->params)->fn) {
     case SSM_RELU:
-        return map_launch<SSM_RELU>(l, tile, 0, x, y);
+        return map_launch<CUDA_ACTIVATION(SSM_RELU)>(l, tile, 0, x, y);
     case SSM_GELU:
-        return map_launch<SSM_GELU>(l, tile, 0, x, y);
+        return map_launch<CUDA_ACTIVATION(SSM_GELU)>(l, tile, 0, x, y);
     case SSM_GELU_TANH:
-        return map_launch<SSM_GELU_TANH>(l, tile, 0, x, y);
+        return map_launch<CUDA_ACTIVATION(SSM_GELU_TANH)>(l, tile, 0, x, y);
     case SSM_SILU:
-        return map_launch<SSM_SILU>(l, tile, 0, x, y);
+        return map_launch<CUDA_ACTIVATION(SSM_SILU)>(l, tile, 0, x, y);
     case SSM_TANH:
-        return map_launch<SSM_TANH>(l, tile, 0, x, y);
+        return map_launch<CUDA_ACTIVATION(SSM_TANH)>(l, tile, 0, x, y);
     case SSM_SIGMOID:
-        return map_launch<SSM_SIGMOID>(l, tile, 0, x, y);
+        return map_launch<CUDA_ACTIVATION(SSM_SIGMOID)>(l, tile, 0, x, y);
     case SSM_SOFTPLUS:
-        return map_launch<SSM_SOFTPLUS>(l, tile, 0, x, y);
+        return map_launch<CUDA_ACTIVATION(SSM_SOFTPLUS)>(l, tile, 0, x, y);
     }
     return cudaErrorInvalidValue;
 }

@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4_advance(struct 
 #pragma unroll 1
             for (uint32_t k = 0; k < n; k++)
                 s->sum[warp.lane * CUDA_MODES_STRIDE + k] = modes_frame<MODES, LANES, RANK>(&c, in[k], &state);
-            cuda_modes_write<LANES>(&warp, s, n, false, w.p.d, y);
+            cuda_modes_write<LANES>(&warp, s, n, false, w.p.d, CUDA_NO_ACTIVATION, y);
             y += n * w.channels;
         }
         cuda_modes_store<MODES, LANES>(at, g, there, state.re);

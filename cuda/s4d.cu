@@ -53,6 +53,7 @@ struct s4d_work {
     uint32_t channels;
     const float *x;
     float *y;
+    uint32_t activation; /* of the outputs */
 };
 
 template <uint32_t MODES> struct coefs {
@@ -206,6 +207,7 @@ __global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_advance(struct
     for (uint32_t panel = 0; panel < w.p.modes; panel += MODES * LANES) {
         struct place at = place_find<LANES>(&w, &warp, panel);
         uint32_t lane = at.channel * 2 * w.p.padded + panel;
+        uint32_t activation = panel + MODES * LANES < w.p.modes ? CUDA_NO_ACTIVATION : w.activation;
         struct coefs<MODES> c;
 
         coefs_load<MODES, LANES>(&w, &at, true, &c);
@@ -229,7 +231,7 @@ __global__ void __launch_bounds__(CUDA_MODES_THREADS, BLOCKS) s4d_advance(struct
                     cuda_modes_read<LANES>(&warp, x, left - n, &next);
                 bout_advance<MODES, true>(&c, s->in + warp.lane / LANES * CUDA_MODES_STRIDE, n,
                                           s->sum + warp.lane * CUDA_MODES_STRIDE, &state);
-                cuda_modes_write<LANES>(&warp, s, n, LANES == CUDA_WARP && panel > 0, w.p.d, y);
+                cuda_modes_write<LANES>(&warp, s, n, LANES == CUDA_WARP && panel > 0, w.p.d, activation, y);
                 y += n * w.channels;
             }
             if (piece.to) {
@@ -325,7 +327,8 @@ static cudaError_t launch(const struct cuda_layer *l, const struct cuda_tile *ti
     const struct s4d *p = (const struct s4d *)l->params;
     const struct cuda_span *span = &tile->clock[l->layer->clock];
     uint32_t floats = l->layer->state_bytes / (uint32_t)sizeof(float);
-    struct s4d_work w = {{*span, l->layer->state_offset, floats, (float *)tile->scratch}, *p, l->layer->out, x, y};
+    struct s4d_work w = {{*span, l->layer->state_offset, floats, (float *)tile->scratch}, *p, l->layer->out, x, y,
+                         tile->after.activation};
     const struct shape *shape = shape_find(p->modes);
     uint32_t places = (uint32_t)cuda_places(span->frames_room);
     uint32_t grid = cuda_modes_grid(shape->groups(w.channels), places, p->wave);
@@ -342,4 +345,4 @@ static cudaError_t launch(const struct cuda_layer *l, const struct cuda_tile *ti
     return cudaGetLastError();
 }
 
-extern const struct cuda_kind cuda_kind_s4d = {build, scratch, launch};
+extern const struct cuda_kind cuda_kind_s4d = {build, scratch, launch, CUDA_TAKES_ACTIVATION};

@@ -116,7 +116,8 @@ __device__ static inline void any_run(const struct window_lanes *w, const struct
         float4 sum = quad_load(w->bias);
 
         for (uint32_t k = 0; k <= row->kept; k++)
-            sum = cuda_quad_fma(quad_load(w->taps + k * w->tap_stride), input_load(row, (int64_t)t - row->kept + k), sum);
+            sum =
+                cuda_quad_fma(quad_load(w->taps + k * w->tap_stride), input_load(row, (int64_t)t - row->kept + k), sum);
         quad_store(y + t * y_stride, cuda_quad_silu(sum));
     }
 }

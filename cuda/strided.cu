@@ -24,6 +24,7 @@
  * ERROR    |y - y_f64| <= (K+1) 2^-24 S, S = |bias| + sum |w| |x|.
  */
 #include "cuda/elements.cuh"
+#include "cuda/math.cuh"
 #include "ssm/layers/strided.h"
 
 #include <string.h>
@@ -83,6 +84,7 @@ struct windows {
     uint32_t state_offset;
     const float *x;
     float *y;
+    bool relu; /* of the outputs */
 };
 
 /* Number i of a window's values, frame after frame with all their channels, lies at past + i if i < split, and at now + i
@@ -129,6 +131,9 @@ template <uint32_t V> __global__ static void depthwise(struct windows w)
                 for (uint32_t i = 0; i < V; i++)
                     sum.v[i] = fmaf(tap.v[i], x.v[i], sum.v[i]);
             }
+#pragma unroll
+            for (uint32_t i = 0; i < V; i++)
+                sum.v[i] = w.relu ? cuda_max(0, sum.v[i]) : sum.v[i];
             cuda_floats_store<V>(w.y + j * in + c, sum);
         }
     }
@@ -255,8 +260,8 @@ __device__ static inline void sums_begin(const float *bias, uint32_t n, uint32_t
 
 /* y is that of the thread's first place; `left` places are there from it on. */
 template <typename S>
-__device__ static inline void sums_store(float *y, size_t wide, size_t left, uint32_t n, uint32_t N,
-                                         const float (&sum)[S::TM][S::TN])
+__device__ static inline void sums_store(float *y, size_t wide, size_t left, uint32_t n, uint32_t N, bool relu,
+                                         float (&sum)[S::TM][S::TN])
 {
     bool whole = wide % 4 == 0 && N % 4 == 0 && n < N;
 
@@ -264,6 +269,9 @@ __device__ static inline void sums_store(float *y, size_t wide, size_t left, uin
     for (uint32_t i = 0; i < S::TM; i++) {
         if (i >= left)
             return;
+#pragma unroll
+        for (uint32_t j = 0; j < S::TN; j++)
+            sum[i][j] = relu ? cuda_max(0, sum[i][j]) : sum[i][j];
         if (whole)
             cuda_floats_store<4>(y + i * wide + n, {{sum[i][0], sum[i][1], sum[i][2], sum[i][3]}});
         else
@@ -306,7 +314,7 @@ template <typename S, uint32_t V> __global__ static void __launch_bounds__(S::TH
         stage_sum<S>(stage[b], m, n, sum);
         if (first + m < places)
             sums_store<S>(w.y + (size_t)(first + m) * w.s.wide + (size_t)g * N, w.s.wide, places - first - m, out + n,
-                          N, sum);
+                          N, w.relu, sum);
     }
 }
 
@@ -382,7 +390,8 @@ static cudaError_t strided_launch(const struct cuda_layer *l, const struct cuda_
                         now->rows,
                         layer->state_offset,
                         x,
-                        y};
+                        y,
+                        tile->after.activation != CUDA_NO_ACTIVATION};
     size_t past = (size_t)p->past * layer->in;
     struct cuda_shape shape = cuda_items_shape(layer->in % 4 ? past : past / 4, now->rows_room, 1);
 
@@ -394,7 +403,7 @@ static cudaError_t strided_launch(const struct cuda_layer *l, const struct cuda_
     return cudaGetLastError();
 }
 
-const struct cuda_kind cuda_kind_conv1d = {strided_build, NULL, strided_launch};
-const struct cuda_kind cuda_kind_conv_transpose1d = {strided_build, NULL, strided_launch};
-const struct cuda_kind cuda_kind_downsample = {strided_build, NULL, strided_launch};
-const struct cuda_kind cuda_kind_upsample = {strided_build, NULL, strided_launch};
+const struct cuda_kind cuda_kind_conv1d = {strided_build, NULL, strided_launch, CUDA_TAKES_RELU};
+const struct cuda_kind cuda_kind_conv_transpose1d = {strided_build, NULL, strided_launch, CUDA_TAKES_RELU};
+const struct cuda_kind cuda_kind_downsample = {strided_build, NULL, strided_launch, CUDA_TAKES_RELU};
+const struct cuda_kind cuda_kind_upsample = {strided_build, NULL, strided_launch, CUDA_TAKES_RELU};

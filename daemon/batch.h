@@ -44,7 +44,7 @@
 #include "daemon/models.h"
 #include "daemon/stream.h"
 
-#define BATCH_GRID       64 /* of models whose grid in the engine is less */
+#define BATCH_GRID       64 /* of models whose grid in the engine is less; a device's is no more (ssm_program_grid) */
 #define BATCHES          2
 #define BATCH_LOOP       BATCHES /* the loop's own, in batcher.batch */
 #define BATCH_NS         150000

@@ -21,16 +21,15 @@ static void tasks_refuse(struct loop *loop, struct stream *stream)
     }
 }
 
-/* It is in no batch. */
+/* It is in no batch. The results of a closed one are there, and its state is not needed. */
 static void stream_lose(struct loop *loop, struct stream *stream)
 {
-    if (stream->is_lost)
+    if (stream->is_lost || stream->is_closed)
         return;
     stream->is_lost = true;
     if (stream->place == PLACE_READY || stream->place == PLACE_STALLED)
         batcher_remove(batcher_of(stream), stream);
-    if (!stream->is_closed) /* else its results are there, and its state is not needed */
-        loop_stream_fail(loop, stream, SSM_DEVICE);
+    loop_stream_fail(loop, stream, SSM_DEVICE);
     tasks_refuse(loop, stream);
 }
 

@@ -134,7 +134,7 @@ static uint32_t length_any(struct meeting *m)
 
 static void meeting_open(struct meeting *m)
 {
-    m->n = running_isa_slow(m->isa) ? 24 : 300;
+    m->n = running_isa_slow(m->isa) ? 50 : 300;
     m->seed = 4711;
     m->model = m->of->make();
     running_open(&m->on, m->model, m->isa, 1, m->n);

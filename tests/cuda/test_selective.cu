@@ -283,8 +283,8 @@ static void tile_run(const struct subject *s, struct stream *of, const uint32_t 
     ok(s->on_device.kind->launch(&s->on_device, &tile, x, y));
     ok(cudaDeviceSynchronize());
     for (uint32_t r = 0; r < n; r++) {
-        ok(cudaMemcpy(of[r].y + (size_t)of[r].done * DIM, y + (size_t)row[r].first * DIM,
-                      take[r] * DIM * sizeof(float), cudaMemcpyDeviceToHost));
+        ok(cudaMemcpy(of[r].y + (size_t)of[r].done * DIM, y + (size_t)row[r].first * DIM, take[r] * DIM * sizeof(float),
+                      cudaMemcpyDeviceToHost));
         of[r].done += take[r];
     }
     ok(cudaFree(x));

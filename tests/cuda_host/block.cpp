@@ -100,6 +100,7 @@ static void go(struct fiber *to)
 static void now_is(uint32_t t)
 {
     self = block_now.thread = t;
+    block_now.fiber = running;
     cuda_host_here.thread = thread[t].place;
     cuda_host_here.lane = t % LANES;
 }
@@ -275,13 +276,6 @@ static void work(void)
             fail(self, "returned, and nobody can go on");
         }
     }
-}
-
-bool block_owns(const void *address)
-{
-    const unsigned char *bottom = static_cast<unsigned char *>(running->bottom);
-
-    return address >= bottom && address < bottom + running->bytes;
 }
 
 static void block_run(uint64_t number)

@@ -15,10 +15,9 @@ struct block_now {
     uint32_t launch, block, thread;
     uint32_t barriers, warp_barriers[32]; /* that the block has passed, and each of its warps */
     size_t shared;
+    const struct fiber *fiber; /* whose stack it is on */
 };
 extern struct block_now block_now;
-/* Whether that address is on its stack. */
-bool block_owns(const void *address);
 
 void block_run_all(const struct cuda_host_kernel *k);
 void block_seed(uint64_t seed);

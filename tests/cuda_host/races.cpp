@@ -25,6 +25,7 @@
 
 #include "tests/cuda_host/block.h"
 #include "tests/cuda_host/cuda_runtime.h"
+#include "tests/cuda_host/fiber.h"
 #include "tests/cuda_host/inside.h"
 
 #define CELLS    (1u << 19)
@@ -124,15 +125,20 @@ static bool is_shared(uintptr_t address)
            (dynamic && address >= dynamic && address - dynamic < block_now.shared);
 }
 
+/* What the thread that runs did since the last barrier, or before. */
+static inline bool is_own(const struct access *a)
+{
+    return a->thread == block_now.thread && a->block == block_now.block && a->launch == block_now.launch;
+}
+
 static bool in_order(const struct access *a, uintptr_t address)
 {
-    if (a->launch != block_now.launch)
+    if (a->launch != block_now.launch || is_own(a))
         return true;
     if (a->block != block_now.block)
         return is_shared(address) || handed_over(a);
-    if (a->thread == block_now.thread || a->barriers != block_now.barriers)
-        return true;
-    return a->thread / 32 == block_now.thread / 32 && a->warp_barriers != block_now.warp_barriers[a->thread / 32];
+    return a->barriers != block_now.barriers ||
+           (a->thread / 32 == block_now.thread / 32 && a->warp_barriers != block_now.warp_barriers[a->thread / 32]);
 }
 
 static void say_where(const void *pc)
@@ -172,6 +178,9 @@ static void remember_read(struct cell *c, const struct access *a, uintptr_t addr
 {
     int i;
 
+    if (is_own(&c->read[0]) && c->read[0].bytes == a->bytes && c->read[0].barriers == a->barriers &&
+        c->read[0].warp_barriers == a->warp_barriers)
+        return;
     for (i = 0; i < READS; i++)
         if (in_order(&c->read[i], address)) /* nothing to be feared of it that the new one does not show */
             break;
@@ -207,11 +216,18 @@ static void touch_word(uintptr_t address, uint8_t bytes, bool writes, const void
     c->write = a;
 }
 
+static inline bool is_on_stack(const void *address)
+{
+    const unsigned char *bottom = static_cast<unsigned char *>(block_now.fiber->bottom);
+
+    return address >= bottom && address < bottom + block_now.fiber->bytes;
+}
+
 static void touch(const void *p, size_t n, bool writes, const void *pc)
 {
     uintptr_t address = reinterpret_cast<uintptr_t>(p), end = address + n;
 
-    if (!block_now.runs || block_owns(p) || (p >= &cuda_host_here && p < &cuda_host_here + 1))
+    if (!block_now.runs || is_on_stack(p) || (p >= &cuda_host_here && p < &cuda_host_here + 1))
         return;
     if (!cells) {
         cells = static_cast<struct cell *>(calloc(CELLS, sizeof *cells));

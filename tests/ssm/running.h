@@ -20,7 +20,7 @@ struct running {
  * "cuda", a device behind a plugin: $SSMD_CUDA_LIBRARY, else the emulated one ($BUILD/cuda_host, tests/cuda_host). */
 extern const char *const running_isas[];
 bool running_isa_here(const char *isa);
-bool running_isa_slow(const char *isa); /* an emulated device: suites are content with a part of their cases */
+bool running_isa_slow(const char *isa); /* an emulated device: suites are content with some of their cases */
 
 /* isa NULL: the best instruction set here. What fails fails the test. */
 void running_open(struct running *r, struct ssm_model *model, const char *isa, uint32_t threads, uint32_t slots);

@@ -33,6 +33,7 @@
 /* One model of one layer, its input and what should come out. */
 struct trial {
     const char *isa, *kind;
+    bool slow; /* running_isa_slow */
     double bound;
     uint32_t seed, number; /* number: which of the kind's trials, to take choices by turns */
     uint32_t in, out, frames;

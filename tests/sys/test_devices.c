@@ -184,7 +184,7 @@ static void streams__on_two_devices__are_spread_and_computed_there(void **state)
 
     (void)state;
     for (int i = 0; i < 6; i++) {
-        char id[8];
+        char id[16];
 
         snprintf(id, sizeof(id), "s%d", i);
         s[i] = wire_open(w, id, "modes", WIRE_RESULTS);
@@ -223,7 +223,7 @@ static void streams__hundreds_at_once__share_batches_and_no_bit(void **state)
 
     (void)state;
     for (int i = 0; i < CROWD; i++) {
-        char id[8];
+        char id[16];
 
         snprintf(id, sizeof(id), "s%d", i);
         s[i] = wire_open(w, id, "modes", WIRE_RESULTS);
