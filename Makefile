@@ -101,8 +101,8 @@ $(BUILD)/proto/ssmd.pb-c.h: $(BUILD)/proto/ssmd.pb-c.c ;
 $(BUILD)/obj/proto/ssmd.pb-c.o: $(BUILD)/proto/ssmd.pb-c.c
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) -std=gnu11 -fPIC -fvisibility=hidden $(HARDEN) $(CFLAGS) -I$(BUILD) -c $< -o $@
-$(PROTO_OBJ) $(DAEMON_OBJ) $(CLIENT_OBJ) $(call obj,daemon/main.c $(wildcard clients/c/ctl/*.c bench/*.c bench/*/*.c tests/*/*.c)): \
-  | $(BUILD)/proto/ssmd.pb-c.h
+$(PROTO_OBJ) $(DAEMON_OBJ) $(CLIENT_OBJ) $(filter-out %/report.o,$(call obj,daemon/main.c \
+  $(wildcard clients/c/ctl/*.c bench/*.c bench/*/*.c tests/*/*.c))): | $(BUILD)/proto/ssmd.pb-c.h
 
 $(LIBSSM): $(SSM_OBJ)
 $(LIBPROTO): $(PROTO_OBJ)
