@@ -39,10 +39,12 @@ struct mamba_blocks {
     float *state, *dt;
 };
 
+/* Whether cuda_mamba_step takes them: what a block shares has room. */
+bool cuda_mamba_steps(const struct mamba_system *sys);
 /* Rows of one frame, all of them. */
 cudaError_t cuda_mamba_step(const struct mamba_system *sys, const struct mamba_signal *sig,
                             const struct cuda_span *span, cudaStream_t stream);
-/* Rows of more than one frame. blocks->state NULL: those of a row follow one another. */
+/* Rows of any number of frames. blocks->state NULL: those of a row follow one another. */
 cudaError_t cuda_mamba_rows(const struct mamba_system *sys, const struct mamba_signal *sig,
                             const struct mamba_blocks *blocks, const struct cuda_tile *tile,
                             const struct cuda_span *span);
@@ -71,23 +73,21 @@ __device__ static inline float mamba_carry(float h, float exponent, float left)
     return fmaf(mamba_change(exponent), h, h) + left;
 }
 
-__device__ static inline uint32_t mamba_rank_quads(const struct mamba_system *sys)
+__host__ __device__ static inline uint32_t mamba_rank_quads(const struct mamba_system *sys)
 {
     return (sys->rank + 3) / 4;
 }
 
-/* Ranks 4i..4i+3 of a frame, zeros beyond the last. */
+/* Ranks 4i..4i+3 of a frame, zeros beyond the last, where the frame has other numbers. */
 __device__ static inline float4 mamba_rank_load(const struct mamba_system *sys, const float *mixed, uint32_t i)
 {
-    float4 v = cuda_quad(0);
+    float4 v = reinterpret_cast<const float4 *>(mixed)[i];
 
-    if (i * 4 + 4 <= sys->rank)
-        return __ldg(reinterpret_cast<const float4 *>(mixed) + i);
-    v.x = mixed[i * 4];
-    if (i * 4 + 1 < sys->rank)
-        v.y = mixed[i * 4 + 1];
-    if (i * 4 + 2 < sys->rank)
-        v.z = mixed[i * 4 + 2];
+    if (i * 4 + 4 > sys->rank) {
+        v.y = i * 4 + 1 < sys->rank ? v.y : 0;
+        v.z = i * 4 + 2 < sys->rank ? v.z : 0;
+        v.w = 0;
+    }
     return v;
 }
 
@@ -96,21 +96,20 @@ __device__ static inline float mamba_rank_sum(float4 w, float4 r, float sum)
     return fmaf(w.w, r.w, fmaf(w.z, r.z, fmaf(w.y, r.y, fmaf(w.x, r.x, sum))));
 }
 
-/* Part 0 or 1 of a channel's dt before softplus, for F frames that are `apart` floats of `mixed` from one another. */
+/* Part 0 or 1 of a channel's dt before softplus, for F frames that are `apart` floats of `mixed` from one another. weight:
+ * the channel's first, of (ceil(R/4), 16) quads. */
 template <uint32_t F>
-__device__ static inline void mamba_dt_part(const struct mamba_system *sys, uint32_t channel, const float *mixed,
-                                            size_t apart, uint32_t part, float *sum)
+__device__ static inline void mamba_dt_part(const struct mamba_system *sys, const float4 *weight, float bias,
+                                            const float *mixed, size_t apart, uint32_t part, float *sum)
 {
     uint32_t quads = mamba_rank_quads(sys), half = (quads + 1) / 2, from = part ? half : 0, to = part ? quads : half;
-    const float4 *weight = reinterpret_cast<const float4 *>(sys->dt_weight) +
-                           (size_t)(channel / CUDA_PANEL) * quads * CUDA_PANEL + channel % CUDA_PANEL;
 
 #pragma unroll
     for (uint32_t f = 0; f < F; f++)
-        sum[f] = part ? 0 : sys->dt_bias[channel];
-#pragma unroll(F == 1 ? 4 : 1)
+        sum[f] = part ? 0 : bias;
+#pragma unroll(F == 1 ? 4 : F == 2 ? 3 : 1)
     for (uint32_t i = from; i < to; i++) {
-        float4 w = __ldg(weight + i * CUDA_PANEL);
+        float4 w = weight[i * CUDA_PANEL];
 
 #pragma unroll
         for (uint32_t f = 0; f < F; f++)

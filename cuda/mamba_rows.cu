@@ -80,10 +80,12 @@ __device__ static inline void dt_stage(const struct mamba_system *sys, const str
 {
     uint32_t c = threadIdx.x % CUDA_PANEL, channel = p->panel * CUDA_PANEL + c;
     const float *mixed = sig->mixed + (size_t)(p->first + t) * sys->mixed_stride;
-    float dt[F], rest[F];
+    const float4 *weight = reinterpret_cast<const float4 *>(sys->dt_weight) +
+                           (size_t)p->panel * mamba_rank_quads(sys) * CUDA_PANEL + c;
+    float dt[F], rest[F], bias = sys->dt_bias[channel];
 
-    mamba_dt_part<F>(sys, channel, mixed, (size_t)sys->mixed_stride * TEAMS, 0, dt);
-    mamba_dt_part<F>(sys, channel, mixed, (size_t)sys->mixed_stride * TEAMS, 1, rest);
+    mamba_dt_part<F>(sys, weight, bias, mixed, (size_t)sys->mixed_stride * TEAMS, 0, dt);
+    mamba_dt_part<F>(sys, weight, bias, mixed, (size_t)sys->mixed_stride * TEAMS, 1, rest);
 #pragma unroll
     for (uint32_t f = 0; f < F; f++)
         s->dt[c][t + f * TEAMS] = dt[f] + rest[f];
