@@ -12,8 +12,7 @@
  * access of 16 bytes for each lane is 512 contiguous bytes of the state for the warp. It takes two rows at once, and
  * asks for their states before anything else, which only their descriptors precede; those of the rows after them are
  * asked for while these are worked. dt's weights of the panel, and the rows' dt, B and C, lie in shared memory, rates in
- * registers. The lanes of one g, or of two, have one channel each for what is once for a channel: dt, softplus, the
- * gate. Blocks are as many as are resident, and go through the rows in strides: a block more would be a second round.
+ * registers. What is once for a channel (dt, softplus, the gate) is one channel's for each lane. Blocks are as many as are resident, and go through the rows in strides: a block more would be a second round.
  * The kernel begins early (cuda/launch.cuh): states and weights are under way while x_proj still runs.
  *
  * Longer rows are cuda/mamba_rows.cu.
@@ -174,12 +173,11 @@ __device__ static inline void row_begin(const struct mamba_system *sys, const st
     states_load<NT>(sys, x, p->g, x->state);
 }
 
-/* dt of the lane's four channels. */
-template <uint32_t NT> __device__ static inline float4 panel_dt(const struct panel<NT> *p, float dt)
+/* Of the lane's four channels, what the lanes from `from` on have of one each. */
+__device__ static inline float4 panel_quad(float v, uint32_t from)
 {
-    dt = cuda_softplus(dt + __shfl_xor_sync(CUDA_LANES, dt, 16));
-    return make_float4(__shfl_sync(CUDA_LANES, dt, (int)p->q), __shfl_sync(CUDA_LANES, dt, (int)p->q + 8),
-                       __shfl_sync(CUDA_LANES, dt, (int)p->q + 4), __shfl_sync(CUDA_LANES, dt, (int)p->q + 12));
+    return make_float4(__shfl_sync(CUDA_LANES, v, (int)from), __shfl_sync(CUDA_LANES, v, (int)from + 8),
+                       __shfl_sync(CUDA_LANES, v, (int)from + 4), __shfl_sync(CUDA_LANES, v, (int)from + 12));
 }
 
 /* States n, n + 8, ... of four channels through a frame, and back to memory; their part of y is added to `part`. */
@@ -233,23 +231,24 @@ __device__ static inline float row_step(const struct mamba_system *sys, const st
     return sum;
 }
 
-/* One frame of each of the rows that are under way. */
+/* One frame of each of the rows that are under way. What is once for a channel is done by the lanes of g < 4 for the
+ * first row, by the others for the second. */
 template <uint32_t NT>
 __device__ static inline void rows_step(const struct mamba_system *sys, const struct mamba_signal *sig,
                                         const struct panel<NT> *p, struct step_row<NT> *row)
 {
-    const uint32_t rows = step<NT>::rows;
-    float own[rows], gate[rows], dt[rows], sum;
+    const uint32_t rows = step<NT>::rows, last = rows - 1;
+    bool second = rows > 1 && p->g >= 4, stores = p->g < 4 * rows && (second ? row[last].h : row[0].h) != NULL;
+    size_t frame = second ? row[last].frame : row[0].frame;
+    float *u = sig->u + frame * sys->lanes + p->channel;
+    float own = *u, gate = sig->xz[(frame * 2 + 1) * sys->lanes + p->channel], dt[rows], sum[rows], mine;
     float4 drive[rows];
 
 #pragma unroll
     for (uint32_t k = 0; k < rows; k++) {
         const float *mixed = sig->mixed + row[k].frame * sys->mixed_stride;
-        const float *u = sig->u + row[k].frame * sys->lanes + p->first;
 
-        own[k] = u[p->channel - p->first];
-        gate[k] = sig->xz[(row[k].frame * 2 + 1) * sys->lanes + p->channel];
-        drive[k] = reinterpret_cast<const float4 *>(u)[p->q];
+        drive[k] = reinterpret_cast<const float4 *>(sig->u + row[k].frame * sys->lanes + p->first)[p->q];
         for (uint32_t i = p->lane * 4; i < sys->mixed_stride; i += CUDA_WARP * 4)
             *reinterpret_cast<float4 *>(p->mixed + k * sys->mixed_stride + i) =
                 *reinterpret_cast<const float4 *>(mixed + i);
@@ -257,13 +256,17 @@ __device__ static inline void rows_step(const struct mamba_system *sys, const st
     __syncwarp();
     mamba_dt_part<rows>(sys, p->weight + (p->channel - p->first), p->bias, p->mixed, sys->mixed_stride, p->g / 4, dt);
 #pragma unroll
+    for (uint32_t k = 0; k < rows; k++)
+        dt[k] = dt[k] + __shfl_xor_sync(CUDA_LANES, dt[k], 16);
+    mine = cuda_softplus(second ? dt[last] : dt[0]);
+#pragma unroll
     for (uint32_t k = 0; k < rows; k++) {
-        float4 all = panel_dt<NT>(p, dt[k]);
+        float4 all = panel_quad(mine, p->q + k * 16);
 
-        sum = row_step<NT>(sys, p, p->mixed + k * sys->mixed_stride, all, cuda_quad_mul(all, drive[k]), &row[k]);
-        if (p->g < 4 && row[k].h)
-            sig->u[row[k].frame * sys->lanes + p->channel] = mamba_finish(sum, p->d, own[k], gate[k]);
+        sum[k] = row_step<NT>(sys, p, p->mixed + k * sys->mixed_stride, all, cuda_quad_mul(all, drive[k]), &row[k]);
     }
+    if (stores)
+        *u = mamba_finish(second ? sum[last] : sum[0], p->d, own, gate);
     __syncwarp(); /* before the next rows' in p->mixed */
 }
 
