@@ -120,17 +120,19 @@ $(BUILD)/lib/libssmclient.so.$(SOVERSION): $(CLIENT_OBJ) $(PROTO_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -shared -Wl,-soname,$(@F) $(ALLLD) $^ $(CLIENT_LIBS) -o $@ && ln -sf $(@F) $(BUILD)/lib/libssmclient.so
 
+# A device's plugin is looked for beside them, where make leaves it and where install puts it.
+PLUGIN_LD := -Wl,-rpath,'$$ORIGIN/../lib'
 # Programs, below $(BUILD) and once more below $(PORTABLE), where they find their libraries beside them.
 define program_rules
 $(1)/bin/ssmd: $$(call obj,daemon/main.c) $$(LIBDAEMON) $$(LIBPROTO) $$(LIBSSM)
 	@mkdir -p $$(@D)
-	$$(call say,LD)$$(CC) $$(ALLLD) $$^ $$(DAEMON_LIBS) -o $$@
+	$$(call say,LD)$$(CC) $$(ALLLD) $$(PLUGIN_LD) $$^ $$(DAEMON_LIBS) -o $$@
 $(1)/bin/ssmctl: $$(call obj,$$(wildcard clients/c/ctl/*.c)) $$(LIBCLIENT) $$(LIBAUDIO)
 	@mkdir -p $$(@D)
 	$$(call say,LD)$$(CC) $$(ALLLD) $$^ $$(CTL_LIBS) -o $$@
 $(1)/bin/ssmrun: $$(call obj,$$(wildcard clients/run/*.c)) $$(LIBSSM) $$(LIBAUDIO)
 	@mkdir -p $$(@D)
-	$$(call say,LD)$$(CC) $$(ALLLD) $$^ $$(SSM_LIBS) $$(AUDIO_LIBS) -o $$@
+	$$(call say,LD)$$(CC) $$(ALLLD) $$(PLUGIN_LD) $$^ $$(SSM_LIBS) $$(AUDIO_LIBS) -o $$@
 $(1)/tests/%: $$(BUILD)/obj/tests/%.o $$(TEST_HELP) $$(LIBDAEMON) $$(LIBCLIENT) $$(LIBPROTO) $$(LIBSSM) $$(LIBAUDIO)
 	@mkdir -p $$(@D)
 	$$(call say,LD)$$(CC) $$(ALLLD) $$^ $$(TEST_LIBS) -o $$@

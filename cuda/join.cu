@@ -33,10 +33,11 @@ __device__ static inline cuda_floats<V> joined(enum cuda_joining how, cuda_float
 /* count->frames frames of `wide` accesses. */
 template <uint32_t V>
 __global__ static void join_same(enum cuda_joining how, const struct cuda_count *count, uint32_t wide,
-                                 const float *__restrict__ x, float *__restrict__ y)
+                                 const float *x, float *y)
 {
-    size_t n = (size_t)count->frames * wide, stride = (size_t)gridDim.x * blockDim.x;
+    size_t n = (size_t)__ldcg(&count->frames) * wide, stride = (size_t)gridDim.x * blockDim.x;
 
+    cuda_wait_turn();
     for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) {
         cuda_floats<V> a = {}, b = cuda_floats_load<V>(x + i * V);
 
@@ -53,9 +54,9 @@ cudaError_t cuda_join_same(enum cuda_joining how, const struct cuda_span *span, 
     struct cuda_shape shape = cuda_elements_shape((uint64_t)span->frames_room * wide);
 
     if (channels % 4)
-        CUDA_LAUNCH(join_same<1>, shape.grid, shape.block, 0, stream, how, span->count, wide, x, y);
+        CUDA_LAUNCH_SOON(join_same<1>, shape.grid, shape.block, 0, stream, how, span->count, wide, x, y);
     else
-        CUDA_LAUNCH(join_same<4>, shape.grid, shape.block, 0, stream, how, span->count, wide, x, y);
+        CUDA_LAUNCH_SOON(join_same<4>, shape.grid, shape.block, 0, stream, how, span->count, wide, x, y);
     return cudaGetLastError();
 }
 

@@ -117,6 +117,20 @@ template <typename T> __device__ static inline T *cuda_row_state(const struct cu
     return reinterpret_cast<T *>(row->state + state_offset);
 }
 
+/* A row as a kernel may read it before its turn (cuda/launch.cuh). */
+__device__ static inline struct cuda_row cuda_row_early(const struct cuda_row *row)
+{
+    struct cuda_row r = {};
+
+    r.state = reinterpret_cast<unsigned char *>(__ldcg(reinterpret_cast<const unsigned long long *>(&row->state)));
+    r.index = __ldcg(reinterpret_cast<const unsigned long long *>(&row->index));
+    r.first = __ldcg(&row->first);
+    r.frames = __ldcg(&row->frames);
+    r.view = __ldcg(&row->view);
+    r.begins = __ldcg(&row->begins);
+    return r;
+}
+
 /* Whether a whole block of the grid, to be taken by the chunk form, begins at frame t of the row. */
 __device__ static inline bool cuda_row_block(const struct cuda_row *row, uint32_t t)
 {

@@ -80,6 +80,7 @@ __global__ static void embedding_rows(struct embedding d, const struct cuda_coun
 {
     uint32_t t = blockIdx.x * (THREADS / d.lanes) + threadIdx.x / d.lanes;
 
+    cuda_wait_turn();
     if (t < count->frames)
         row_copy(d.weight + (size_t)tokens[t] * dim, y + (size_t)t * dim, dim, threadIdx.x % d.lanes, d.lanes);
 }
@@ -93,8 +94,8 @@ static cudaError_t embedding_launch(const struct cuda_layer *l, const struct cud
     (void)x; /* tokens, not floats */
     if (blocks == 0)
         return cudaSuccess;
-    CUDA_LAUNCH(embedding_rows, dim3(blocks), dim3(THREADS), 0, tile->stream, *d, span->count, tile->tokens,
-                l->layer->out, y);
+    CUDA_LAUNCH_SOON(embedding_rows, dim3(blocks), dim3(THREADS), 0, tile->stream, *d, span->count, tile->tokens,
+                     l->layer->out, y);
     return cudaGetLastError();
 }
 

@@ -9,32 +9,32 @@
  *
  * Rows of one frame move a state for a few operations on each number of it, so the kernel here is made for memory. A
  * warp has a panel of 16 channels: lane = 4 g + q has channels 4q..4q+3 of the states that are g modulo 8, so that an
- * access of 16 bytes for each lane is 512 contiguous bytes of the state for the warp. It goes through the rows in
- * strides, the panel's weights and rates staying in L1; states pass by it. The lanes of one g, or of two, have one
- * channel each for what is once for a channel: dt, softplus, the gate.
+ * access of 16 bytes for each lane is 512 contiguous bytes of the state for the warp. It takes two rows at once, and
+ * asks for their states before anything else, which only their descriptors precede; those of the rows after them are
+ * asked for while these are worked. dt's weights of the panel, and the rows' dt, B and C, lie in shared memory, rates in
+ * registers. What is once for a channel (dt, softplus, the gate) is one channel's for each lane. Blocks are as many as are resident, and go through the rows in strides: a block more would be a second round.
+ * The kernel begins early (cuda/launch.cuh): states and weights are under way while x_proj still runs.
  *
  * Longer rows are cuda/mamba_rows.cu.
  *
- * SHAPES   scratch: xz (frames, 2L), u (frames, L), mixed (frames, R and R + 2N padded to quads); for blocks side by side
+ * SHAPES   scratch: xz (frames, 2L), u (frames, L), mixed (frames, R + 2N padded to quads); for blocks side by side
  *          (slots, L, N + 1).
  * BITS     cuda/mamba.cuh.
  * COST     of the recurrence, for each row: L*N times 6 flops and an exponential of 9 instructions, 2*L*R flops of dt,
- *          and some 60*L. 8*L*N bytes of state must move: 8,192 rows of 1536 x 16 move 1.61 GB, 0.54 ms at 3.0
- *          TB/s; u, z and y are 0.15 GB more. The arithmetic is some 440 instructions of a warp for 2 KiB that move, 48
- *          ranks included, and at 3.0 TB/s there is time for 630.
+ *          and some 60*L. 8*L*N bytes of state must move: 8,192 rows of 1536 x 16 move 1.61 GB, 0.54 ms at 3.0 TB/s;
+ *          u, z and y are 0.15 GB more. The arithmetic is some 250 instructions of a warp for 2 KiB that move, which
+ *          at 3.0 TB/s leave 600; 16 warps have 32 KiB under way on each multiprocessor, where 11 KiB for each
+ *          microsecond of a round keep that rate.
  * ERROR    as ssm/cpu/mamba.c's: the decay is applied less 1.
  * SOURCE   Gu and Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces". */
 #include <stdlib.h>
 
 #include "cuda/mamba.cuh"
 
-#define WARPS 3696u /* blocks of one warp that the device holds: 28 on each of 132 multiprocessors */
-
-/* Quads of dt's ranks that a warp has under way: with few rows its latency is all that counts, and 48 ranks come at
- * once; with many, registers are worth more as further warps. Few: all there at once, 8 on a multiprocessor. */
-#define AHEAD_OF_FEW  6u
-#define AHEAD_OF_MANY 2u
-#define FEW_WARPS     1056u
+#define STEP_WARPS      4u
+#define STEP_THREADS    (STEP_WARPS * CUDA_WARP)
+#define STEP_BLOCKS     4u /* that a multiprocessor holds: 128 registers for each thread */
+#define MULTIPROCESSORS 132u
 
 /* Few channels in long rows leave the device idle when blocks of the grid follow one another, and fill it when they are
  * taken side by side, for twice the exponentials. */
@@ -47,7 +47,7 @@ struct mamba_params {
     struct mamba_system system;
 };
 
-/* Panels (L/16, R, 16) to (L/16, rank/4, 16, 4), zeros beyond R. */
+/* Panels (L/16, R, 16) to (L/16, ceil(R/4), 16, 4), zeros beyond R. */
 static const float *dt_weight_upload(struct cuda_build *b, const struct ssm_matrix *m)
 {
     size_t quads = (m->in + 3) / 4, panels = m->out / SSM_PANEL, n = panels * quads * SSM_PANEL * 4;
@@ -63,31 +63,6 @@ static const float *dt_weight_upload(struct cuda_build *b, const struct ssm_matr
     return there;
 }
 
-/* x_proj with outputs of zero between dt, of R, and what follows, so that every frame's dt is whole quads. */
-static void x_proj_build(struct cuda_build *b, const struct ssm_linear *from, uint32_t R, struct cuda_projection *out)
-{
-    uint32_t zeros = (4 - R % 4) % 4;
-    struct ssm_linear spread = {{from->weight.out + zeros, from->weight.in, NULL}, NULL};
-    size_t in = from->weight.in, panels = (spread.weight.out + SSM_PANEL - 1) / SSM_PANEL;
-
-    spread.weight.panels = (float *)calloc(panels * in * SSM_PANEL, sizeof(float));
-    spread.bias = (float *)calloc(spread.weight.out, sizeof(float));
-    for (size_t o = 0; spread.weight.panels && spread.bias && o < from->weight.out; o++) {
-        size_t to = o < R ? o : o + zeros;
-
-        spread.bias[to] = from->bias[o];
-        for (size_t i = 0; i < in; i++)
-            spread.weight.panels[(to / SSM_PANEL * in + i) * SSM_PANEL + to % SSM_PANEL] =
-                from->weight.panels[(o / SSM_PANEL * in + i) * SSM_PANEL + o % SSM_PANEL];
-    }
-    if (spread.weight.panels && spread.bias)
-        cuda_projection_build(b, &spread, out);
-    else
-        (void)cuda_upload(b, NULL, 1); /* which the build remembers */
-    free(spread.weight.panels);
-    free(spread.bias);
-}
-
 static void build(struct cuda_build *b, const struct ssm_layer *layer, void **params)
 {
     const struct ssm_mamba *from = (const struct ssm_mamba *)layer->params;
@@ -97,13 +72,13 @@ static void build(struct cuda_build *b, const struct ssm_layer *layer, void **pa
     if (!p)
         return;
     cuda_projection_build(b, &from->in_proj, &p->in_proj);
-    x_proj_build(b, &from->x_proj, from->rank, &p->x_proj);
+    cuda_projection_build(b, &from->x_proj, &p->x_proj);
     cuda_projection_build(b, &from->out_proj, &p->out_proj);
     cuda_window_build(b, &from->window, &p->window);
     p->system.lanes = from->lanes;
     p->system.states = from->state;
-    p->system.rank = (from->rank + 3) & ~3u;
-    p->system.mixed_stride = (p->system.rank + 2 * from->state + 3) & ~3u;
+    p->system.rank = from->rank;
+    p->system.mixed_stride = (from->rank + 2 * from->state + 3) & ~3u;
     p->system.offset = layer->state_offset + (from->window.kernel - 1) * from->lanes * (uint32_t)sizeof(float);
     p->system.rate = cuda_upload_floats(b, from->rate, (size_t)from->lanes * from->state);
     p->system.d = cuda_upload_floats(b, from->d, from->lanes);
@@ -134,76 +109,118 @@ static size_t scratch(const struct cuda_layer *l, const struct cuda_tile *tile)
     return (z.xz + z.u + z.mixed + z.state + z.dt) * sizeof(float);
 }
 
-/* A warp's panel, for one row after another. */
-struct panel {
-    uint32_t lane, q, g, first, channel; /* first: of the panel's channels; channel: which is this lane's own */
+/* ---- rows of one frame --------------------------------------------------------------------------------------------- */
+
+/* Rows that a warp has under way at once: four accesses of 16 bytes for each lane, where a state is that large. */
+template <uint32_t NT> struct step {
+    static constexpr uint32_t rows = NT <= 2 ? 2 : 1;
 };
 
-/* dt of the lane's four channels. */
-template <uint32_t AHEAD>
-__device__ static inline float4 panel_dt(const struct mamba_system *sys, const struct panel *p, const float *mixed)
-{
-    float dt, other;
+/* Where a lane is in the panel; what is the same for all rows. NT: states of a lane that are under way at once; more of
+ * them follow in groups. */
+template <uint32_t NT> struct panel {
+    uint32_t lane, q, g, first, channel; /* first: of the panel's channels; channel: which is this lane's own */
+    const float4 *weight;                /* of dt, (ceil(R/4), 16): shared */
+    float *mixed;                        /* (step::rows, mixed_stride), the warp's: shared */
+    float bias, d;
+    float4 rate[NT]; /* of the first group */
+};
 
-    mamba_dt_part<1, 1, AHEAD>(sys, p->channel, mixed, 0, p->g / 4, &dt);
-    other = __shfl_xor_sync(CUDA_LANES, dt, 16);
-    dt = mamba_softplus(dt + other);
-    return make_float4(__shfl_sync(CUDA_LANES, dt, (int)p->q), __shfl_sync(CUDA_LANES, dt, (int)p->q + 8),
-                       __shfl_sync(CUDA_LANES, dt, (int)p->q + 4), __shfl_sync(CUDA_LANES, dt, (int)p->q + 12));
-}
+/* A row of one frame. */
+template <uint32_t NT> struct step_row {
+    float4 *h; /* this lane's states, 4 apart; NULL: no such row, or no frame of it */
+    bool begins;
+    size_t frame;
+    float4 state[NT];
+};
 
 template <uint32_t NT>
-__device__ static inline void states_load(const struct mamba_system *sys, const float4 *h, bool begins, uint32_t n,
+__device__ static inline void states_load(const struct mamba_system *sys, const struct step_row<NT> *row, uint32_t n,
                                           float4 *to)
 {
 #pragma unroll
-    for (uint32_t i = 0; i < NT; i++, n += CUDA_PANEL_LANES)
-        to[i] = begins || n >= sys->states ? cuda_quad(0) : __ldcs(h + n * 4);
+    for (uint32_t i = 0; i < NT; i++, n += CUDA_PANEL_LANES) {
+        to[i] = cuda_quad(0);
+        if (row->h && !row->begins && n < sys->states)
+            to[i] = __ldcg(row->h + n * 4);
+    }
+}
+
+template <uint32_t NT>
+__device__ static inline void rates_load(const struct mamba_system *sys, const struct panel<NT> *p, uint32_t n, float4 *to)
+{
+    const float4 *rate = reinterpret_cast<const float4 *>(sys->rate + (size_t)p->first * sys->states) + p->q;
+
+#pragma unroll
+    for (uint32_t i = 0; i < NT; i++, n += CUDA_PANEL_LANES) {
+        to[i] = cuda_quad(0);
+        if (n < sys->states)
+            to[i] = __ldg(rate + n * 4);
+    }
+}
+
+/* A row becomes one under way, its first states being asked for. */
+template <uint32_t NT>
+__device__ static inline void row_begin(const struct mamba_system *sys, const struct panel<NT> *p,
+                                        const struct cuda_row *row, struct step_row<NT> *x)
+{
+    x->h = NULL;
+    x->begins = row->begins != 0;
+    x->frame = row->frames > 0 ? row->first : 0; /* which may be read, whoever has it */
+    if (row->frames > 0)
+        x->h = reinterpret_cast<float4 *>(cuda_row_state<float>(row, sys->offset) + (size_t)p->first * sys->states) +
+               p->q;
+    states_load<NT>(sys, x, p->g, x->state);
+}
+
+/* Of the lane's four channels, what the lanes from `from` on have of one each. */
+__device__ static inline float4 panel_quad(float v, uint32_t from)
+{
+    return make_float4(__shfl_sync(CUDA_LANES, v, (int)from), __shfl_sync(CUDA_LANES, v, (int)from + 8),
+                       __shfl_sync(CUDA_LANES, v, (int)from + 4), __shfl_sync(CUDA_LANES, v, (int)from + 12));
 }
 
 /* States n, n + 8, ... of four channels through a frame, and back to memory; their part of y is added to `part`. */
 template <uint32_t NT>
 __device__ static inline float4 states_step(const struct mamba_system *sys, const float4 *rate, const float *mixed,
-                                            float4 dt, float4 drive, uint32_t n, const float4 *from, float4 *h,
+                                            float4 dt, float4 drive, uint32_t n, const struct step_row<NT> *row,
                                             float4 part)
 {
 #pragma unroll
-    for (uint32_t i = 0; i < NT; i++, n += CUDA_PANEL_LANES)
-        if (n < sys->states) {
-            float b = __ldg(mixed + sys->rank + n), c = __ldg(mixed + sys->rank + sys->states + n);
-            float4 a = __ldg(rate + n * 4), x = from[i];
+    for (uint32_t i = 0; i < NT; i++, n += CUDA_PANEL_LANES) {
+        bool there = n < sys->states;
+        float b = there ? mixed[sys->rank + n] : 0, c = there ? mixed[sys->rank + sys->states + n] : 0;
+        float4 a = rate[i], x = row->state[i];
 
-            x.x = mamba_advance(x.x, mamba_change(dt.x * a.x), drive.x, b);
-            x.y = mamba_advance(x.y, mamba_change(dt.y * a.y), drive.y, b);
-            x.z = mamba_advance(x.z, mamba_change(dt.z * a.z), drive.z, b);
-            x.w = mamba_advance(x.w, mamba_change(dt.w * a.w), drive.w, b);
-            part = cuda_quad_fma(x, cuda_quad(c), part);
-            __stcs(h + n * 4, x);
-        }
+        x.x = mamba_advance(x.x, mamba_change(dt.x * a.x), drive.x, b);
+        x.y = mamba_advance(x.y, mamba_change(dt.y * a.y), drive.y, b);
+        x.z = mamba_advance(x.z, mamba_change(dt.z * a.z), drive.z, b);
+        x.w = mamba_advance(x.w, mamba_change(dt.w * a.w), drive.w, b);
+        part = cuda_quad_fma(x, cuda_quad(c), part);
+        if (there && row->h)
+            __stcs(row->h + n * 4, x);
+    }
     return part;
 }
 
-/* One frame of a row. NT: states of a lane that are under way at once; more of them follow in groups. */
-template <uint32_t NT, uint32_t AHEAD>
-__device__ static inline void panel_step(const struct mamba_system *sys, const struct mamba_signal *sig,
-                                         const struct panel *p, const struct cuda_row *row)
+/* All states of a row; the sum of y of the lane's own channel. */
+template <uint32_t NT>
+__device__ static inline float row_step(const struct mamba_system *sys, const struct panel<NT> *p, const float *mixed,
+                                        float4 dt, float4 drive, struct step_row<NT> *row)
 {
     const uint32_t group = NT * CUDA_PANEL_LANES;
-    const float *mixed = sig->mixed + (size_t)row->first * sys->mixed_stride;
-    float *u = sig->u + (size_t)row->first * sys->lanes + p->first;
-    float4 *h = reinterpret_cast<float4 *>(cuda_row_state<float>(row, sys->offset) + (size_t)p->first * sys->states);
-    const float4 *rate = reinterpret_cast<const float4 *>(sys->rate + (size_t)p->first * sys->states);
-    float own = u[p->channel - p->first], gate = sig->xz[((size_t)row->first * 2 + 1) * sys->lanes + p->channel];
-    float4 state[NT], dt, drive = *reinterpret_cast<const float4 *>(u + p->q * 4), part = cuda_quad(0);
+    float4 part = cuda_quad(0), rate[NT];
     float sum = 0;
 
-    states_load<NT>(sys, h + p->q, row->begins, p->g, state);
-    dt = panel_dt<AHEAD>(sys, p, mixed);
-    drive = cuda_quad_mul(dt, drive);
+#pragma unroll
+    for (uint32_t i = 0; i < NT; i++)
+        rate[i] = p->rate[i];
     for (uint32_t n = 0; n < sys->states; n += group) {
-        part = states_step<NT>(sys, rate + p->q, mixed, dt, drive, n + p->g, state, h + p->q, part);
-        if (n + group < sys->states)
-            states_load<NT>(sys, h + p->q, row->begins, n + group + p->g, state);
+        part = states_step<NT>(sys, rate, mixed, dt, drive, n + p->g, row, part);
+        if (n + group < sys->states) {
+            states_load<NT>(sys, row, n + group + p->g, row->state);
+            rates_load<NT>(sys, p, n + group + p->g, rate);
+        }
         if ((n + group) % CUDA_PANEL_CHUNK == 0 || n + group >= sys->states) {
             float chunk = cuda_panel_sum(part, p->lane);
 
@@ -211,45 +228,126 @@ __device__ static inline void panel_step(const struct mamba_system *sys, const s
             part = cuda_quad(0);
         }
     }
-    if (p->g < 4)
-        u[p->channel - p->first] = mamba_finish(sum, sys->d[p->channel], own, gate);
+    return sum;
 }
 
-/* AHEAD: of mamba_dt_part. */
-template <uint32_t NT, uint32_t AHEAD>
-__global__ static void __launch_bounds__(CUDA_WARP, AHEAD == AHEAD_OF_MANY ? 28 : 16)
+/* One frame of each of the rows that are under way. What is once for a channel is done by the lanes of g < 4 for the
+ * first row, by the others for the second. */
+template <uint32_t NT>
+__device__ static inline void rows_step(const struct mamba_system *sys, const struct mamba_signal *sig,
+                                        const struct panel<NT> *p, struct step_row<NT> *row)
+{
+    const uint32_t rows = step<NT>::rows, last = rows - 1;
+    bool second = rows > 1 && p->g >= 4, stores = p->g < 4 * rows && (second ? row[last].h : row[0].h) != NULL;
+    size_t frame = second ? row[last].frame : row[0].frame;
+    float *u = sig->u + frame * sys->lanes + p->channel;
+    float own = *u, gate = sig->xz[(frame * 2 + 1) * sys->lanes + p->channel], dt[rows], sum[rows], mine;
+    float4 drive[rows];
+
+#pragma unroll
+    for (uint32_t k = 0; k < rows; k++) {
+        const float *mixed = sig->mixed + row[k].frame * sys->mixed_stride;
+
+        drive[k] = reinterpret_cast<const float4 *>(sig->u + row[k].frame * sys->lanes + p->first)[p->q];
+        for (uint32_t i = p->lane * 4; i < sys->mixed_stride; i += CUDA_WARP * 4)
+            *reinterpret_cast<float4 *>(p->mixed + k * sys->mixed_stride + i) =
+                *reinterpret_cast<const float4 *>(mixed + i);
+    }
+    __syncwarp();
+    mamba_dt_part<rows>(sys, p->weight + (p->channel - p->first), p->bias, p->mixed, sys->mixed_stride, p->g / 4, dt);
+#pragma unroll
+    for (uint32_t k = 0; k < rows; k++)
+        dt[k] = dt[k] + __shfl_xor_sync(CUDA_LANES, dt[k], 16);
+    mine = cuda_softplus(second ? dt[last] : dt[0]);
+#pragma unroll
+    for (uint32_t k = 0; k < rows; k++) {
+        float4 all = panel_quad(mine, p->q + k * 16);
+
+        sum[k] = row_step<NT>(sys, p, p->mixed + k * sys->mixed_stride, all, cuda_quad_mul(all, drive[k]), &row[k]);
+    }
+    if (stores)
+        *u = mamba_finish(second ? sum[last] : sum[0], p->d, own, gate);
+    __syncwarp(); /* before the next rows' in p->mixed */
+}
+
+/* Row r, as one without frames when there is none. */
+__device__ static inline struct cuda_row row_find(const struct cuda_span *span, uint32_t count, uint32_t r)
+{
+    struct cuda_row none = {};
+
+    return r < count ? cuda_row_early(&span->rows[r]) : none;
+}
+
+template <uint32_t NT>
+__global__ static void __launch_bounds__(STEP_THREADS, STEP_BLOCKS)
     mamba_step(struct mamba_system sys, struct mamba_signal sig, struct cuda_span span)
 {
-    uint32_t lane = threadIdx.x, first = blockIdx.x * CUDA_PANEL;
-    struct panel p = {lane, lane % 4, lane / 4, first, first + cuda_panel_channel(lane)};
+    const uint32_t rows = step<NT>::rows;
+    uint32_t lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
+    uint32_t first = blockIdx.x * CUDA_PANEL, quads = mamba_rank_quads(&sys) * CUDA_PANEL;
+    uint32_t stride = gridDim.y * STEP_WARPS, r = blockIdx.y + warp * gridDim.y, count = __ldcg(&span.count->rows);
+    const float4 *weight = reinterpret_cast<const float4 *>(sys.dt_weight) + (size_t)blockIdx.x * quads;
+    struct panel<NT> p = {lane, lane % 4, lane / 4, first, first + cuda_panel_channel(lane), NULL, NULL, 0, 0, {}};
+    struct cuda_row next[rows];
+    struct step_row<NT> x[rows];
 
-    for (uint32_t r = blockIdx.y; r < span.count->rows; r += gridDim.y)
-        if (span.rows[r].frames > 0)
-            panel_step<NT, AHEAD>(&sys, &sig, &p, &span.rows[r]);
+    CUDA_SHARED(float4, shared);
+    p.weight = shared;
+    p.mixed = reinterpret_cast<float *>(shared + quads) + (size_t)warp * rows * sys.mixed_stride;
+#pragma unroll
+    for (uint32_t k = 0; k < rows; k++)
+        next[k] = row_find(&span, count, r + k * stride);
+#pragma unroll
+    for (uint32_t k = 0; k < rows; k++)
+        row_begin<NT>(&sys, &p, &next[k], &x[k]);
+#pragma unroll 2
+    for (uint32_t i = threadIdx.x; i < quads; i += STEP_THREADS)
+        shared[i] = __ldg(weight + i);
+    rates_load<NT>(&sys, &p, p.g, p.rate);
+    p.bias = sys.dt_bias[p.channel];
+    p.d = sys.d[p.channel];
+    cuda_wait_turn();
+    __syncthreads();
+    while (r < count) {
+        r += rows * stride;
+#pragma unroll
+        for (uint32_t k = 0; k < rows; k++)
+            next[k] = row_find(&span, count, r + k * stride);
+        rows_step<NT>(&sys, &sig, &p, x);
+#pragma unroll
+        for (uint32_t k = 0; k < rows; k++)
+            row_begin<NT>(&sys, &p, &next[k], &x[k]);
+    }
 }
 
-template <uint32_t AHEAD>
-static void step_launch(const struct mamba_system *sys, const struct mamba_signal *sig, const struct cuda_span *span,
-                        cudaStream_t stream)
+/* What the warps of a block share. */
+static size_t step_shared(const struct mamba_system *sys)
 {
-    uint32_t panels = sys->lanes / CUDA_PANEL, most = WARPS / panels + 1;
-    dim3 grid(panels, span->rows_room < most ? span->rows_room : most), block(CUDA_WARP);
+    uint32_t rows = sys->states <= 2 * CUDA_PANEL_LANES ? step<2>::rows : step<4>::rows;
 
-    if (sys->states <= CUDA_PANEL_LANES)
-        CUDA_LAUNCH((mamba_step<1, AHEAD>), grid, block, 0, stream, *sys, *sig, *span);
-    else if (sys->states <= 2 * CUDA_PANEL_LANES)
-        CUDA_LAUNCH((mamba_step<2, AHEAD>), grid, block, 0, stream, *sys, *sig, *span);
-    else
-        CUDA_LAUNCH((mamba_step<4, AHEAD>), grid, block, 0, stream, *sys, *sig, *span);
+    return mamba_rank_quads(sys) * CUDA_PANEL * sizeof(float4) +
+           (size_t)STEP_WARPS * rows * sys->mixed_stride * sizeof(float);
+}
+
+bool cuda_mamba_steps(const struct mamba_system *sys)
+{
+    return step_shared(sys) <= 48u * 1024;
 }
 
 cudaError_t cuda_mamba_step(const struct mamba_system *sys, const struct mamba_signal *sig,
                             const struct cuda_span *span, cudaStream_t stream)
 {
-    if ((uint64_t)span->rows_room * (sys->lanes / CUDA_PANEL) <= FEW_WARPS)
-        step_launch<AHEAD_OF_FEW>(sys, sig, span, stream);
+    uint32_t panels = sys->lanes / CUDA_PANEL, y = cuda_blocks(span->rows_room, STEP_WARPS);
+    uint32_t most = STEP_BLOCKS * MULTIPROCESSORS / panels;
+    dim3 grid(panels, y < most ? y : most ? most : 1), block(STEP_THREADS);
+    size_t shared = step_shared(sys);
+
+    if (sys->states <= CUDA_PANEL_LANES)
+        CUDA_LAUNCH_SOON(mamba_step<1>, grid, block, shared, stream, *sys, *sig, *span);
+    else if (sys->states <= 2 * CUDA_PANEL_LANES)
+        CUDA_LAUNCH_SOON(mamba_step<2>, grid, block, shared, stream, *sys, *sig, *span);
     else
-        step_launch<AHEAD_OF_MANY>(sys, sig, span, stream);
+        CUDA_LAUNCH_SOON(mamba_step<4>, grid, block, shared, stream, *sys, *sig, *span);
     return cudaGetLastError();
 }
 
@@ -270,8 +368,8 @@ static cudaError_t launch(const struct cuda_layer *l, const struct cuda_tile *ti
         (e = cuda_window_launch(&p->window, span, l->layer->state_offset, xz, 2 * sys->lanes, u, tile->stream)) ||
         (e = cuda_projection_launch(&p->x_proj, span, u, sys->lanes, mixed, sys->mixed_stride, tile->stream)))
         return e;
-    e = span->longest_room == 1 ? cuda_mamba_step(sys, &sig, span, tile->stream)
-                                : cuda_mamba_rows(sys, &sig, &blocks, tile, span);
+    e = span->longest_room == 1 && cuda_mamba_steps(sys) ? cuda_mamba_step(sys, &sig, span, tile->stream)
+                                                             : cuda_mamba_rows(sys, &sig, &blocks, tile, span);
     if (e)
         return e;
     return cuda_projection_launch(&p->out_proj, span, u, sys->lanes, y, l->layer->out, tile->stream);

@@ -18,14 +18,13 @@
 #include "ssm/layers/mamba.h"
 
 struct mamba_system {
-    uint32_t lanes, states; /* L, N */
-    uint32_t rank;          /* R, padded to whole quads: what is beyond R is 0 */
-    uint32_t mixed_stride;  /* rank + 2N, likewise */
-    uint32_t offset;        /* of h in a row's state, in bytes */
-    const float *rate;      /* (L/16, N, 16) */
-    const float *d;         /* (L) */
-    const float *dt_weight; /* (L/16, rank/4, 16, 4) */
-    const float *dt_bias;   /* (L) */
+    uint32_t lanes, states, rank; /* L, N, R */
+    uint32_t mixed_stride;        /* R + 2N, padded to whole quads */
+    uint32_t offset;              /* of h in a row's state, in bytes */
+    const float *rate;            /* (L/16, N, 16) */
+    const float *d;               /* (L) */
+    const float *dt_weight;       /* (L/16, ceil(R/4), 16, 4) */
+    const float *dt_bias;         /* (L) */
 };
 
 /* Activations: xz (frames, 2L), mixed (frames, mixed_stride): dt, B, C; u (frames, L), which becomes y. */
@@ -40,66 +39,28 @@ struct mamba_blocks {
     float *state, *dt;
 };
 
+/* Whether cuda_mamba_step takes them: what a block shares has room. */
+bool cuda_mamba_steps(const struct mamba_system *sys);
 /* Rows of one frame, all of them. */
 cudaError_t cuda_mamba_step(const struct mamba_system *sys, const struct mamba_signal *sig,
                             const struct cuda_span *span, cudaStream_t stream);
-/* Rows of more than one frame. blocks->state NULL: those of a row follow one another. */
+/* Rows of any number of frames. blocks->state NULL: those of a row follow one another. */
 cudaError_t cuda_mamba_rows(const struct mamba_system *sys, const struct mamba_signal *sig,
                             const struct mamba_blocks *blocks, const struct cuda_tile *tile,
                             const struct cuda_span *span);
 
-/* ---- exponentials: the scan is bound by instructions, so these lean on the special function unit --------------------- */
-
 /* 2^x - 1 for x <= 0. From -1/2 on a polynomial, which keeps the digits near 0; below, where 2^x and 1 are far enough
- * apart, the special function unit. 3 units of 2^-24 of the result on the polynomial's side, 8 on the other: as good as
- * cuda_exp2m1 for two thirds of the instructions, of which the scan has one for each state and frame. */
+ * apart, the special function unit. 4 units of 2^-24 of the result on the polynomial's side, 8 on the other: as good as
+ * cuda_exp2m1 for half the instructions, of which the scan has one for each state and frame. */
 __device__ static inline float mamba_change(float x)
 {
-    float q = fmaf(x, 0x1.2ea1fcp-10f, 0x1.38a612p-7f);
+    float q = fmaf(x, 0x1.2ea1fcp-10f, 0x1.38a612p-7f), far = cuda_exp2(x) - 1;
 
     q = fmaf(x, q, 0x1.c693d2p-5f);
     q = fmaf(x, q, 0x1.ebfb6cp-3f);
-    q = x * fmaf(x, q, 0x1.62e430p-1f);
-    return x < -0.5f ? cuda_exp2(x) - 1 : q;
+    q = fmaf(x, q, 0x1.62e430p-1f);
+    return x < -0.5f ? far : x * q;
 }
-
-/* a / b to 3 units of 2^-24; 0 where b is beyond 2^126. */
-__device__ static inline float mamba_quotient(float a, float b)
-{
-#ifdef __CUDA_ARCH__
-    float r;
-
-    asm("div.approx.ftz.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
-    return r;
-#else
-    return a / b;
-#endif
-}
-
-/* v / (1 + exp(-v)): errs by 5 units of 2^-24 of itself, and below 0 of 1. */
-__device__ static inline float mamba_silu(float v)
-{
-    return mamba_quotient(v, 1 + cuda_exp2(v * -CUDA_LOG2E));
-}
-
-/* cuda_softplus, with exp(-|v|) = 2^x (1 + rest ln 2), rest being what the product x lost: 8 units of 2^-24 of the
- * result. */
-__device__ static inline float mamba_softplus(float v)
-{
-    float x = fabsf(v) * -CUDA_LOG2E, rest = fmaf(fabsf(v), -0x1.4ae0cp-26f, fmaf(fabsf(v), -CUDA_LOG2E, -x));
-    float u = cuda_exp2(x), s, square, sum;
-
-    u = fmaf(u * 0x1.62e430p-1f, rest, u);
-    s = mamba_quotient(u, 2 + u);
-    square = s * s;
-    sum = fmaf(square, 0.14005993f, 0.14000903f);
-    sum = fmaf(square, sum, 0.20010763f);
-    sum = fmaf(square, sum, 0.33333209f);
-    s = s + s;
-    return cuda_max(0, v) + fmaf(s * square, sum, s);
-}
-
-/* ---- the recurrence -------------------------------------------------------------------------------------------------- */
 
 __device__ static inline float mamba_advance(float h, float change, float drive, float b)
 {
@@ -112,52 +73,54 @@ __device__ static inline float mamba_carry(float h, float exponent, float left)
     return fmaf(mamba_change(exponent), h, h) + left;
 }
 
+__host__ __device__ static inline uint32_t mamba_rank_quads(const struct mamba_system *sys)
+{
+    return (sys->rank + 3) / 4;
+}
+
+/* Ranks 4i..4i+3 of a frame, zeros beyond the last, where the frame has other numbers. */
+__device__ static inline float4 mamba_rank_load(const struct mamba_system *sys, const float *mixed, uint32_t i)
+{
+    float4 v = reinterpret_cast<const float4 *>(mixed)[i];
+
+    if (i * 4 + 4 > sys->rank) {
+        v.y = i * 4 + 1 < sys->rank ? v.y : 0;
+        v.z = i * 4 + 2 < sys->rank ? v.z : 0;
+        v.w = 0;
+    }
+    return v;
+}
+
 __device__ static inline float mamba_rank_sum(float4 w, float4 r, float sum)
 {
     return fmaf(w.w, r.w, fmaf(w.z, r.z, fmaf(w.y, r.y, fmaf(w.x, r.x, sum))));
 }
 
-/* Part 0 or 1 of dt before softplus, of C channels of a panel that are 8 apart, for F frames that are `apart` floats of
- * `mixed` from one another; sum: (F, C). AHEAD: quads of ranks that are under way at once. */
-template <uint32_t C, uint32_t F, uint32_t AHEAD>
-__device__ static inline void mamba_dt_part(const struct mamba_system *sys, uint32_t channel, const float *mixed,
-                                            uint32_t apart, uint32_t part, float *sum)
+/* Part 0 or 1 of a channel's dt before softplus, for F frames that are `apart` floats of `mixed` from one another. weight:
+ * the channel's first, of (ceil(R/4), 16) quads. */
+template <uint32_t F>
+__device__ static inline void mamba_dt_part(const struct mamba_system *sys, const float4 *weight, float bias,
+                                            const float *mixed, size_t apart, uint32_t part, float *sum)
 {
-    uint32_t quads = sys->rank / 4, half = (quads + 1) / 2, count = part ? quads - half : half;
-    const float4 *weight = reinterpret_cast<const float4 *>(sys->dt_weight) + channel % CUDA_PANEL +
-                           ((size_t)(channel / CUDA_PANEL) * quads + part * half) * CUDA_PANEL;
-    float4 w[AHEAD][C], r[AHEAD][F];
+    uint32_t quads = mamba_rank_quads(sys), half = (quads + 1) / 2, from = part ? half : 0, to = part ? quads : half;
 
-    mixed += part * half * 4;
 #pragma unroll
-    for (uint32_t i = 0; i < F * C; i++)
-        sum[i] = part ? 0 : sys->dt_bias[channel + i % C * 8];
-#pragma unroll 1
-    for (uint32_t i = 0; i < count; i += AHEAD, weight += AHEAD * CUDA_PANEL, mixed += AHEAD * 4) {
+    for (uint32_t f = 0; f < F; f++)
+        sum[f] = part ? 0 : bias;
+#pragma unroll(F == 1 ? 4 : F == 2 ? 3 : 1)
+    for (uint32_t i = from; i < to; i++) {
+        float4 w = weight[i * CUDA_PANEL];
+
 #pragma unroll
-        for (uint32_t k = 0; k < AHEAD; k++) {
-            if (i + k >= count)
-                continue;
-#pragma unroll
-            for (uint32_t c = 0; c < C; c++)
-                w[k][c] = __ldg(weight + k * CUDA_PANEL + c * 8);
-#pragma unroll
-            for (uint32_t f = 0; f < F; f++)
-                r[k][f] = __ldg(reinterpret_cast<const float4 *>(mixed + f * apart) + k);
-        }
-#pragma unroll
-        for (uint32_t k = 0; k < AHEAD; k++)
-#pragma unroll
-            for (uint32_t j = 0; j < F * C; j++)
-                if (i + k < count)
-                    sum[j] = mamba_rank_sum(w[k][j % C], r[k][j / C], sum[j]);
+        for (uint32_t f = 0; f < F; f++)
+            sum[f] = mamba_rank_sum(w, mamba_rank_load(sys, mixed + f * apart, i), sum[f]);
     }
 }
 
 /* What leaves the layer's recurrence, of the sum over states. */
 __device__ static inline float mamba_finish(float sum, float d, float u, float z)
 {
-    return fmaf(d, u, sum) * mamba_silu(z);
+    return fmaf(d, u, sum) * cuda_silu(z);
 }
 
 #endif

@@ -19,12 +19,12 @@
  *
  * SHAPES   grid (L/16, rows), or (L/16, slots) for blocks side by side.
  * BITS     cuda/mamba.cuh; a sum of dt: frames that are equal modulo 8 in index order, then those eight in order.
- * COST     in instructions, of which an H100 issues 30 T lanes a second at 1.76 GHz: for each state and frame of whole
- *          blocks 19 (of stepped ones 17: the exponential's argument and 8 of it, 3 fused products in place of 5, and
- *          what 4 frames share); for each channel and frame 85, and 1.7 for each rank of dt. So with 16 states and 48
- *          ranks 29 for each state and frame, with 16 ranks 26: 8 x 1536 x 16 x 2048 of them, 0.40 G, take 0.40 and 0.35
- *          ms, 4 x 1536 x 16 x 65536 take 6.3 and 5.6 ms. u, z and y are 12*L bytes of each frame: 0.10 ms and 1.6 ms at
- *          3.0 TB/s. One special function of each state and frame takes 0.11 ms and 1.7 ms.
+ * COST     for each state and frame: the exponential's argument and 9 instructions of it, 3 fused products (5 in whole
+ *          blocks), and about 2 of shared memory and of sums; for each channel and frame 2*R flops of dt and some 60
+ *          instructions, which 16 states share. So 24 of 16 states, and 8 x 1536 x 16 x 2048 of them are 0.40 G: 0.34
+ *          ms at the 28 T lane instructions per second that an H100 issues; 4 x 1536 x 16 x 65536 5.4 ms. u, z and y are
+ *          12*L bytes of each frame: 0.10 ms and 1.6 ms at 3.0 TB/s. One special function of each state and frame
+ *          takes 0.11 ms and 1.8 ms.
  * ERROR    as ssm/cpu/mamba.c's.
  * SOURCE   Blelloch 1990, "Prefix Sums and Their Applications", for the three passes. */
 #include "cuda/mamba.cuh"
@@ -39,16 +39,15 @@
  * take blocks side by side; or a whole block's outputs, of the state that enters it. */
 enum how { PIECE_STEP, PIECE_WHOLE, PIECE_LEAVES, PIECE_FINISH };
 
-/* Frames of B and C that shared memory holds, and blocks that a multiprocessor is to hold (six of 16 states that are
- * scanned: those of 8 rows of 1536 channels are there at once then). */
+/* Frames of B and C that shared memory holds, and blocks that a multiprocessor is to hold (six of 16 states: those of 8
+ * rows of 1536 channels are there at once then). */
 template <uint32_t NT> struct staged {
     static constexpr uint32_t frames = NT <= 2 ? 64 : NT == 4 ? 32 : 16;
-    static constexpr uint32_t blocks = NT == 2 ? 6 : NT <= 4 ? 5 : NT == 8 ? 4 : 3;
+    static constexpr uint32_t blocks = NT <= 2 ? 6 : NT == 4 ? 5 : NT == 8 ? 4 : 3;
 };
 
 /* Rows are a quad wider than what they hold, so that threads of neighbouring rows meet other banks. */
-template <uint32_t NT> struct __align__(16) piece_shared
-{
+template <uint32_t NT> struct __align__(16) piece_shared {
     float dt[CUDA_PANEL][PIECE + QUAD], drive[CUDA_PANEL][PIECE + QUAD], y[CUDA_PANEL][PIECE + QUAD];
     float b[NT * TEAMS][staged<NT>::frames + QUAD], c[NT * TEAMS][staged<NT>::frames + QUAD];
     float part[THREADS / CUDA_WARP][CUDA_WARP][PASS + QUAD];
@@ -60,12 +59,6 @@ struct piece {
     uint32_t panel;         /* number of it */
     uint32_t first, frames; /* the first one's place, and how many: at most PIECE */
 };
-
-/* How many, which the compiler knows of whole blocks. */
-template <enum how HOW> __device__ static inline uint32_t piece_frames(const struct piece *p)
-{
-    return HOW == PIECE_STEP ? p->frames : PIECE;
-}
 
 /* A thread among its states: in a warp, lane = 4 g + channel, so that a channel's lanes share a warp. */
 __device__ static inline uint32_t thread_channel(void)
@@ -80,41 +73,40 @@ __device__ static inline uint32_t thread_team(void)
 
 /* ---- around the states: a thread has a channel and every eighth frame, and 16 channels are neighbours ------------- */
 
-/* dt, before softplus, of F frames from the piece's t on, 16 apart. A thread has two channels here. */
+/* dt, before softplus, of F frames from the piece's t on, 8 apart. */
 template <uint32_t NT, uint32_t F>
 __device__ static inline void dt_stage(const struct mamba_system *sys, const struct mamba_signal *sig,
                                        const struct piece *p, struct piece_shared<NT> *s, uint32_t t)
 {
-    const uint32_t channels = 2, half = CUDA_PANEL / channels, apart = THREADS / half;
-    uint32_t c = threadIdx.x % half, channel = p->panel * CUDA_PANEL + c;
+    uint32_t c = threadIdx.x % CUDA_PANEL, channel = p->panel * CUDA_PANEL + c;
     const float *mixed = sig->mixed + (size_t)(p->first + t) * sys->mixed_stride;
-    float dt[F * channels], rest[F * channels];
+    const float4 *weight = reinterpret_cast<const float4 *>(sys->dt_weight) +
+                           (size_t)p->panel * mamba_rank_quads(sys) * CUDA_PANEL + c;
+    float dt[F], rest[F], bias = sys->dt_bias[channel];
 
-    mamba_dt_part<channels, F, 1>(sys, channel, mixed, sys->mixed_stride * apart, 0, dt);
-    mamba_dt_part<channels, F, 1>(sys, channel, mixed, sys->mixed_stride * apart, 1, rest);
+    mamba_dt_part<F>(sys, weight, bias, mixed, (size_t)sys->mixed_stride * TEAMS, 0, dt);
+    mamba_dt_part<F>(sys, weight, bias, mixed, (size_t)sys->mixed_stride * TEAMS, 1, rest);
 #pragma unroll
-    for (uint32_t i = 0; i < F * channels; i++)
-        s->dt[c + i % channels * half][t + i / channels * apart] = dt[i] + rest[i];
+    for (uint32_t f = 0; f < F; f++)
+        s->dt[c][t + f * TEAMS] = dt[f] + rest[f];
 }
 
 /* dt and dt u of every frame of the piece, and the sum of this thread's dt. */
-template <uint32_t NT, enum how HOW>
+template <uint32_t NT>
 __device__ static inline void piece_stage(const struct mamba_system *sys, const struct mamba_signal *sig,
                                           const struct piece *p, struct piece_shared<NT> *s)
 {
-    uint32_t team = threadIdx.x / CUDA_PANEL, c = threadIdx.x % CUDA_PANEL, frames = piece_frames<HOW>(p);
+    uint32_t team = threadIdx.x / CUDA_PANEL, c = threadIdx.x % CUDA_PANEL, t = team;
     const float *u = sig->u + (size_t)p->first * sys->lanes + p->panel * CUDA_PANEL + c;
     float sum = 0;
 
-    if (frames == PIECE)
-        dt_stage<NT, 4>(sys, sig, p, s, threadIdx.x / 8);
-    else
-        for (uint32_t t = threadIdx.x / 8; t < frames; t += THREADS / 8)
-            dt_stage<NT, 1>(sys, sig, p, s, t);
-    __syncthreads();
-#pragma unroll 1
-    for (uint32_t t = team; t < frames; t += TEAMS) {
-        float dt = mamba_softplus(s->dt[c][t]);
+    for (; t + (QUAD - 1) * TEAMS < p->frames; t += QUAD * TEAMS)
+        dt_stage<NT, QUAD>(sys, sig, p, s, t);
+    for (; t < p->frames; t += TEAMS)
+        dt_stage<NT, 1>(sys, sig, p, s, t);
+#pragma unroll 2
+    for (t = team; t < p->frames; t += TEAMS) {
+        float dt = cuda_softplus(s->dt[c][t]);
 
         sum = sum + dt;
         s->dt[c][t] = dt;
@@ -152,15 +144,15 @@ __device__ static inline void mixed_stage(const struct mamba_system *sys, const 
 }
 
 /* y in u's place. */
-template <uint32_t NT, enum how HOW>
+template <uint32_t NT>
 __device__ static inline void piece_finish(const struct mamba_system *sys, const struct mamba_signal *sig,
                                            const struct piece *p, const struct piece_shared<NT> *s)
 {
     uint32_t c = threadIdx.x % CUDA_PANEL, channel = p->panel * CUDA_PANEL + c;
     float d = sys->d[channel];
 
-#pragma unroll 1
-    for (uint32_t t = threadIdx.x / CUDA_PANEL; t < piece_frames<HOW>(p); t += TEAMS) {
+#pragma unroll 2
+    for (uint32_t t = threadIdx.x / CUDA_PANEL; t < p->frames; t += TEAMS) {
         size_t f = p->first + t;
         float *u = sig->u + f * sys->lanes + channel;
 
@@ -280,24 +272,22 @@ __device__ static inline void chunk_run(const struct mamba_system *sys, const st
                                         const struct piece *p, struct piece_shared<NT> *s, uint32_t n,
                                         struct states<NT> *x)
 {
-    const uint32_t room = staged<NT>::frames, all = piece_frames<HOW>(p);
+    const uint32_t room = staged<NT>::frames;
     float *part = s->part[threadIdx.x / CUDA_WARP][threadIdx.x % CUDA_WARP];
 
-#pragma unroll 1
-    for (uint32_t from = 0; from < all; from += room) {
-        uint32_t frames = min(room, all - from);
+    for (uint32_t from = 0; from < p->frames; from += room) {
+        uint32_t frames = min(room, p->frames - from);
 
         if (n > 0 || from > 0)
             __syncthreads();
         mixed_stage<NT>(sys, sig, p, s, n, from, frames);
         __syncthreads();
-#pragma unroll 1
         for (uint32_t pass = 0; pass < frames; pass += PASS) {
             uint32_t count = min(PASS, frames - pass), f = 0;
 
             for (; f + QUAD <= count; f += QUAD)
                 frames_run<NT, HOW, QUAD>(s, x, from + pass + f, pass + f, part + f);
-            for (; HOW == PIECE_STEP && f < count; f++) /* whole blocks have whole quads */
+            for (; f < count; f++)
                 frames_run<NT, HOW, 1>(s, x, from + pass + f, pass + f, part + f);
             if (HOW == PIECE_LEAVES)
                 continue;
@@ -316,19 +306,18 @@ __device__ static inline void piece_run(const struct mamba_system *sys, const st
 {
     const float *rate = sys->rate + (size_t)p->panel * CUDA_PANEL * sys->states;
 
-    piece_stage<NT, HOW>(sys, sig, p, s);
     for (uint32_t n = 0; n < sys->states; n += NT * TEAMS) {
-        struct states<NT> x;
+        struct states<NT> x = {};
         float entered[NT] = {};
 
         if (enters)
             states_load<NT>(sys, enters, n, entered);
         states_load<NT>(sys, rate, n, x.rate);
+        if (n == 0)
+            piece_stage<NT>(sys, sig, p, s);
 #pragma unroll
-        for (uint32_t i = 0; i < NT; i++) {
+        for (uint32_t i = 0; i < NT; i++)
             x.h[i] = entered[i];
-            x.left[i] = 0;
-        }
         chunk_run<NT, HOW>(sys, sig, p, s, n, &x);
         if (HOW == PIECE_WHOLE) {
             float dt = piece_dt<NT>(s, thread_channel());
@@ -342,7 +331,7 @@ __device__ static inline void piece_run(const struct mamba_system *sys, const st
     }
     __syncthreads();
     if (HOW != PIECE_LEAVES)
-        piece_finish<NT, HOW>(sys, sig, p, s);
+        piece_finish<NT>(sys, sig, p, s);
 }
 
 /* ---- blocks side by side -------------------------------------------------------------------------------------------- */
@@ -359,7 +348,7 @@ template <uint32_t NT>
 __device__ static inline void blocks_join(const struct mamba_system *sys, const struct mamba_blocks *blocks,
                                           uint32_t panel, uint32_t slot, uint32_t count, bool begins, float *h)
 {
-    const uint32_t ahead = NT <= 2 ? 8 : 2; /* blocks whose numbers are under way at once */
+    const uint32_t ahead = NT <= 4 ? 8 : 2; /* blocks whose numbers are under way at once */
     const float *sums = blocks->dt + (size_t)slot * sys->lanes + panel * CUDA_PANEL + thread_channel();
 
     for (uint32_t n = 0; n < sys->states; n += NT * TEAMS) {
@@ -402,12 +391,14 @@ __global__ static void __launch_bounds__(THREADS, staged<NT>::blocks)
 
     piece_run<NT, PIECE_LEAVES>(&sys, &sig, &p, &s, NULL, block_state(&sys, &blocks, blockIdx.y, p.panel));
     if (threadIdx.x < CUDA_PANEL)
-        blocks.dt[(size_t)blockIdx.y * sys.lanes + p.panel * CUDA_PANEL + threadIdx.x] = piece_dt<NT>(&s, threadIdx.x);
+        blocks.dt[(size_t)blockIdx.y * sys.lanes + p.panel * CUDA_PANEL + threadIdx.x] =
+            piece_dt<NT>(&s, threadIdx.x);
 }
 
 template <uint32_t NT>
 __global__ static void __launch_bounds__(THREADS, staged<NT>::blocks)
-    mamba_outputs(struct mamba_system sys, struct mamba_signal sig, struct mamba_blocks blocks, struct cuda_span span)
+    mamba_outputs(struct mamba_system sys, struct mamba_signal sig, struct mamba_blocks blocks,
+                        struct cuda_span span)
 {
     __shared__ struct piece_shared<NT> s;
     uint32_t t = 0;
@@ -424,7 +415,7 @@ __global__ static void __launch_bounds__(THREADS, staged<NT>::blocks)
 
 /* ASIDE: outputs of whole blocks are others' to make. */
 template <uint32_t NT, bool SCANS, bool ASIDE>
-__global__ static void __launch_bounds__(THREADS, ASIDE ? 3 : staged<NT>::blocks - (SCANS ? 0 : 1))
+__global__ static void __launch_bounds__(THREADS, ASIDE ? 3 : staged<NT>::blocks)
     mamba_rows(struct mamba_system sys, struct mamba_signal sig, struct mamba_blocks blocks, struct cuda_span span)
 {
     __shared__ struct piece_shared<NT> s;

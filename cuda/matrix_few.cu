@@ -129,17 +129,19 @@ __global__ __launch_bounds__(few_warps<PANELS, ROWS>::most *CUDA_WARP) static vo
                                                                                        bool vectors)
 {
     const uint32_t size = PANELS * ROWS * 4 * CUDA_WARP, warps = blockDim.x / CUDA_WARP;
-    uint32_t warp = threadIdx.x / CUDA_WARP, rows = *p.count, first = blockIdx.y * ROWS * MATRIX_ROWS;
+    uint32_t warp = threadIdx.x / CUDA_WARP, rows, first = blockIdx.y * ROWS * MATRIX_ROWS;
     uint32_t panel = blockIdx.x * PANELS, output = panel * MATRIX_PANEL, segments = matrix_segments(&w);
     uint4 a[PANELS * 4 * PARTS] = {};
 
     CUDA_SHARED(float, total);
     float *partial = total + size, *inverse = partial + warps * size;
 
-    if (first >= rows)
-        return;
     if (warp < segments)
         weights_load<PARTS, PANELS>(&w, panel, warp, a);
+    cuda_wait_turn();
+    rows = *p.count;
+    if (first >= rows)
+        return;
     for (uint32_t e = threadIdx.x; e < size; e += blockDim.x) {
         uint32_t r = first + element_row<ROWS>(e), o = output + element_output<ROWS>(e);
 
@@ -180,7 +182,8 @@ static cudaError_t few_launch(const struct cuda_matrix *w, const struct cuda_pro
     size_t shared = (size + warps * (size + ROWS * MATRIX_ROWS)) * sizeof(float);
     dim3 grid(cuda_blocks(matrix_panels(w), PANELS), cuda_blocks(p->room, ROWS * MATRIX_ROWS));
 
-    CUDA_LAUNCH((few<PARTS, PANELS, ROWS>), grid, dim3(warps * CUDA_WARP), shared, stream, *w, *p, matrix_vectors(p));
+    CUDA_LAUNCH_SOON((few<PARTS, PANELS, ROWS>), grid, dim3(warps * CUDA_WARP), shared, stream, *w, *p,
+                     matrix_vectors(p));
     return cudaGetLastError();
 }
 

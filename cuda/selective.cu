@@ -7,7 +7,8 @@
  * A thread takes four lanes through a stretch of the tile's frames, whatever rows they belong to; few lanes and one
  * frame a row are spread as widely as many frames of one row. Who has a row's first frame has its first K-1 frames, so
  * one thread alone reads the past of a row's lanes, and after that writes it: nobody has to wait for anybody. y is not
- * x's memory, since others still read x.
+ * x's memory, since others still read x. Rows of one frame have a kernel of their own, which asks for all it needs at
+ * once, and for all but x before x is there.
  *
  * SHAPES   x: (frames, L) inside wider rows; y: (frames, L); past: (K-1, L).
  * BITS     every output is one chain over its K taps, oldest first, wherever the cuts were.
@@ -164,14 +165,51 @@ __global__ static void __launch_bounds__(THREADS)
     }
 }
 
+/* Four taps, rows of one frame: a thread has four lanes of a row. */
+__global__ static void __launch_bounds__(THREADS)
+    window_step(struct cuda_window w, struct cuda_span span, uint32_t offset, const float *x, size_t x_stride, float *y)
+{
+    uint32_t item = blockIdx.x * THREADS + threadIdx.x, quads = w.lanes / 4, lane = item % quads * 4, r = item / quads;
+    struct cuda_row row = {};
+    float4 in[4] = {}, tap[4], sum = quad_load(w.bias + lane);
+    float *past = NULL;
+
+    if (r < __ldcg(&span.count->rows))
+        row = cuda_row_early(&span.rows[r]);
+    if (row.frames > 0)
+        past = cuda_row_state<float>(&row, offset) + lane;
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        tap[k] = quad_load(w.taps + (size_t)k * w.lanes + lane);
+#pragma unroll
+    for (int k = 0; k < 3; k++)
+        if (past && !row.begins)
+            in[k] = __ldcg(reinterpret_cast<const float4 *>(past + (size_t)k * w.lanes));
+    cuda_wait_turn();
+    if (!past)
+        return;
+    in[3] = quad_load(x + row.first * x_stride + lane);
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        sum = cuda_quad_fma(tap[k], in[k], sum);
+    quad_store(y + (size_t)row.first * w.lanes + lane, cuda_quad_silu(sum));
+#pragma unroll
+    for (int k = 0; k < 3; k++)
+        quad_store(past + (size_t)k * w.lanes, in[k + 1]);
+}
+
 cudaError_t cuda_window_launch(const struct cuda_window *w, const struct cuda_span *span, uint32_t offset,
                                const float *x, size_t x_stride, float *y, cudaStream_t stream)
 {
     uint32_t stretch = span->longest_room > 1 ? STRETCH : 1;
     uint64_t items = (uint64_t)cuda_blocks(span->frames_room, stretch) * (w->lanes / 4);
+    uint64_t rows = (uint64_t)span->rows_room * (w->lanes / 4);
     dim3 grid(cuda_blocks(items, THREADS)), block(THREADS);
 
-    if (w->kernel == 4)
+    if (w->kernel == 4 && span->longest_room == 1 && rows < UINT32_MAX - THREADS)
+        CUDA_LAUNCH_SOON(window_step, dim3(cuda_blocks(rows, THREADS)), block, 0, stream, *w, *span, offset, x, x_stride,
+                         y);
+    else if (w->kernel == 4)
         CUDA_LAUNCH(window_run<true>, grid, block, 0, stream, *w, *span, offset, x, x_stride, y, stretch);
     else
         CUDA_LAUNCH(window_run<false>, grid, block, 0, stream, *w, *span, offset, x, x_stride, y, stretch);

@@ -126,7 +126,7 @@ static void mamba_make(struct subject *s, uint32_t lanes, uint32_t states, uint3
 {
     struct ssm_mamba *p = &s->mamba;
 
-    memset(s, 0, sizeof(*s));
+    *s = {};
     p->lanes = lanes;
     p->state = states;
     p->rank = rank;
@@ -145,7 +145,7 @@ static void mamba2_make(struct subject *s, uint32_t heads, uint32_t head_dim, ui
     struct ssm_mamba2 *p = &s->mamba2;
     uint32_t window;
 
-    memset(s, 0, sizeof(*s));
+    *s = {};
     p->heads = heads;
     p->groups = groups;
     p->state = states;

@@ -49,6 +49,7 @@ static const struct cuda_host_kernel *kernel;
 static struct thread thread[THREADS_MAX];
 static struct warp warp[THREADS_MAX / LANES];
 static uint32_t threads, begun, alive; /* of the block */
+static uint32_t turns;                 /* calls of cuda_wait_turn in it */
 static bool backwards;                 /* the order in which threads begin and go on */
 static uint32_t self;                  /* the thread that runs */
 
@@ -278,6 +279,11 @@ static void work(void)
     }
 }
 
+void cuda_host_turn(void)
+{
+    turns++;
+}
+
 static void block_run(uint64_t number)
 {
     dim3 shape = kernel->blocks;
@@ -300,7 +306,10 @@ static void block_run(uint64_t number)
         fail(0, "no memory for its stack");
     struct fiber *first = idle;
     idle = first->next;
+    turns = 0;
     go(first);
+    if (kernel->soon && turns != threads)
+        fail(0, "or another one of its block: returned without cuda_wait_turn, or called it twice");
 }
 
 /* ---- launches ---------------------------------------------------------------------------------------------------- */

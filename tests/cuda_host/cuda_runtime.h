@@ -9,7 +9,7 @@
  *   arithmetic.h  intrinsics and what CUDA has beyond <math.h>: by the C library, one rounding where the name says so
  *   thread.h      threadIdx and its like, barriers, shuffles, votes, atomics, cached loads and stores
  *   runtime.h     the runtime calls, signatures as in CUDA 13
- *   launch.h      CUDA_LAUNCH
+ *   launch.h      CUDA_LAUNCH, CUDA_LAUNCH_SOON
  *   races.cpp     threads that touch the same memory with nothing between them, found: make check-races
  *   cuda_host.h   what a test says to the device: make the n-th call fail, count what is left allocated
  *
@@ -23,6 +23,7 @@
  * MEMORY    of the device is the host's, filled with 0xff (NaN) when allocated; so is the launch's shared memory at the
  *           start of each block, and static shared memory at that of each launch, but in templates. Under the address
  *           sanitizer a step beyond either is caught, and so is a pointer of the device that the host looks through.
+ * TURNS     Kernels that may begin early begin in their turn here; that all threads of one wait for it, is checked.
  * STREAMS   are queues that run when somebody waits: a synchronisation or a query of the stream, of an event behind
  *           the work, or of the device; a wait of another stream once that one runs; a synchronous copy, for streams
  *           that are not cudaStreamNonBlocking. So a wait that is missing shows as a wrong result. A query that finds
@@ -59,7 +60,9 @@
 
 #define CUDA_SHARED(type, name) type *name = reinterpret_cast<type *>(cuda_host_here.shared)
 #define CUDA_LAUNCH(kernel, grid, block, shared, stream, ...)                                                          \
-    cuda_host_launch(#kernel, kernel, grid, block, shared, stream __VA_OPT__(, ) __VA_ARGS__)
+    cuda_host_launch(false, #kernel, kernel, grid, block, shared, stream __VA_OPT__(, ) __VA_ARGS__)
+#define CUDA_LAUNCH_SOON(kernel, grid, block, shared, stream, ...)                                                     \
+    cuda_host_launch(true, #kernel, kernel, grid, block, shared, stream __VA_OPT__(, ) __VA_ARGS__)
 
 #include "tests/cuda_host/vectors.h"
 #include "tests/cuda_host/arithmetic.h"

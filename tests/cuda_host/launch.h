@@ -13,6 +13,7 @@ struct cuda_host_kernel {
     const void *entry;
     dim3 blocks, threads;
     size_t shared;
+    bool soon; /* all its threads call cuda_wait_turn */
     void (*thread)(const struct cuda_host_kernel *k); /* one thread of it */
     void (*free)(struct cuda_host_kernel *k);
 };
@@ -44,14 +45,15 @@ template <typename T> struct cuda_host_same {
 
 /* Arguments convert as in a call: their types are the kernel's. */
 template <typename... P>
-static inline void cuda_host_launch(const char *name, void (*entry)(P...), dim3 blocks, dim3 threads, size_t shared,
-                                    cudaStream_t stream, typename cuda_host_same<P>::type... arguments)
+static inline void cuda_host_launch(bool soon, const char *name, void (*entry)(P...), dim3 blocks, dim3 threads,
+                                    size_t shared, cudaStream_t stream, typename cuda_host_same<P>::type... arguments)
 {
     struct cuda_host_kernel kernel = {name,
                                       reinterpret_cast<const void *>(entry),
                                       blocks,
                                       threads,
                                       shared,
+                                      soon,
                                       cuda_host_bound_thread<P...>,
                                       cuda_host_bound_free<P...>};
 

@@ -112,6 +112,13 @@ template <typename T> static inline T __shfl_xor_sync(unsigned mask, T value, in
     return cuda_host_shuffle(mask, value, source <= last ? source : lane);
 }
 
+/* See cuda/launch.cuh: it is this kernel's turn already. */
+void cuda_host_turn(void);
+static inline void cuda_wait_turn(void)
+{
+    cuda_host_turn();
+}
+
 /* For who looks for races: see races.cpp. */
 #ifdef CUDA_HOST_RACES
 void cuda_host_fence(void);
