@@ -10,10 +10,11 @@
  * Rows of one frame move a state for a few operations on each number of it, so the kernel here is made for memory. A
  * warp has a panel of 16 channels: lane = 4 g + q has channels 4q..4q+3 of the states that are g modulo 8, so that an
  * access of 16 bytes for each lane is 512 contiguous bytes of the state for the warp. It takes two rows at once, and
- * asks for their states before anything else, which only their descriptors precede; those of the rows after them are
- * asked for while these are worked. dt's weights of the panel, and the rows' dt, B and C, lie in shared memory, rates in
- * registers. What is once for a channel (dt, softplus, the gate) is one channel's for each lane. Blocks are as many as are resident, and go through the rows in strides: a block more would be a second round.
- * The kernel begins early (cuda/launch.cuh): states and weights are under way while x_proj still runs.
+ * copies the states of the next two into shared memory meanwhile, which takes no registers. dt's weights of the panel,
+ * and the rows' dt, B and C, lie there too, rates in registers. What is once for a channel (dt, softplus, the gate) is
+ * one channel's for each lane. Blocks are as many as are resident, and go through the rows in strides: a block more
+ * would be a second round. The kernel begins early (cuda/launch.cuh): the first states and weights are under way while
+ * x_proj still runs.
  *
  * Longer rows are cuda/mamba_rows.cu.
  *
@@ -22,9 +23,9 @@
  * BITS     cuda/mamba.cuh.
  * COST     of the recurrence, for each row: L*N times 6 flops and an exponential of 9 instructions, 2*L*R flops of dt,
  *          and some 60*L. 8*L*N bytes of state must move: 8,192 rows of 1536 x 16 move 1.61 GB, 0.54 ms at 3.0 TB/s;
- *          u, z and y are 0.15 GB more. The arithmetic is some 250 instructions of a warp for 2 KiB that move, which
- *          at 3.0 TB/s leave 600; 16 warps have 32 KiB under way on each multiprocessor, where 11 KiB for each
- *          microsecond of a round keep that rate.
+ *          u, z and y are 0.15 GB more. The arithmetic is some 400 instructions of a warp for 2 KiB that move, which
+ *          at 3.0 TB/s leave 600. 16 warps have 32 KiB of states under way on each multiprocessor, which 1.5 TB/s of
+ *          reads take 2.8 us to bring: a round may take that long.
  * ERROR    as ssm/cpu/mamba.c's: the decay is applied less 1.
  * SOURCE   Gu and Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces". */
 #include <stdlib.h>
@@ -109,7 +110,7 @@ static size_t scratch(const struct cuda_layer *l, const struct cuda_tile *tile)
     return (z.xz + z.u + z.mixed + z.state + z.dt) * sizeof(float);
 }
 
-/* ---- rows of one frame --------------------------------------------------------------------------------------------- */
+/* ---- rows of one frame ------------------------------------------------------------------------------------------- */
 
 /* Rows that a warp has under way at once: four accesses of 16 bytes for each lane, where a state is that large. */
 template <uint32_t NT> struct step {
@@ -122,20 +123,48 @@ template <uint32_t NT> struct panel {
     uint32_t lane, q, g, first, channel; /* first: of the panel's channels; channel: which is this lane's own */
     const float4 *weight;                /* of dt, (ceil(R/4), 16): shared */
     float *mixed;                        /* (step::rows, mixed_stride), the warp's: shared */
+    float4 *states;                      /* (2, step::rows, NT, 32), the warp's, rows in turns: shared */
     float bias, d;
     float4 rate[NT]; /* of the first group */
 };
 
 /* A row of one frame. */
-template <uint32_t NT> struct step_row {
+struct step_row {
     float4 *h; /* this lane's states, 4 apart; NULL: no such row, or no frame of it */
     bool begins;
-    size_t frame;
-    float4 state[NT];
+    uint32_t frame;
 };
 
+/* 16 bytes to shared memory, zeros when not `there`, without waiting: states_wait does. */
+__device__ static inline void state_copy(float4 *to, const float4 *from, bool there)
+{
+#ifdef __CUDA_ARCH__
+    uint32_t place = (uint32_t)__cvta_generic_to_shared(to), valid = there ? 16 : 0;
+
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(from), "r"(valid) : "memory");
+#else
+    *to = there ? *from : cuda_quad(0);
+#endif
+}
+
+/* All states that were asked for go into one group. */
+__device__ static inline void states_group(void)
+{
+#ifdef __CUDA_ARCH__
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+/* Until this lane's are there, but those of the last BUT groups. */
+template <int BUT> __device__ static inline void states_wait(void)
+{
+#ifdef __CUDA_ARCH__
+    asm volatile("cp.async.wait_group %0;" ::"n"(BUT) : "memory");
+#endif
+}
+
 template <uint32_t NT>
-__device__ static inline void states_load(const struct mamba_system *sys, const struct step_row<NT> *row, uint32_t n,
+__device__ static inline void states_load(const struct mamba_system *sys, const struct step_row *row, uint32_t n,
                                           float4 *to)
 {
 #pragma unroll
@@ -147,7 +176,8 @@ __device__ static inline void states_load(const struct mamba_system *sys, const 
 }
 
 template <uint32_t NT>
-__device__ static inline void rates_load(const struct mamba_system *sys, const struct panel<NT> *p, uint32_t n, float4 *to)
+__device__ static inline void rates_load(const struct mamba_system *sys, const struct panel<NT> *p, uint32_t n,
+                                         float4 *to)
 {
     const float4 *rate = reinterpret_cast<const float4 *>(sys->rate + (size_t)p->first * sys->states) + p->q;
 
@@ -159,18 +189,35 @@ __device__ static inline void rates_load(const struct mamba_system *sys, const s
     }
 }
 
-/* A row becomes one under way, its first states being asked for. */
+/* Rows become those of turn `turn`, their first states being asked for. */
 template <uint32_t NT>
-__device__ static inline void row_begin(const struct mamba_system *sys, const struct panel<NT> *p,
-                                        const struct cuda_row *row, struct step_row<NT> *x)
+__device__ static inline void rows_begin(const struct mamba_system *sys, const struct panel<NT> *p,
+                                         const struct cuda_row *row, uint32_t turn, struct step_row *x)
 {
-    x->h = NULL;
-    x->begins = row->begins != 0;
-    x->frame = row->frames > 0 ? row->first : 0; /* which may be read, whoever has it */
-    if (row->frames > 0)
-        x->h = reinterpret_cast<float4 *>(cuda_row_state<float>(row, sys->offset) + (size_t)p->first * sys->states) +
-               p->q;
-    states_load<NT>(sys, x, p->g, x->state);
+    const uint32_t rows = step<NT>::rows;
+    float4 *to = p->states + turn % 2 * rows * NT * CUDA_WARP + p->lane;
+    const float4 *none = reinterpret_cast<const float4 *>(sys->rate); /* where nothing is copied from */
+
+#pragma unroll
+    for (uint32_t k = 0; k < rows; k++) {
+        bool there = row[k].frames > 0;
+
+        x[k].h = NULL;
+        x[k].begins = row[k].begins != 0;
+        x[k].frame = there ? row[k].first : 0; /* which may be read, whoever has it */
+        if (there)
+            x[k].h = reinterpret_cast<float4 *>(cuda_row_state<float>(&row[k], sys->offset) +
+                                                (size_t)p->first * sys->states) +
+                     p->q;
+#pragma unroll
+        for (uint32_t i = 0; i < NT; i++) {
+            uint32_t n = p->g + i * CUDA_PANEL_LANES;
+            bool has = there && !x[k].begins && n < sys->states;
+
+            state_copy(to + (k * NT + i) * CUDA_WARP, has ? x[k].h + n * 4 : none, has);
+        }
+    }
+    states_group();
 }
 
 /* Of the lane's four channels, what the lanes from `from` on have of one each. */
@@ -183,14 +230,14 @@ __device__ static inline float4 panel_quad(float v, uint32_t from)
 /* States n, n + 8, ... of four channels through a frame, and back to memory; their part of y is added to `part`. */
 template <uint32_t NT>
 __device__ static inline float4 states_step(const struct mamba_system *sys, const float4 *rate, const float *mixed,
-                                            float4 dt, float4 drive, uint32_t n, const struct step_row<NT> *row,
-                                            float4 part)
+                                            float4 dt, float4 drive, uint32_t n, const struct step_row *row,
+                                            const float4 *state, float4 part)
 {
 #pragma unroll
     for (uint32_t i = 0; i < NT; i++, n += CUDA_PANEL_LANES) {
         bool there = n < sys->states;
         float b = there ? mixed[sys->rank + n] : 0, c = there ? mixed[sys->rank + sys->states + n] : 0;
-        float4 a = rate[i], x = row->state[i];
+        float4 a = rate[i], x = state[i];
 
         x.x = mamba_advance(x.x, mamba_change(dt.x * a.x), drive.x, b);
         x.y = mamba_advance(x.y, mamba_change(dt.y * a.y), drive.y, b);
@@ -203,22 +250,24 @@ __device__ static inline float4 states_step(const struct mamba_system *sys, cons
     return part;
 }
 
-/* All states of a row; the sum of y of the lane's own channel. */
+/* All states of a row, the lane's first at `first`; the sum of y of the lane's own channel. */
 template <uint32_t NT>
 __device__ static inline float row_step(const struct mamba_system *sys, const struct panel<NT> *p, const float *mixed,
-                                        float4 dt, float4 drive, struct step_row<NT> *row)
+                                        float4 dt, float4 drive, const struct step_row *row, const float4 *first)
 {
     const uint32_t group = NT * CUDA_PANEL_LANES;
-    float4 part = cuda_quad(0), rate[NT];
+    float4 part = cuda_quad(0), rate[NT], state[NT];
     float sum = 0;
 
 #pragma unroll
-    for (uint32_t i = 0; i < NT; i++)
+    for (uint32_t i = 0; i < NT; i++) {
         rate[i] = p->rate[i];
+        state[i] = first[i * CUDA_WARP];
+    }
     for (uint32_t n = 0; n < sys->states; n += group) {
-        part = states_step<NT>(sys, rate, mixed, dt, drive, n + p->g, row, part);
+        part = states_step<NT>(sys, rate, mixed, dt, drive, n + p->g, row, state, part);
         if (n + group < sys->states) {
-            states_load<NT>(sys, row, n + group + p->g, row->state);
+            states_load<NT>(sys, row, n + group + p->g, state);
             rates_load<NT>(sys, p, n + group + p->g, rate);
         }
         if ((n + group) % CUDA_PANEL_CHUNK == 0 || n + group >= sys->states) {
@@ -235,7 +284,7 @@ __device__ static inline float row_step(const struct mamba_system *sys, const st
  * first row, by the others for the second. */
 template <uint32_t NT>
 __device__ static inline void rows_step(const struct mamba_system *sys, const struct mamba_signal *sig,
-                                        const struct panel<NT> *p, struct step_row<NT> *row)
+                                        const struct panel<NT> *p, uint32_t turn, const struct step_row *row)
 {
     const uint32_t rows = step<NT>::rows, last = rows - 1;
     bool second = rows > 1 && p->g >= 4, stores = p->g < 4 * rows && (second ? row[last].h : row[0].h) != NULL;
@@ -243,12 +292,13 @@ __device__ static inline void rows_step(const struct mamba_system *sys, const st
     float *u = sig->u + frame * sys->lanes + p->channel;
     float own = *u, gate = sig->xz[(frame * 2 + 1) * sys->lanes + p->channel], dt[rows], sum[rows], mine;
     float4 drive[rows];
+    const float4 *states = p->states + turn % 2 * rows * NT * CUDA_WARP + p->lane;
 
 #pragma unroll
     for (uint32_t k = 0; k < rows; k++) {
-        const float *mixed = sig->mixed + row[k].frame * sys->mixed_stride;
+        const float *mixed = sig->mixed + (size_t)row[k].frame * sys->mixed_stride;
 
-        drive[k] = reinterpret_cast<const float4 *>(sig->u + row[k].frame * sys->lanes + p->first)[p->q];
+        drive[k] = reinterpret_cast<const float4 *>(sig->u + (size_t)row[k].frame * sys->lanes + p->first)[p->q];
         for (uint32_t i = p->lane * 4; i < sys->mixed_stride; i += CUDA_WARP * 4)
             *reinterpret_cast<float4 *>(p->mixed + k * sys->mixed_stride + i) =
                 *reinterpret_cast<const float4 *>(mixed + i);
@@ -259,23 +309,45 @@ __device__ static inline void rows_step(const struct mamba_system *sys, const st
     for (uint32_t k = 0; k < rows; k++)
         dt[k] = dt[k] + __shfl_xor_sync(CUDA_LANES, dt[k], 16);
     mine = cuda_softplus(second ? dt[last] : dt[0]);
+    states_wait<1>();
 #pragma unroll
     for (uint32_t k = 0; k < rows; k++) {
         float4 all = panel_quad(mine, p->q + k * 16);
 
-        sum[k] = row_step<NT>(sys, p, p->mixed + k * sys->mixed_stride, all, cuda_quad_mul(all, drive[k]), &row[k]);
+        sum[k] = row_step<NT>(sys, p, p->mixed + k * sys->mixed_stride, all, cuda_quad_mul(all, drive[k]), &row[k],
+                             states + k * NT * CUDA_WARP);
     }
     if (stores)
         *u = mamba_finish(second ? sum[last] : sum[0], p->d, own, gate);
     __syncwarp(); /* before the next rows' in p->mixed */
 }
 
-/* Row r, as one without frames when there is none. */
-__device__ static inline struct cuda_row row_find(const struct cuda_span *span, uint32_t count, uint32_t r)
+/* Rows r and further ones, as some without frames where there are none. */
+template <uint32_t NT>
+__device__ static inline void rows_find(const struct cuda_span *span, uint32_t count, uint32_t r, uint32_t stride,
+                                        struct cuda_row *to)
 {
-    struct cuda_row none = {};
+#pragma unroll
+    for (uint32_t k = 0; k < step<NT>::rows; k++, r += stride) {
+        to[k] = {};
+        if (r < count)
+            to[k] = cuda_row_early(&span->rows[r]);
+    }
+}
 
-    return r < count ? cuda_row_early(&span->rows[r]) : none;
+/* What is the same for all rows; `quads` of dt's weights to shared memory. */
+template <uint32_t NT>
+__device__ static inline void panel_load(const struct mamba_system *sys, float4 *shared, uint32_t quads,
+                                         struct panel<NT> *p)
+{
+    const float4 *weight = reinterpret_cast<const float4 *>(sys->dt_weight) + (size_t)blockIdx.x * quads;
+
+    rates_load<NT>(sys, p, p->g, p->rate);
+    p->bias = sys->dt_bias[p->channel];
+    p->d = sys->d[p->channel];
+#pragma unroll 2
+    for (uint32_t i = threadIdx.x; i < quads; i += STEP_THREADS)
+        shared[i] = __ldg(weight + i);
 }
 
 template <uint32_t NT>
@@ -286,46 +358,41 @@ __global__ static void __launch_bounds__(STEP_THREADS, STEP_BLOCKS)
     uint32_t lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
     uint32_t first = blockIdx.x * CUDA_PANEL, quads = mamba_rank_quads(&sys) * CUDA_PANEL;
     uint32_t stride = gridDim.y * STEP_WARPS, r = blockIdx.y + warp * gridDim.y, count = __ldcg(&span.count->rows);
-    const float4 *weight = reinterpret_cast<const float4 *>(sys.dt_weight) + (size_t)blockIdx.x * quads;
-    struct panel<NT> p = {lane, lane % 4, lane / 4, first, first + cuda_panel_channel(lane), NULL, NULL, 0, 0, {}};
+    struct panel<NT> p = {lane, lane % 4, lane / 4, first, first + cuda_panel_channel(lane), NULL, NULL, NULL,
+                          0,    0,        {}};
     struct cuda_row next[rows];
-    struct step_row<NT> x[rows];
+    struct step_row x[rows], y[rows];
 
     CUDA_SHARED(float4, shared);
-    p.weight = shared;
-    p.mixed = reinterpret_cast<float *>(shared + quads) + (size_t)warp * rows * sys.mixed_stride;
-#pragma unroll
-    for (uint32_t k = 0; k < rows; k++)
-        next[k] = row_find(&span, count, r + k * stride);
-#pragma unroll
-    for (uint32_t k = 0; k < rows; k++)
-        row_begin<NT>(&sys, &p, &next[k], &x[k]);
-#pragma unroll 2
-    for (uint32_t i = threadIdx.x; i < quads; i += STEP_THREADS)
-        shared[i] = __ldg(weight + i);
-    rates_load<NT>(&sys, &p, p.g, p.rate);
-    p.bias = sys.dt_bias[p.channel];
-    p.d = sys.d[p.channel];
+    p.weight = shared + STEP_WARPS * 2 * rows * NT * CUDA_WARP;
+    p.states = shared + warp * 2 * rows * NT * CUDA_WARP;
+    p.mixed = reinterpret_cast<float *>(shared + STEP_WARPS * 2 * rows * NT * CUDA_WARP + quads) +
+              (size_t)warp * rows * sys.mixed_stride;
+    rows_find<NT>(&span, count, r, stride, next);
+    rows_begin<NT>(&sys, &p, next, 0, x);
+    rows_find<NT>(&span, count, r + rows * stride, stride, next);
+    panel_load<NT>(&sys, shared + STEP_WARPS * 2 * rows * NT * CUDA_WARP, quads, &p);
     cuda_wait_turn();
     __syncthreads();
-    while (r < count) {
+    for (uint32_t turn = 0; r < count; turn++) {
+        rows_begin<NT>(&sys, &p, next, turn + 1, y);
+        rows_find<NT>(&span, count, r + 2 * rows * stride, stride, next);
+        rows_step<NT>(&sys, &sig, &p, turn, x);
         r += rows * stride;
 #pragma unroll
         for (uint32_t k = 0; k < rows; k++)
-            next[k] = row_find(&span, count, r + k * stride);
-        rows_step<NT>(&sys, &sig, &p, x);
-#pragma unroll
-        for (uint32_t k = 0; k < rows; k++)
-            row_begin<NT>(&sys, &p, &next[k], &x[k]);
+            x[k] = y[k];
     }
+    states_wait<0>();
 }
 
 /* What the warps of a block share. */
 static size_t step_shared(const struct mamba_system *sys)
 {
     uint32_t rows = sys->states <= 2 * CUDA_PANEL_LANES ? step<2>::rows : step<4>::rows;
+    uint32_t held = sys->states <= CUDA_PANEL_LANES ? 2 : 4; /* rows times states of a lane, which are copied */
 
-    return mamba_rank_quads(sys) * CUDA_PANEL * sizeof(float4) +
+    return ((size_t)STEP_WARPS * 2 * held * CUDA_WARP + mamba_rank_quads(sys) * CUDA_PANEL) * sizeof(float4) +
            (size_t)STEP_WARPS * rows * sys->mixed_stride * sizeof(float);
 }
 

@@ -96,8 +96,8 @@ __device__ static inline float mamba_rank_sum(float4 w, float4 r, float sum)
     return fmaf(w.w, r.w, fmaf(w.z, r.z, fmaf(w.y, r.y, fmaf(w.x, r.x, sum))));
 }
 
-/* Part 0 or 1 of a channel's dt before softplus, for F frames that are `apart` floats of `mixed` from one another. weight:
- * the channel's first, of (ceil(R/4), 16) quads. */
+/* Part 0 or 1 of a channel's dt before softplus, for F frames that are `apart` floats of `mixed` from one another.
+ * weight: the channel's first, of (ceil(R/4), 16) quads. */
 template <uint32_t F>
 __device__ static inline void mamba_dt_part(const struct mamba_system *sys, const float4 *weight, float bias,
                                             const float *mixed, size_t apart, uint32_t part, float *sum)

@@ -155,8 +155,8 @@ __global__ static void norm_reread(const struct cuda_count *count, uint32_t H, s
 
             if (CENTRED)
                 bias = cuda_floats_load<V>(p.bias + c);
-            normal_store<CENTRED, V>(cuda_floats_load<V>(from + c), mean, scale, cuda_floats_load<V>(p.weight + c), bias,
-                                     y + t * H + c);
+            normal_store<CENTRED, V>(cuda_floats_load<V>(from + c), mean, scale, cuda_floats_load<V>(p.weight + c),
+                                     bias, y + t * H + c);
         }
     }
 }

@@ -8,8 +8,8 @@
 #define APART_BYTES ((size_t)256 << 10) /* copies of that size are worth a stream of their own */
 #define LOOKS       2000u               /* at an event, some 100 us, before the thread sleeps */
 
-/* Who owns each frame. One warp for each row at each clock (grid.y). The tile's first kernel, which is launched when all
- * that was in front of it has ended, so that those behind it find states, rows and counts. */
+/* Who owns each frame. One warp for each row at each clock (grid.y). The tile's first kernel, launched when all in
+ * front of it has ended, so that those behind it find states, rows and counts. */
 __global__ static void tile_begin(const struct cuda_count *counts, const struct cuda_row *rows, uint32_t rows_room,
                                   uint32_t *const *owner)
 {

@@ -207,8 +207,8 @@ cudaError_t cuda_window_launch(const struct cuda_window *w, const struct cuda_sp
     dim3 grid(cuda_blocks(items, THREADS)), block(THREADS);
 
     if (w->kernel == 4 && span->longest_room == 1 && rows < UINT32_MAX - THREADS)
-        CUDA_LAUNCH_SOON(window_step, dim3(cuda_blocks(rows, THREADS)), block, 0, stream, *w, *span, offset, x, x_stride,
-                         y);
+        CUDA_LAUNCH_SOON(window_step, dim3(cuda_blocks(rows, THREADS)), block, 0, stream, *w, *span, offset, x,
+                         x_stride, y);
     else if (w->kernel == 4)
         CUDA_LAUNCH(window_run<true>, grid, block, 0, stream, *w, *span, offset, x, x_stride, y, stretch);
     else
