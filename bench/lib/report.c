@@ -45,7 +45,7 @@ void bench_report_device(const char *device)
 
 void bench_report(const char *name, const char *figures, ...)
 {
-    const char *commit = getenv("COMMIT");
+    const char *commit = getenv("COMMIT"), *device = report_device ? report_device : getenv("DEVICE");
     char machine[128];
     va_list args;
 
@@ -54,8 +54,8 @@ void bench_report(const char *name, const char *figures, ...)
     va_start(args, figures);
     vprintf(figures, args);
     va_end(args);
-    if (report_device)
-        printf(", \"device\": \"%s\"", report_device);
+    if (device)
+        printf(", \"device\": \"%s\"", device);
     printf(", \"machine\": \"%s\", \"cpus\": %ld, \"commit\": \"%s\"}\n", machine, sysconf(_SC_NPROCESSORS_ONLN),
            commit ? commit : "unknown");
     fflush(stdout);

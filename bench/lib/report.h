@@ -11,7 +11,8 @@
 
 uint64_t bench_now_ns(void);
 
-/* The lines that follow say that they are of this device (ssm_engine_describe); the text must stay. */
+/* The lines that follow say that they are of this device (ssm_engine_describe); the text must stay. Else of $DEVICE, if
+ * there is one: who asks a daemon does not know. */
 void bench_report_device(const char *device);
 
 /* Prints {"bench": name, figures..., "device": ..., "machine": ..., "cpus": ..., "commit": ...}; figures is JSON without
