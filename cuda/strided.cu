@@ -4,55 +4,71 @@
  *
  * A place of the window is a row of a product, W x window + bias. Its frames lie in the activations, those before the
  * row's first one in the state; one after another, oldest first, with nothing between them if the dilation is 1. So no
- * window is laid out anywhere: blocks of the product fetch them from where they are, straight into shared memory. Laid
- * out they would be kernel/stride times the input, written and read once more. Then a launch of its own moves the past
- * on, behind all that read it.
+ * window is laid out anywhere: blocks fetch them from where they are, straight into what the matrix units read. Laid out
+ * they would be kernel/stride times the input, written and read once more.
  *
- * A block takes some places (BM) by some outputs (BN), the window in steps of BK: while it sums one step from shared
- * memory, the next one is on its way into registers. Each thread keeps TM by TN sums. Groups follow one another in
- * grid.z. When every channel is a group of its own (depthwise) there is nothing to share, and a thread sums one or four
- * channels of a place by itself.
+ * The arithmetic is that of cuda/matrix_tiles.cuh. A block takes 8 ROWS places by up to 128 outputs: each of its warps
+ * has one segment of the window for one panel of outputs, and keeps the weights of that in registers for as many places
+ * as the block goes through. All loads of a step are in flight at once, so that with one row, of which slow layers see
+ * a place or two, time is a few latencies and not one for each step of a long sum.
  *
- * SHAPES   P places, C = in/groups, K = kernel * C, N = phases * out/groups;  x (frames, in), y (P, phases * out),
- *          weights (groups, ceil(N/16), K, 16), taps (kernel, in), bias (phases * out), state (past, in).
- * BITS     one output is one chain of fused products over its window, oldest frame first, beginning with the bias: that
- *          of the CPU's kernel, whatever the block. What fills up the last step is -0 times 0, which changes no sum,
- *          not even -0.
- * COST     2*P*N*K*groups flops; x read once for every BN outputs, from the cache for all but the first, y written,
- *          the state read and written. The layers of a denoiser (64 channels to 64, kernel 4, stride 2): 32,768 flops and
- *          768 bytes a place, 0.49 ns at 67 TFLOP/s and 0.26 ns at 3.0 TB/s.
- * ERROR    |y - y_f64| <= (K+1) 2^-24 S, S = |bias| + sum |w| |x|.
+ * The last frames of a row become its past, which other places of the row may still be reading. Only its first places
+ * read there, at most ceil(past / stride) of them, and nothing that is written is in the way of who reads activations
+ * alone. So all of those belong to the block that the row's first place falls in, also those behind its nominal end,
+ * where the next one leaves them out; behind a barrier that block moves the past on. Rows without a place, of which
+ * nobody reads the past, are moved by blocks of their own (the last of grid.y). Where a block does not hold all outputs
+ * of its places, or the past is too long, a launch of its own moves it.
+ *
+ * When every channel is a group of its own (depthwise) there is nothing to share, and a thread sums one or four channels
+ * of a place by itself.
+ *
+ * SHAPES   P places, C = in/groups, K = kernel * C, N = phases * out/groups;  x (frames, in), y (P, phases * out), a
+ *          matrix (N, K) for each group, taps (kernel, in), bias (phases * out), state (past, in).
+ * BITS     cuda/matrix_tiles.cuh, a window's powers of two its own; depthwise one chain of fused products over the
+ *          window, oldest frame first, beginning with the bias.
+ * COST     2*P*N*K*groups flops, three times on the matrix units; x read once, from the cache what a block has read as
+ *          another place's; y written, the state read and written; the weights read once by every block. The layers of
+ *          a denoiser (64 channels to 64, kernel 4, stride 2): 768 bytes a place, 0.26 ns at 3.0 TB/s, and 98,304 flops
+ *          of binary16, 0.10 ns at the 990 TFLOP/s of its units.
+ * ERROR    cuda/matrix_tiles.cuh; depthwise |y - y_f64| <= (K+1) 2^-24 S, S = |bias| + sum |w| |x|.
  */
 #include "cuda/elements.cuh"
 #include "cuda/math.cuh"
+#include "cuda/matrix_tiles.cuh"
 #include "ssm/layers/strided.h"
 
-#include <string.h>
-
-#define MULTIPROCESSORS 132u /* of an H100: fewer blocks leave some without work */
+#define MULTIPROCESSORS 132u  /* of an H100: fewer blocks leave some without work */
+#define RESIDENT        512u /* threads that a multiprocessor holds of the product */
+#define WARPS           16u   /* of a block, at most */
+#define PANELS          8u    /* of a block, at most: 128 outputs */
+#define SEGMENTS        4u    /* of a round, at most */
 
 struct strided {
     uint32_t kernel, stride, dilation, groups, past, before;
     uint32_t in, wide; /* channels of x, of a place in y */
     bool depthwise;
-    const float *weights; /* device: panels of all groups, or taps */
-    const float *bias;    /* device: (wide) */
+    const float *taps; /* device, depthwise: (kernel, in) */
+    const float *bias; /* device: (wide) */
+    struct cuda_matrix matrix;         /* if there is one group */
+    const struct cuda_matrix *matrices; /* device: (groups), if there are several */
 };
 
 /* ---- building ---------------------------------------------------------------------------------------------------- */
 
-/* The panels of all groups, one after another. */
-static const float *panels_upload(struct cuda_build *b, const struct ssm_strided *p)
+/* One matrix for each group. */
+static void matrices_build(struct cuda_build *b, const struct ssm_strided *p, struct strided *d)
 {
-    size_t one = (size_t)(p->group[0].out + SSM_PANEL - 1) / SSM_PANEL * p->group[0].in * SSM_PANEL;
-    float *all;
+    struct cuda_matrix *all;
 
-    if (p->groups == 1)
-        return cuda_upload_floats(b, p->group[0].panels, one);
-    all = (float *)cuda_params(b, p->groups * one * sizeof(*all));
+    if (p->groups == 1) {
+        cuda_matrix_build(b, p->group, &d->matrix);
+        return;
+    }
+    all = (struct cuda_matrix *)cuda_params(b, p->groups * sizeof(*all));
     for (uint32_t g = 0; all && g < p->groups; g++)
-        memcpy(all + g * one, p->group[g].panels, one * sizeof(*all));
-    return all ? cuda_upload_floats(b, all, p->groups * one) : NULL;
+        cuda_matrix_build(b, &p->group[g], &all[g]);
+    if (all)
+        d->matrices = (const struct cuda_matrix *)cuda_upload(b, all, p->groups * sizeof(*all));
 }
 
 static void strided_build(struct cuda_build *b, const struct ssm_layer *layer, void **params)
@@ -71,7 +87,10 @@ static void strided_build(struct cuda_build *b, const struct ssm_layer *layer, v
     d->in = layer->in;
     d->wide = p->phases * layer->out;
     d->depthwise = p->taps != NULL;
-    d->weights = p->taps ? cuda_upload_floats(b, p->taps, (size_t)p->kernel * layer->in) : panels_upload(b, p);
+    if (p->taps)
+        d->taps = cuda_upload_floats(b, p->taps, (size_t)p->kernel * layer->in);
+    else
+        matrices_build(b, p, d);
     d->bias = cuda_upload_floats(b, p->bias, d->wide);
 }
 
@@ -94,7 +113,8 @@ struct place {
     int32_t split;
 };
 
-__device__ static inline struct place place_find(const struct windows &w, size_t j)
+/* `home`: the first place of the row if this one sees its past, else the place itself. */
+__device__ static inline struct place place_find(const struct windows &w, size_t j, uint32_t *home)
 {
     uint32_t r = w.span.owner[j];
     const struct cuda_row *at = &w.span.rows[r], *now = &w.now[r];
@@ -102,6 +122,7 @@ __device__ static inline struct place place_find(const struct windows &w, size_t
     int64_t first = (int64_t)((at->index + (j - at->first)) * w.s.stride - w.s.before - now->index) * w.s.in;
     const float *state = cuda_row_state<const float>(now, w.state_offset);
 
+    *home = first < 0 ? at->first : (uint32_t)j;
     return {state + ((int64_t)w.s.past * w.s.in + first), w.x + ((int64_t)now->first * w.s.in + first),
             first < 0 ? (int32_t)-first : 0};
 }
@@ -118,13 +139,14 @@ template <uint32_t V> __global__ static void depthwise(struct windows w)
     uint32_t in = w.s.in;
 
     for (size_t j = cuda_item_first(); j < w.span.count->frames; j += cuda_item_stride()) {
-        struct place place = place_find(w, j);
+        uint32_t home;
+        struct place place = place_find(w, j, &home);
 
         for (uint32_t c = threadIdx.x * V; c < in; c += blockDim.x * V) {
             cuda_floats<V> sum = cuda_floats_load<V>(w.s.bias + c);
 
             for (uint32_t k = 0; k < w.s.kernel; k++) {
-                cuda_floats<V> tap = cuda_floats_load<V>(w.s.weights + (size_t)k * in + c),
+                cuda_floats<V> tap = cuda_floats_load<V>(w.s.taps + (size_t)k * in + c),
                                x = cuda_floats_load<V>(place_at(place, (int32_t)(k * w.s.dilation * in + c)));
 
 #pragma unroll
@@ -139,30 +161,74 @@ template <uint32_t V> __global__ static void depthwise(struct windows w)
     }
 }
 
+/* ---- the past ---------------------------------------------------------------------------------------------------- */
+
+/* The last `past` frames of row r become its past, by a warp. What moves within the state moves towards its begin; so
+ * the warp goes from there to the end, and reads before it writes. */
+template <uint32_t V> __device__ static inline void past_move(const struct windows &w, uint32_t r)
+{
+    const struct cuda_row row = w.now[r];
+    uint32_t n = w.s.past * w.s.in, lane = threadIdx.x % CUDA_WARP;
+    float *past = cuda_row_state<float>(&row, w.state_offset);
+    size_t moves = (size_t)row.frames * w.s.in;
+
+    if (row.frames == 0)
+        return;
+    for (uint32_t begin = 0; begin < n; begin += 4 * CUDA_WARP * V) {
+        cuda_floats<V> a[4];
+
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) {
+            uint32_t to = begin + (i * CUDA_WARP + lane) * V;
+            size_t from = to + moves;
+
+            if (to < n)
+                a[i] = cuda_floats_load<V>(from < n ? past + from : w.x + (size_t)row.first * w.s.in + (from - n));
+        }
+        __syncwarp();
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) {
+            uint32_t to = begin + (i * CUDA_WARP + lane) * V;
+
+            if (to < n)
+                cuda_floats_store<V>(past + to, a[i]);
+        }
+    }
+}
+
+/* Of all rows, or of those without a place. */
+template <uint32_t V> __device__ static inline void pasts_move(const struct windows &w, bool all)
+{
+    uint32_t warps = blockDim.x / CUDA_WARP, rows = w.span.count->rows;
+
+    for (uint32_t r = blockIdx.x * warps + threadIdx.x / CUDA_WARP; r < rows; r += gridDim.x * warps)
+        if (all || w.span.rows[r].frames == 0)
+            past_move<V>(w, r);
+}
+
+template <uint32_t V> __global__ static void pasts(struct windows w)
+{
+    pasts_move<V>(w, true);
+}
+
 /* ---- the product over windows ------------------------------------------------------------------------------------ */
 
-/* Sizes of a block. Many places by 64 outputs; fewer, with longer steps, where that would leave multiprocessors idle;
- * and few outputs. */
-struct many {
-    static constexpr uint32_t BM = 128, BN = 64, BK = 16, TM = 8, TN = 4, THREADS = BM / TM * (BN / TN);
-};
-struct few {
-    static constexpr uint32_t BM = 32, BN = 64, BK = 32, TM = 4, TN = 4, THREADS = BM / TM * (BN / TN);
-};
-struct slim {
-    static constexpr uint32_t BM = 128, BN = 16, BK = 16, TM = 4, TN = 4, THREADS = BM / TM * (BN / TN);
+/* How a product is cut into blocks. */
+struct cut {
+    uint32_t panels, segments; /* of a block, of a round: a warp for each pair of them */
+    uint32_t rounds;
+    uint32_t step; /* places from block to block: all that it has, less those that it may take from the next one */
+    bool moves;    /* the past, too */
 };
 
-/* What a thread carries from device to shared memory in one step: four numbers at a time, of windows and of weights. */
-template <typename S> struct cargo {
-    static constexpr uint32_t X = S::BM * S::BK / 4 / S::THREADS, W = (S::BK * S::BN / 4 + S::THREADS - 1) / S::THREADS;
-    struct place place[X];
-    cuda_floats<4> x[X], w[W];
+/* What a block shares beside windows and sums. */
+template <uint32_t ROWS> struct board {
+    float inverse[SEGMENTS][ROWS * MATRIX_ROWS];      /* what a segment's sum is multiplied by */
+    float start[PANELS * MATRIX_PANEL], scale[PANELS * MATRIX_PANEL];
+    uint32_t home[ROWS * MATRIX_ROWS]; /* of the block's places; NOWHERE: not the block's */
 };
 
-template <typename S> struct stage {
-    float x[S::BK][S::BM + 4], w[S::BK][S::BN]; /* + 4: rows of four numbers that are stored together differ in bank */
-};
+#define NOWHERE UINT32_MAX
 
 /* Values e..e+3 of group g's window. V 4: they are of one frame. */
 template <uint32_t V>
@@ -171,7 +237,7 @@ __device__ static inline cuda_floats<4> window_load(const struct strided &s, con
 {
     uint32_t C = s.in / s.groups, K = s.kernel * C;
     bool plain = s.groups == 1 && s.dilation == 1;
-    cuda_floats<4> a = {{-0.0f, -0.0f, -0.0f, -0.0f}};
+    cuda_floats<4> a = {};
 
 #pragma unroll
     for (uint32_t i = 0; i < 4; i += V)
@@ -186,221 +252,341 @@ __device__ static inline cuda_floats<4> window_load(const struct strided &s, con
     return a;
 }
 
-/* Step k of group g, outputs n on, from device memory. */
-template <typename S, uint32_t V>
-__device__ static inline void cargo_fetch(struct cargo<S> &c, const struct strided &s, uint32_t g, uint32_t n,
-                                          uint32_t k)
+/* This lane's inputs of a segment, from e on and from MATRIX_GROUP further on, split: (2 groups, hi and lo, 32 lanes).
+ * What the sum is to be multiplied by comes back. */
+template <uint32_t V>
+__device__ static inline float window_split(const struct strided &s, bool there, const struct place &place, uint32_t g,
+                                            uint32_t e, uint4 *to)
 {
-    uint32_t K = s.kernel * (s.in / s.groups), panels = (s.wide / s.groups + SSM_PANEL - 1) / SSM_PANEL;
+    cuda_floats<4> v[4] = {};
+    uint32_t largest = 0, bits;
+    float scale;
+
+    if (there)
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++)
+            v[i] = window_load<V>(s, place, g, e + i / 2 * MATRIX_GROUP + i % 2 * 4);
+#pragma unroll
+    for (uint32_t i = 0; i < 16; i++)
+        largest = max(largest, matrix_absolute(v[i / 4].v[i % 4]));
+    bits = cuda_half_scale_bits(matrix_largest(largest));
+    scale = __uint_as_float(bits);
+#pragma unroll
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t hi[4], lo[4];
 
 #pragma unroll
-    for (uint32_t i = 0; i < c.X; i++)
-        c.x[i] = window_load<V>(s, c.place[i], g, k + (threadIdx.x + i * S::THREADS) % (S::BK / 4) * 4);
-#pragma unroll
-    for (uint32_t i = 0; i < c.W; i++) {
-        uint32_t at = threadIdx.x + i * S::THREADS, from = n + at % (S::BN / 4) * 4, e = k + at / (S::BN / 4);
+        for (uint32_t k = 0; k < 4; k++) {
+            const cuda_floats<4> &from = v[i * 2 + k / 2];
 
-        c.w[i] = {};
-        if (at < S::BK * S::BN / 4 && from < panels * SSM_PANEL && e < K)
-            c.w[i] = cuda_floats_load<4>(s.weights + (((size_t)g * panels + from / SSM_PANEL) * K + e) * SSM_PANEL +
-                                         from % SSM_PANEL);
+            cuda_half_split(from.v[k % 2 * 2] * scale, from.v[k % 2 * 2 + 1] * scale, &hi[k], &lo[k]);
+        }
+        to[i * 2 * CUDA_WARP] = make_uint4(hi[0], hi[1], hi[2], hi[3]);
+        to[(i * 2 + 1) * CUDA_WARP] = make_uint4(lo[0], lo[1], lo[2], lo[3]);
+    }
+    return matrix_inverse(bits);
+}
+
+/* The segments from `segment` on of the places from `first` on to x (segments, ROWS, 2, 2, 32). */
+template <uint32_t ROWS, uint32_t V>
+__device__ static inline void windows_stage(const struct windows &w, const struct cut &cut, uint32_t g, uint32_t first,
+                                            uint32_t segment, uint4 *x, struct board<ROWS> *board)
+{
+    uint32_t lane = threadIdx.x % CUDA_WARP, places = w.span.count->frames;
+    uint32_t last = (w.s.kernel * (w.s.in / w.s.groups) + MATRIX_SEGMENT - 1) / MATRIX_SEGMENT;
+
+    for (uint32_t u = threadIdx.x / CUDA_WARP; u < cut.segments * ROWS; u += blockDim.x / CUDA_WARP) {
+        uint32_t s = u / ROWS, at = u % ROWS * MATRIX_ROWS + lane / 4, home = NOWHERE;
+        struct place place = {};
+        float inverse;
+
+        if (segment + s >= last)
+            return;
+        if (first + at < places)
+            place = place_find(w, first + at, &home);
+        if (!cut.moves && home != NOWHERE)
+            home = first + at;
+        home = home - first < cut.step ? home : NOWHERE;
+        inverse = window_split<V>(w.s, home != NOWHERE, place, g,
+                                  (segment + s) * MATRIX_SEGMENT + lane % 4 * 8, x + u * 4 * CUDA_WARP + lane);
+        if (lane % 4 == 0)
+            board->inverse[s][at] = inverse;
+        if (lane % 4 == 0 && s == 0)
+            board->home[at] = home;
     }
 }
 
-template <typename S> __device__ static inline void cargo_store(const struct cargo<S> &c, struct stage<S> &to)
+/* This lane's weights of a segment of a panel: (2 groups, 2, parts), zeros in a group that is not there. */
+__device__ static inline void segment_load(const struct cuda_matrix &m, uint32_t panel, uint32_t segment, uint4 *a)
+{
+    uint32_t groups = matrix_groups(&m);
+    const uint4 *tiles = m.tiles + ((size_t)panel * groups + segment * 2) * 2 * m.parts * CUDA_WARP;
+
+#pragma unroll
+    for (uint32_t k = 0; k < 8; k++)
+        if (k < 4 * m.parts && segment * 2 + k / (2 * m.parts) < groups)
+            a[k] = __ldg(tiles + k * CUDA_WARP + threadIdx.x % CUDA_WARP);
+}
+
+template <int PARTS, uint32_t ROWS>
+__device__ static inline void segment_sum(const uint4 *a, const uint4 *x, bool both, float (&sum)[ROWS][4])
 {
 #pragma unroll
-    for (uint32_t i = 0; i < c.X; i++) {
-        uint32_t at = threadIdx.x + i * S::THREADS;
-
+    for (uint32_t r = 0; r < ROWS; r++) {
 #pragma unroll
         for (uint32_t k = 0; k < 4; k++)
-            to.x[at % (S::BK / 4) * 4 + k][at / (S::BK / 4)] = c.x[i].v[k];
-    }
+            sum[r][k] = 0;
 #pragma unroll
-    for (uint32_t i = 0; i < c.W; i++) {
-        uint32_t at = threadIdx.x + i * S::THREADS;
+        for (uint32_t i = 0; i < 2; i++)
+            if (i == 0 || both) {
+                uint4 hi = x[((r * 2 + i) * 2) * CUDA_WARP], lo = x[((r * 2 + i) * 2 + 1) * CUDA_WARP];
+                struct matrix_x b = {{hi.x, hi.y, hi.z, hi.w}, {lo.x, lo.y, lo.z, lo.w}};
 
-        if (at < S::BK * S::BN / 4)
-            cuda_floats_store<4>(&to.w[at / (S::BN / 4)][at % (S::BN / 4) * 4], c.w[i]);
-    }
-}
-
-/* One step, for the thread's places m on and outputs n on of the block. */
-template <typename S>
-__device__ static inline void stage_sum(const struct stage<S> &from, uint32_t m, uint32_t n, float (&sum)[S::TM][S::TN])
-{
-#pragma unroll
-    for (uint32_t k = 0; k < S::BK; k++) {
-        cuda_floats<4> x[S::TM / 4], w = cuda_floats_load<4>(&from.w[k][n]);
-
-#pragma unroll
-        for (uint32_t i = 0; i < S::TM / 4; i++)
-            x[i] = cuda_floats_load<4>(&from.x[k][m + i * 4]);
-#pragma unroll
-        for (uint32_t i = 0; i < S::TM; i++)
-#pragma unroll
-            for (uint32_t j = 0; j < S::TN; j++)
-                sum[i][j] = fmaf(x[i / 4].v[i % 4], w.v[j], sum[i][j]);
+                matrix_group<PARTS, 1>(&sum[r], a + i * 2 * PARTS, &b);
+            }
     }
 }
 
-template <typename S>
-__device__ static inline void sums_begin(const float *bias, uint32_t n, uint32_t N, float (&sum)[S::TM][S::TN])
+/* From one output to the same of the next place, in sums that wait: lanes that store together differ in bank. */
+__device__ static inline uint32_t sums_stride(const struct cut &cut)
 {
-#pragma unroll
-    for (uint32_t j = 0; j < S::TN; j++) {
-        float start = n + j < N ? bias[n + j] : 0;
-
-#pragma unroll
-        for (uint32_t i = 0; i < S::TM; i++)
-            sum[i][j] = start;
-    }
+    return cut.panels * MATRIX_PANEL + 4;
 }
 
-/* y is that of the thread's first place; `left` places are there from it on. */
-template <typename S>
-__device__ static inline void sums_store(float *y, size_t wide, size_t left, uint32_t n, uint32_t N, bool relu,
-                                         float (&sum)[S::TM][S::TN])
+/* A warp's sums to (places, outputs). */
+template <uint32_t ROWS>
+__device__ static inline void sums_put(const float (&sum)[ROWS][4], uint32_t stride, uint32_t panel, float *to)
 {
-    bool whole = wide % 4 == 0 && N % 4 == 0 && n < N;
+    uint32_t lane = threadIdx.x % CUDA_WARP;
 
+    to += panel * MATRIX_PANEL + lane / 4 + lane % 4 * 2 * stride;
 #pragma unroll
-    for (uint32_t i = 0; i < S::TM; i++) {
-        if (i >= left)
-            return;
+    for (uint32_t r = 0; r < ROWS; r++)
 #pragma unroll
-        for (uint32_t j = 0; j < S::TN; j++)
-            sum[i][j] = relu ? cuda_max(0, sum[i][j]) : sum[i][j];
-        if (whole)
-            cuda_floats_store<4>(y + i * wide + n, {{sum[i][0], sum[i][1], sum[i][2], sum[i][3]}});
-        else
-#pragma unroll
-            for (uint32_t j = 0; j < S::TN; j++)
-                if (n + j < N)
-                    y[i * wide + n + j] = sum[i][j];
-    }
+        for (uint32_t k = 0; k < 4; k++)
+            to[(r * MATRIX_ROWS + k % 2) * stride + k / 2 * 8] = sum[r][k];
 }
 
-template <typename S, uint32_t V> __global__ static void __launch_bounds__(S::THREADS) product(struct windows w)
+/* Four neighbouring outputs of a place, n the first, of N. */
+__device__ static inline void outputs_store(float *y, uint32_t n, uint32_t N, bool whole, bool relu,
+                                            const float *total, const float *scale)
 {
-    __shared__ __align__(16) struct stage<S> stage[2];
-    uint32_t N = w.s.wide / w.s.groups, K = w.s.kernel * (w.s.in / w.s.groups), places = w.span.count->frames;
-    uint32_t m = threadIdx.x / (S::BN / S::TN) * S::TM, n = threadIdx.x % (S::BN / S::TN) * S::TN;
-    uint32_t first = blockIdx.x * S::BM, out = blockIdx.y * S::BN, b = 0;
-    struct cargo<S> cargo;
-    float sum[S::TM][S::TN];
+    cuda_floats<4> a;
 
-    if (first >= places)
+#pragma unroll
+    for (uint32_t k = 0; k < 4; k++) {
+        a.v[k] = total[k] * matrix_unit(scale[k]);
+        a.v[k] = relu ? cuda_max(0, a.v[k]) : a.v[k];
+    }
+    if (whole) {
+        cuda_floats_store<4>(y + n, a);
         return;
+    }
 #pragma unroll
-    for (uint32_t i = 0; i < cargo.X; i++) {
-        uint32_t j = first + (threadIdx.x + i * S::THREADS) / (S::BK / 4);
+    for (uint32_t k = 0; k < 4; k++)
+        if (n + k < N)
+            y[n + k] = a.v[k];
+}
 
-        cargo.place[i] = place_find(w, j < places ? j : places - 1);
+/* The round's segments, in index order, to the totals; after the last round those to y. `totals` are there if there
+ * are several rounds. */
+template <uint32_t ROWS>
+__device__ static inline void totals_add(const struct windows &w, const struct cut &cut, uint32_t g, uint32_t first,
+                                         uint32_t round, const float *sums, const struct board<ROWS> *board,
+                                         float *totals)
+{
+    const uint32_t BM = ROWS * MATRIX_ROWS;
+    uint32_t N = w.s.wide / w.s.groups, stride = sums_stride(cut), quads = cut.panels * (MATRIX_PANEL / 4);
+    uint32_t segments = (w.s.kernel * (w.s.in / w.s.groups) + MATRIX_SEGMENT - 1) / MATRIX_SEGMENT;
+    uint32_t out = blockIdx.y * cut.panels * MATRIX_PANEL;
+    bool whole = w.s.wide % 4 == 0 && N % 4 == 0;
+
+    for (uint32_t e = threadIdx.x; e < BM * quads; e += blockDim.x) {
+        uint32_t at = e / quads, n = e % quads * 4;
+        cuda_floats<4> total = cuda_floats_load<4>(round == 0 ? board->start + n : totals + at * stride + n);
+
+        if (board->home[at] == NOWHERE || out + n >= N)
+            continue;
+        for (uint32_t s = 0; s < cut.segments && round * cut.segments + s < segments; s++) {
+            cuda_floats<4> sum = cuda_floats_load<4>(sums + (s * BM + at) * stride + n);
+
+#pragma unroll
+            for (uint32_t k = 0; k < 4; k++)
+                total.v[k] = matrix_total(total.v[k], sum.v[k], board->inverse[s][at]);
+        }
+        if (round + 1 < cut.rounds)
+            cuda_floats_store<4>(totals + at * stride + n, total);
+        else
+            outputs_store(w.y + (size_t)(first + at) * w.s.wide + (size_t)g * N, out + n, N, whole, w.relu, total.v,
+                          board->scale + n);
+    }
+}
+
+/* What the outputs of a block begin with and are divided by. */
+template <uint32_t ROWS>
+__device__ static inline void board_begin(const struct windows &w, const struct cut &cut, const struct cuda_matrix &m,
+                                          uint32_t g, struct board<ROWS> *board)
+{
+    uint32_t N = w.s.wide / w.s.groups, out = blockIdx.y * cut.panels * MATRIX_PANEL;
+
+    for (uint32_t n = threadIdx.x; n < cut.panels * MATRIX_PANEL; n += blockDim.x) {
+        float scale = out + n < N ? m.scale[out + n] : 1;
+
+        board->scale[n] = scale;
+        board->start[n] = out + n < N ? w.s.bias[(size_t)g * N + out + n] * scale : 0;
+    }
+}
+
+/* Grid: places in strides, panels (and rows without places), groups. */
+template <uint32_t ROWS, uint32_t V>
+__global__ static void __launch_bounds__(WARPS *CUDA_WARP, RESIDENT / (WARPS * CUDA_WARP))
+    product(struct windows w, struct cut cut)
+{
+    __shared__ __align__(16) struct board<ROWS> board;
+    const uint32_t BM = ROWS * MATRIX_ROWS;
+    uint32_t warp = threadIdx.x / CUDA_WARP, lane = threadIdx.x % CUDA_WARP, places = w.span.count->frames;
+    uint32_t panel = blockIdx.y * cut.panels + warp % cut.panels, own = warp / cut.panels;
+
+    CUDA_SHARED(uint4, x); /* windows, and then in their place sums; totals behind them */
+    float *sums = (float *)x, *totals = sums + cut.segments * BM * sums_stride(cut);
+
+    if (cut.moves && blockIdx.y + 1 == gridDim.y) {
+        pasts_move<V>(w, false);
+        return;
     }
     for (uint32_t g = blockIdx.z; g < w.s.groups; g += gridDim.z) {
-        sums_begin<S>(w.s.bias + (size_t)g * N, out + n, N, sum);
-        cargo_fetch<S, V>(cargo, w.s, g, out, 0);
-        __syncthreads(); /* of the group before this one, the last step may still be read */
-        cargo_store<S>(cargo, stage[b]);
-        for (uint32_t k = S::BK; k < K; k += S::BK, b ^= 1) {
-            __syncthreads();
-            cargo_fetch<S, V>(cargo, w.s, g, out, k);
-            stage_sum<S>(stage[b], m, n, sum);
-            cargo_store<S>(cargo, stage[b ^ 1]);
-        }
-        __syncthreads();
-        stage_sum<S>(stage[b], m, n, sum);
-        if (first + m < places)
-            sums_store<S>(w.y + (size_t)(first + m) * w.s.wide + (size_t)g * N, w.s.wide, places - first - m, out + n,
-                          N, w.relu, sum);
-    }
-}
+        const struct cuda_matrix m = w.s.groups == 1 ? w.s.matrix : w.s.matrices[g];
+        uint4 a[8] = {};
 
-/* ---- the past ---------------------------------------------------------------------------------------------------- */
+        __syncthreads(); /* the group before this one may still be read, as below the places before these */
+        board_begin<ROWS>(w, cut, m, g, &board);
+        for (uint32_t first = blockIdx.x * cut.step; first < places; first += gridDim.x * cut.step) {
+            for (uint32_t round = 0; round < cut.rounds; round++) {
+                uint32_t segment = round * cut.segments + own;
+                bool works = own < cut.segments && segment < matrix_segments(&m) && panel < matrix_panels(&m);
+                float sum[ROWS][4];
 
-/* The last `past` frames of each row become its past. What moves within the state moves towards its begin; so a block
- * goes from there to the end, and reads before it writes. Lanes of a row (x), rows (y); all of a block take as many
- * turns. */
-template <uint32_t V> __global__ static void past_move(struct windows w, const struct cuda_count *count)
-{
-    size_t n = (size_t)w.s.past * w.s.in;
-
-    for (size_t first = (size_t)blockIdx.x * blockDim.y; first < count->rows; first += cuda_item_stride()) {
-        size_t r = first + threadIdx.y;
-        struct cuda_row row = {};
-
-        if (r < count->rows)
-            row = w.now[r];
-        for (size_t begin = 0; begin < n; begin += (size_t)blockDim.x * V) {
-            size_t to = begin + threadIdx.x * V, from = to + (size_t)row.frames * w.s.in;
-            bool moves = row.frames > 0 && to < n;
-            float *past = row.frames > 0 ? cuda_row_state<float>(&row, w.state_offset) : NULL;
-            cuda_floats<V> a = {};
-
-            if (moves)
-                a = cuda_floats_load<V>(from < n ? past + from : w.x + (size_t)row.first * w.s.in + (from - n));
-            __syncthreads();
-            if (moves)
-                cuda_floats_store<V>(past + to, a);
+                if (works && (cut.rounds > 1 || first == blockIdx.x * cut.step))
+                    segment_load(m, panel, segment, a);
+                __syncthreads();
+                windows_stage<ROWS, V>(w, cut, g, first, round * cut.segments, x, &board);
+                __syncthreads();
+                if (works && m.parts == 1)
+                    segment_sum<1, ROWS>(a, x + own * ROWS * 4 * CUDA_WARP + lane, segment * 2 + 1 < matrix_groups(&m),
+                                         sum);
+                else if (works)
+                    segment_sum<2, ROWS>(a, x + own * ROWS * 4 * CUDA_WARP + lane, segment * 2 + 1 < matrix_groups(&m),
+                                         sum);
+                __syncthreads();
+                if (works)
+                    sums_put<ROWS>(sum, sums_stride(cut), warp % cut.panels, sums + own * BM * sums_stride(cut));
+                __syncthreads();
+                totals_add<ROWS>(w, cut, g, first, round, sums, &board, totals);
+            }
+            for (uint32_t at = warp; cut.moves && at < BM; at += blockDim.x / CUDA_WARP)
+                if (board.home[at] != NOWHERE && w.span.rows[w.span.owner[first + at]].first == first + at)
+                    past_move<V>(w, w.span.owner[first + at]);
         }
     }
 }
 
 /* ---- launching --------------------------------------------------------------------------------------------------- */
 
-template <typename S> static void product_launch(const struct windows *w, cudaStream_t stream)
+template <uint32_t ROWS, uint32_t V>
+static cudaError_t product_launch(const struct windows *w, const struct cut *cut, cudaStream_t stream)
 {
-    uint32_t N = w->s.wide / w->s.groups;
-    dim3 grid(cuda_blocks(w->span.frames_room, S::BM), cuda_blocks(N, S::BN), w->s.groups < 4096 ? w->s.groups : 4096);
+    const uint32_t BM = ROWS * MATRIX_ROWS;
+    uint32_t panels = cuda_blocks(w->s.wide / w->s.groups, MATRIX_PANEL), warps = cut->panels * cut->segments;
+    uint32_t blocks = cuda_blocks(w->span.frames_room, cut->step), most;
+    size_t sums = (size_t)(cut->segments + (cut->rounds > 1)) * BM * (cut->panels * MATRIX_PANEL + 4) * sizeof(float);
+    size_t shared = (size_t)cut->segments * ROWS * 4 * CUDA_WARP * sizeof(uint4);
+    cudaError_t error;
 
-    if (w->s.in / w->s.groups % 4 == 0)
-        CUDA_LAUNCH((product<S, 4>), grid, dim3(S::THREADS), 0, stream, *w);
-    else
-        CUDA_LAUNCH((product<S, 1>), grid, dim3(S::THREADS), 0, stream, *w);
+    warps = warps < ROWS ? ROWS : warps;
+    most = MULTIPROCESSORS * (RESIDENT / CUDA_WARP / warps);
+    shared = sums > shared ? sums : shared;
+    error = cudaFuncSetAttribute((const void *)product<ROWS, V>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 (int)shared);
+    if (error != cudaSuccess)
+        return error;
+    CUDA_LAUNCH((product<ROWS, V>),
+                dim3(blocks < most ? blocks : most, cuda_blocks(panels, cut->panels) + (cut->moves ? 1 : 0),
+                     w->s.groups < 4096 ? w->s.groups : 4096),
+                dim3(warps * CUDA_WARP), shared, stream, *w, *cut);
+    return cudaGetLastError();
 }
 
-static void places_launch(const struct windows *w, cudaStream_t stream)
+/* `rows` times 8 places a block. */
+static struct cut cut_find(const struct strided *s, uint32_t rows)
 {
-    uint32_t N = w->s.wide / w->s.groups;
-    uint64_t blocks = (uint64_t)cuda_blocks(w->span.frames_room, many::BM) * cuda_blocks(N, many::BN) * w->s.groups;
-    struct cuda_shape shape = cuda_items_shape(w->s.in % 4 ? w->s.in : w->s.in / 4, w->span.frames_room, 1);
+    uint32_t panels = cuda_blocks(s->wide / s->groups, MATRIX_PANEL), places = rows * MATRIX_ROWS;
+    uint32_t segments = cuda_blocks((uint64_t)s->kernel * (s->in / s->groups), MATRIX_SEGMENT);
+    uint32_t see = cuda_blocks(s->past, s->stride); /* places of a row that see its past */
+    struct cut cut = {panels < PANELS ? panels : PANELS, SEGMENTS, 0, places, false};
 
-    if (w->s.depthwise && w->s.in % 4 == 0)
-        CUDA_LAUNCH(depthwise<4>, shape.grid, shape.block, 0, stream, *w);
-    else if (w->s.depthwise)
+    cut.segments = WARPS / cut.panels < SEGMENTS ? WARPS / cut.panels : SEGMENTS;
+    cut.segments = segments < cut.segments ? segments : cut.segments;
+    cut.rounds = cuda_blocks(segments, cut.segments);
+    cut.moves = s->past > 0 && s->groups == 1 && panels <= PANELS && see <= places / 2;
+    cut.step = cut.moves ? places - (see - 1) : places;
+    return cut;
+}
+
+/* The places, and whether the past is moved with them. */
+static cudaError_t places_launch(const struct windows *w, cudaStream_t stream, bool *moves)
+{
+    struct cut few = cut_find(&w->s, 1), many = cut_find(&w->s, 4);
+    bool quads = w->s.in / w->s.groups % 4 == 0;
+    uint64_t blocks = (uint64_t)cuda_blocks(w->span.frames_room, many.step) * w->s.groups;
+
+    blocks *= cuda_blocks(cuda_blocks(w->s.wide / w->s.groups, MATRIX_PANEL), many.panels);
+    *moves = blocks < MULTIPROCESSORS ? few.moves : many.moves;
+    if (blocks < MULTIPROCESSORS)
+        return quads ? product_launch<1, 4>(w, &few, stream) : product_launch<1, 1>(w, &few, stream);
+    return quads ? product_launch<4, 4>(w, &many, stream) : product_launch<4, 1>(w, &many, stream);
+}
+
+static cudaError_t depthwise_launch(const struct windows *w, cudaStream_t stream)
+{
+    uint32_t in = w->s.in;
+    struct cuda_shape shape = cuda_items_shape(in % 4 ? in : in / 4, w->span.frames_room, 1);
+
+    if (in % 4)
         CUDA_LAUNCH(depthwise<1>, shape.grid, shape.block, 0, stream, *w);
-    else if (N <= slim::BN)
-        product_launch<slim>(w, stream);
-    else if (blocks < MULTIPROCESSORS)
-        product_launch<few>(w, stream);
     else
-        product_launch<many>(w, stream);
+        CUDA_LAUNCH(depthwise<4>, shape.grid, shape.block, 0, stream, *w);
+    return cudaGetLastError();
+}
+
+static cudaError_t pasts_launch(const struct windows *w, cudaStream_t stream)
+{
+    struct cuda_shape shape = cuda_elements_shape((uint64_t)w->span.rows_room * CUDA_WARP);
+
+    if (w->s.in % 4)
+        CUDA_LAUNCH(pasts<1>, shape.grid, shape.block, 0, stream, *w);
+    else
+        CUDA_LAUNCH(pasts<4>, shape.grid, shape.block, 0, stream, *w);
+    return cudaGetLastError();
 }
 
 static cudaError_t strided_launch(const struct cuda_layer *l, const struct cuda_tile *tile, const float *x, float *y)
 {
     const struct ssm_layer *layer = l->layer;
     const struct ssm_strided *p = (const struct ssm_strided *)layer->params;
-    const struct cuda_span *now = &tile->clock[layer->clock];
     /* with several phases the stride is 1, and every input frame is a place */
     struct windows w = {*(const struct strided *)l->params,
                         tile->clock[p->phases > 1 ? layer->clock : layer->out_clock],
-                        now->rows,
+                        tile->clock[layer->clock].rows,
                         layer->state_offset,
                         x,
                         y,
                         tile->after.activation != CUDA_NO_ACTIVATION};
-    size_t past = (size_t)p->past * layer->in;
-    struct cuda_shape shape = cuda_items_shape(layer->in % 4 ? past : past / 4, now->rows_room, 1);
+    bool moves = false;
+    cudaError_t error = w.s.depthwise ? depthwise_launch(&w, tile->stream) : places_launch(&w, tile->stream, &moves);
 
-    places_launch(&w, tile->stream);
-    if (past > 0 && layer->in % 4 == 0)
-        CUDA_LAUNCH(past_move<4>, shape.grid, shape.block, 0, tile->stream, w, now->count);
-    else if (past > 0)
-        CUDA_LAUNCH(past_move<1>, shape.grid, shape.block, 0, tile->stream, w, now->count);
-    return cudaGetLastError();
+    if (error == cudaSuccess && w.s.past > 0 && !moves)
+        error = pasts_launch(&w, tile->stream);
+    return error;
 }
 
 const struct cuda_kind cuda_kind_conv1d = {strided_build, NULL, strided_launch, CUDA_TAKES_RELU};
