@@ -12,7 +12,7 @@
 #include "cuda/matrix_tiles.cuh"
 
 #define FEW_ROWS  64u     /* up to which weights are read once or twice */
-#define FULL_GRID 128u    /* tiles of 64 x 64 that are worth a kernel of tiles: about one for each multiprocessor */
+#define HALF_GRID 66u     /* of the smallest tiles, that are worth a kernel of tiles: half the multiprocessors */
 #define LARGEST   0x1p60f /* of the powers of two for weights, so that totals stay finite */
 #define UNIT      0x1p-14f /* of scales that are kept */
 
@@ -50,14 +50,14 @@ static bool weights_are_short(const struct ssm_matrix *m, const float *scale)
     return true;
 }
 
-/* One lane's numbers of a tile: product k of group g, of panel p. */
-static uint4 tile_lane(const struct ssm_matrix *m, const float *scale, uint32_t p, uint32_t g, uint32_t k,
-                       uint32_t part, uint32_t lane)
+/* One lane's numbers of a tile: product k of group g, of panel p, whose pairs of outputs are that far apart. */
+static uint4 tile_lane(const struct ssm_matrix *m, const float *scale, uint32_t apart, uint32_t p, uint32_t g,
+                       uint32_t k, uint32_t part, uint32_t lane)
 {
-    uint32_t word[4] = {0, 0, 0, 0};
+    uint32_t word[4] = {0, 0, 0, 0}, first = p * MATRIX_PAIRS + lane / 4;
 
-    for (uint32_t n = 0; n < 8; n++) {
-        uint32_t o = p * MATRIX_PANEL + lane / 4 + n / 2 % 2 * 8;
+    for (uint32_t n = 0; n < 8 && first < apart; n++) {
+        uint32_t o = first + n / 2 % 2 * apart;
         uint32_t i = g * MATRIX_GROUP + lane % 4 * 8 + k * 4 + n / 4 * 2 + n % 2;
         float w = weight(m, o, i) * scale[o];
         uint32_t half = cuda_half_round(w);
@@ -78,7 +78,7 @@ static void tiles_fill(const struct ssm_matrix *m, const float *scale, const str
             for (uint32_t k = 0; k < 2; k++)
                 for (uint32_t part = 0; part < w->parts; part++)
                     for (uint32_t lane = 0; lane < CUDA_WARP; lane++)
-                        *tiles++ = tile_lane(m, scale, p, g, k, part, lane);
+                        *tiles++ = tile_lane(m, scale, matrix_half(w), p, g, k, part, lane);
 }
 
 void cuda_matrix_build(struct cuda_build *b, const struct ssm_matrix *matrix, struct cuda_matrix *out)
@@ -111,9 +111,11 @@ void cuda_matrix_build(struct cuda_build *b, const struct ssm_matrix *matrix, st
 
 cudaError_t cuda_matrix_launch(const struct cuda_matrix *w, const struct cuda_product *p, cudaStream_t stream)
 {
-    uint64_t tiles = (uint64_t)cuda_blocks(w->out, 64) * cuda_blocks(p->room, 64);
+    uint64_t tiles = (uint64_t)cuda_blocks(w->out, 64) * cuda_blocks(p->room, 32);
 
+    if (p->glu && w->out % 2)
+        return cudaErrorInvalidValue;
     if (p->room == 0 || w->out == 0)
         return cudaSuccess;
-    return p->room <= FEW_ROWS || tiles < FULL_GRID ? cuda_matrix_few(w, p, stream) : cuda_matrix_many(w, p, stream);
+    return p->room <= FEW_ROWS || tiles < HALF_GRID ? cuda_matrix_few(w, p, stream) : cuda_matrix_many(w, p, stream);
 }

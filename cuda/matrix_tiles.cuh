@@ -22,6 +22,9 @@
  * Of 32 inputs lane 4 g + t takes the eight from 8 t on, four into each of two products of 16: which of the 16 places an
  * input has does not matter as long as w and x agree, and eight neighbours are one load.
  *
+ * A tile's 16 outputs are 8 neighbours of the first half of all outputs and the 8 that lie half of them behind: a lane
+ * then has both that meet in a glu.
+ *
  * SHAPES   tiles (ceil(out/16), ceil(in/32), 2, parts, 32 lanes) of uint4, as a of cuda/mma.cuh: outputs are rows there,
  *          frames columns, inputs the 16 places. Zeros beyond out and in.
  * BITS     the order of an output's sum is given by `in` alone, and x's power of two by the row's segment alone. Parts
@@ -33,10 +36,12 @@
 #ifndef CUDA_MATRIX_TILES_CUH
 #define CUDA_MATRIX_TILES_CUH
 
+#include "cuda/activation.cuh"
 #include "cuda/matrix.cuh"
 #include "cuda/mma.cuh"
 
 #define MATRIX_PANEL   16u /* outputs of a tile */
+#define MATRIX_PAIRS   8u  /* of outputs half of all apart, in a tile */
 #define MATRIX_GROUP   32u /* inputs of a tile, two products of 16 */
 #define MATRIX_SEGMENT 64u /* inputs that one power of two is for */
 #define MATRIX_ROWS    8u  /* frames of a product */
@@ -60,10 +65,16 @@ __host__ __device__ static inline uint32_t matrix_segments(const struct cuda_mat
     return (w->in + MATRIX_SEGMENT - 1) / MATRIX_SEGMENT;
 }
 
-/* Whether rows of x can be read four floats at a time. */
-static inline bool matrix_vectors(const struct cuda_product *p)
+/* How far the two outputs of a pair are apart. */
+__host__ __device__ static inline uint32_t matrix_half(const struct cuda_matrix *w)
 {
-    return (uintptr_t)p->x % 16 == 0 && p->x_stride % 4 == 0;
+    return (w->out + 1) / 2;
+}
+
+/* Whether rows of x can be read four floats at a time. */
+static inline bool matrix_vectors(const struct cuda_matrix *w, const struct cuda_product *p)
+{
+    return (uintptr_t)p->x % 16 == 0 && p->x_stride % 4 == 0 && w->in % 4 == 0;
 }
 
 /* Eight neighbouring inputs of one frame, in two parts. */
@@ -104,19 +115,62 @@ __device__ static inline float matrix_total(float total, float segment, float in
     return fmaf(segment, inverse, total);
 }
 
-/* What a total begins with, and the output that it becomes, of frame r and output o. */
-__device__ static inline float matrix_start(const struct cuda_matrix *w, const struct cuda_product *p, size_t r,
-                                            uint32_t o)
-{
-    float start = p->add ? p->y[r * p->y_stride + o] : p->start ? p->start[o] : 0;
+/* ---- outputs, in pairs: number i and number i + half ------------------------------------------------------------- */
 
-    return start * w->scale[o];
+struct matrix_pair {
+    float low, high;
+};
+
+__device__ static inline bool matrix_low(const struct cuda_matrix *w, uint32_t i)
+{
+    return i < matrix_half(w);
 }
 
-__device__ static inline void matrix_store(const struct cuda_matrix *w, const struct cuda_product *p, size_t r,
-                                           uint32_t o, float total)
+__device__ static inline bool matrix_high(const struct cuda_matrix *w, uint32_t i)
 {
-    p->y[r * p->y_stride + o] = total * __uint_as_float((254u << 23) - __float_as_uint(w->scale[o]));
+    return i + matrix_half(w) < w->out;
+}
+
+/* Scales are padded as panels are. */
+__device__ static inline struct matrix_pair matrix_scale(const struct cuda_matrix *w, uint32_t i)
+{
+    return {__ldg(w->scale + i), __ldg(w->scale + i + matrix_half(w))};
+}
+
+/* What the outputs of frame r begin with, before they are scaled. */
+__device__ static inline struct matrix_pair matrix_start(const struct cuda_matrix *w, const struct cuda_product *p,
+                                                         size_t r, uint32_t i)
+{
+    bool low = matrix_low(w, i), high = matrix_high(w, i);
+    const float *y = p->y + r * p->y_stride;
+
+    if (p->add)
+        return {low ? y[i] : 0, high ? y[i + matrix_half(w)] : 0};
+    return {low && p->start ? __ldg(p->start + i) : 0, high && p->start ? __ldg(p->start + i + matrix_half(w)) : 0};
+}
+
+/* Totals to outputs. */
+__device__ static inline float matrix_output(float total, float scale)
+{
+    return total * __uint_as_float((254u << 23) - __float_as_uint(scale));
+}
+
+/* Whether something is done to outputs, and what: of a glu `low` is what comes out. */
+__device__ static inline bool matrix_changes(const struct cuda_product *p)
+{
+    return p->activation != CUDA_NO_ACTIVATION || p->glu;
+}
+
+__device__ static inline void matrix_change(const struct cuda_product *p, float *low, float *high)
+{
+    if (p->activation != CUDA_NO_ACTIVATION) {
+        enum ssm_activation_fn fn = (enum ssm_activation_fn)(p->activation - CUDA_ACTIVATION(0));
+
+        *low = cuda_activate(fn, *low);
+        *high = cuda_activate(fn, *high);
+    }
+    if (p->glu)
+        *low = *low * cuda_sigmoid(*high);
 }
 
 /* The largest absolute value of those that 4 neighbouring lanes hold, as bits, to all four. */
