@@ -16,37 +16,39 @@
 #define PAIRS     2u   /* of outputs that a thread has, at most */
 #define FULL_GRID 128u /* blocks for about all multiprocessors */
 
-/* Warps of a block, at most: so that the sums that wait in shared memory take 32 KiB, and registers suffice. */
+/* Warps of a block, at most: so that registers suffice for all that is under way at once. */
 template <int PARTS, int PANELS, int ROWS> struct few_warps {
-    static constexpr uint32_t most = PANELS * ROWS >= 4 ? 64 / (PANELS * ROWS) : PARTS * ROWS >= 4 ? 16 : 24;
+    static constexpr uint32_t size = PARTS * PANELS * ROWS, most = size >= 8 ? 8 : size >= 4 ? 12 : size == 2 ? 16 : 24;
 };
 
 /* This lane's eight inputs from i on of frame r, zeros where there are none. */
-__device__ static inline void x_load(const struct cuda_product *p, bool vectors, uint32_t rows, uint32_t in, uint32_t r,
-                                     uint32_t i, float *v)
+__device__ static inline void x_load(const struct cuda_product *p, bool there, uint32_t in, size_t r, uint32_t i,
+                                     float *v)
 {
     const float *x = p->x + r * p->x_stride + i;
 
-    if (vectors) {
-        float4 a = make_float4(0, 0, 0, 0), b = a;
-
-        if (r < rows && i < in)
-            a = __ldg(reinterpret_cast<const float4 *>(x));
-        if (r < rows && i + 4 < in)
-            b = __ldg(reinterpret_cast<const float4 *>(x + 4));
-        v[0] = a.x;
-        v[1] = a.y;
-        v[2] = a.z;
-        v[3] = a.w;
-        v[4] = b.x;
-        v[5] = b.y;
-        v[6] = b.z;
-        v[7] = b.w;
-        return;
-    }
 #pragma unroll
     for (uint32_t n = 0; n < 8; n++)
-        v[n] = r < rows && i + n < in ? __ldg(x + n) : 0;
+        v[n] = there && i + n < in ? __ldg(x + n) : 0;
+}
+
+/* The same, four at a time. */
+__device__ static inline void x_load_vectors(const struct cuda_product *p, bool there, uint32_t in, size_t r, uint32_t i,
+                                             float *v)
+{
+    const float4 *x = reinterpret_cast<const float4 *>(p->x + r * p->x_stride + i);
+
+#pragma unroll
+    for (uint32_t n = 0; n < 2; n++) {
+        float4 a = make_float4(0, 0, 0, 0);
+
+        if (there && i + n * 4 < in)
+            a = __ldg(x + n);
+        v[n * 4] = a.x;
+        v[n * 4 + 1] = a.y;
+        v[n * 4 + 2] = a.z;
+        v[n * 4 + 3] = a.w;
+    }
 }
 
 /* This lane's inputs of a segment of a frame, both groups, to hi and lo; what the sum is to be multiplied by comes back. */
@@ -84,22 +86,30 @@ __device__ static inline void weights_load(const struct cuda_matrix *w, uint32_t
     }
 }
 
-/* The sums of this warp's segment to partial (PANELS, ROWS, 4, 32), what they are to be multiplied by to inverse (8 ROWS).
- * All of x is requested before any of it is used. */
-template <int PARTS, int PANELS, int ROWS>
-__device__ static inline void segment_sum(const struct cuda_matrix *w, const struct cuda_product *p, bool vectors,
-                                          uint32_t rows, uint32_t first, uint32_t segment, const uint4 *a,
-                                          float *partial, float *inverse)
+/* This lane's inputs of a segment of each frame: (ROWS, 2 groups, 8). */
+template <int ROWS>
+__device__ static inline void segment_load(const struct cuda_matrix *w, const struct cuda_product *p, bool vectors,
+                                           uint32_t rows, uint32_t first, uint32_t segment, float (*v)[2][8])
 {
-    uint32_t lane = threadIdx.x % CUDA_WARP, i = segment * MATRIX_SEGMENT + lane % 4 * 8;
-    bool both = segment * 2 + 1 < matrix_groups(w);
-    float v[ROWS][2][8];
+    uint32_t lane = threadIdx.x % CUDA_WARP, i = segment * MATRIX_SEGMENT + lane % 4 * 8, r = first + lane / 4;
 
+    if (vectors)
 #pragma unroll
-    for (uint32_t n = 0; n < ROWS; n++) {
-        x_load(p, vectors, rows, w->in, first + n * MATRIX_ROWS + lane / 4, i, v[n][0]);
-        x_load(p, vectors, rows, w->in, first + n * MATRIX_ROWS + lane / 4, i + MATRIX_GROUP, v[n][1]);
-    }
+        for (uint32_t n = 0; n < 2 * ROWS; n++, r += n % 2 ? 0 : MATRIX_ROWS)
+            x_load_vectors(p, r < rows, w->in, r, i + n % 2 * MATRIX_GROUP, v[n / 2][n % 2]);
+    else
+#pragma unroll
+        for (uint32_t n = 0; n < 2 * ROWS; n++, r += n % 2 ? 0 : MATRIX_ROWS)
+            x_load(p, r < rows, w->in, r, i + n % 2 * MATRIX_GROUP, v[n / 2][n % 2]);
+}
+
+/* The sums of this warp's segment to partial (PANELS, ROWS, 4, 32), what they are to be multiplied by to inverse (8 ROWS). */
+template <int PARTS, int PANELS, int ROWS>
+__device__ static inline void segment_sum(bool both, const uint4 *a, const float (*v)[2][8], float *partial,
+                                          float *inverse)
+{
+    uint32_t lane = threadIdx.x % CUDA_WARP;
+
 #pragma unroll
     for (uint32_t n = 0; n < ROWS; n++) {
         struct matrix_x x[2];
@@ -166,7 +176,7 @@ __device__ static inline void pair_store(const struct cuda_matrix *w, const stru
         y[matrix_half(w)] = high;
 }
 
-/* Weights, starts and x are requested before any of them is used; of those x and starts know the count. */
+/* Weights, x and starts are requested before any of them is used; the first need not wait for the count. */
 template <int PARTS, int PANELS, int ROWS>
 __global__ __launch_bounds__(few_warps<PARTS, PANELS, ROWS>::most *CUDA_WARP) static void few(struct cuda_matrix w,
                                                                                               struct cuda_product p,
@@ -177,6 +187,7 @@ __global__ __launch_bounds__(few_warps<PARTS, PANELS, ROWS>::most *CUDA_WARP) st
     uint32_t panel = blockIdx.x * PANELS, segments = matrix_segments(&w);
     uint4 a[PANELS * 4 * PARTS] = {};
     struct matrix_pair total[PAIRS] = {}, scale[PAIRS] = {};
+    float v[ROWS][2][8];
 
     CUDA_SHARED(float, partial);
     float *inverse = partial + warps * size;
@@ -186,18 +197,23 @@ __global__ __launch_bounds__(few_warps<PARTS, PANELS, ROWS>::most *CUDA_WARP) st
     rows = *p.count;
     if (first >= rows)
         return;
+    if (warp < segments)
+        segment_load<ROWS>(&w, &p, vectors, rows, first, warp, v);
 #pragma unroll
     for (uint32_t n = 0; n < PAIRS; n++) {
-        struct few_pair at = pair_find<ROWS>(threadIdx.x + n * blockDim.x, panel);
+        uint32_t e = threadIdx.x + n * blockDim.x;
+        struct few_pair at = pair_find<ROWS>(e, panel);
 
-        if (first + at.row < rows && matrix_low(&w, at.i)) {
+        if (e < size / 2 && first + at.row < rows && matrix_low(&w, at.i)) {
             total[n] = matrix_start(&w, &p, first + at.row, at.i);
             scale[n] = matrix_scale(&w, at.i);
         }
     }
     for (uint32_t s = 0; s < segments; s += warps) {
+        if (s > 0 && s + warp < segments)
+            segment_load<ROWS>(&w, &p, vectors, rows, first, s + warp, v);
         if (s + warp < segments)
-            segment_sum<PARTS, PANELS, ROWS>(&w, &p, vectors, rows, first, s + warp, a, partial + warp * size,
+            segment_sum<PARTS, PANELS, ROWS>((s + warp) * 2 + 1 < matrix_groups(&w), a, v, partial + warp * size,
                                              inverse + warp * frames);
         if (s + warps + warp < segments)
             weights_load<PARTS, PANELS>(&w, panel, s + warps + warp, a);

@@ -53,11 +53,16 @@ template <typename F> struct many_shared {
     float2 inverse[2][F::rows / 2];                                   /* of each row */
 };
 
-/* All tiles that there are. */
-struct many_tiles {
-    uint32_t rows, high, wide, count, segments;
-    bool kept; /* one segment of weights serves them all */
-};
+/* Tiles side by side: of outputs, of so many frames. */
+template <typename F> __device__ static inline uint32_t tiles_wide(const struct cuda_matrix *w)
+{
+    return (matrix_panels(w) + F::block_panels - 1) / F::block_panels;
+}
+
+template <typename F> __device__ static inline uint32_t tiles_high(uint32_t rows)
+{
+    return (rows + F::rows - 1) / F::rows;
+}
 
 /* A step: where it is. */
 struct many_step {
@@ -66,18 +71,10 @@ struct many_step {
 };
 
 template <typename F>
-__device__ static inline struct many_tiles many_tiles_of(const struct cuda_matrix *w, uint32_t rows)
+__device__ static inline void step_find(const struct cuda_matrix *w, uint32_t rows, struct many_step *step)
 {
-    uint32_t high = (rows + F::rows - 1) / F::rows, wide = (matrix_panels(w) + F::block_panels - 1) / F::block_panels;
-    uint32_t segments = matrix_segments(w);
-
-    return {rows, high, wide, high * wide, segments, segments == 1 && wide == 1};
-}
-
-template <typename F> __device__ static inline void step_find(const struct many_tiles *all, struct many_step *step)
-{
-    uint32_t sweep = step->tile / (SWEEP * all->wide), within = step->tile % (SWEEP * all->wide);
-    uint32_t deep = min(SWEEP, all->high - min(all->high - 1, sweep * SWEEP));
+    uint32_t wide = tiles_wide<F>(w), sweep = step->tile / (SWEEP * wide), within = step->tile % (SWEEP * wide);
+    uint32_t last = tiles_high<F>(rows) - 1, deep = min(SWEEP, last + 1 - min(last, sweep * SWEEP));
 
     step->panel = within / deep * F::block_panels;
     step->row = (sweep * SWEEP + within % deep) * F::rows;
@@ -85,12 +82,12 @@ template <typename F> __device__ static inline void step_find(const struct many_
 
 /* The step behind it, which may be none: of a tile beyond the last. */
 template <typename F>
-__device__ static inline struct many_step step_next(const struct many_tiles *all, struct many_step step)
+__device__ static inline struct many_step step_next(const struct cuda_matrix *w, uint32_t rows, struct many_step step)
 {
-    if (++step.segment == all->segments) {
+    if (++step.segment == matrix_segments(w)) {
         step.segment = 0;
         step.tile += gridDim.x;
-        step_find<F>(all, &step);
+        step_find<F>(w, rows, &step);
     }
     return step;
 }
@@ -118,35 +115,35 @@ __device__ static inline void weights_copy(struct many_shared<F> *shared, const 
     }
 }
 
+/* Four inputs from i on. */
+__device__ static inline float4 four_load(const float *x, bool there, uint32_t i, uint32_t in)
+{
+    return make_float4(there && i < in ? __ldg(x) : 0, there && i + 1 < in ? __ldg(x + 1) : 0,
+                       there && i + 2 < in ? __ldg(x + 2) : 0, there && i + 3 < in ? __ldg(x + 3) : 0);
+}
+
 /* This thread's inputs of a step: of its rows, lane q of four has chunks q, q + 4, q + 8, q + 12 of four floats. Zeros
  * for frames and inputs that are not there. */
 template <typename F>
 __device__ static inline void x_load(const struct cuda_matrix *w, const struct cuda_product *p, bool vectors,
                                      uint32_t rows, struct many_step step, float4 (*v)[4])
 {
-    uint32_t first = step.segment * MATRIX_SEGMENT + threadIdx.x % 4 * 4;
+    uint32_t i = step.segment * MATRIX_SEGMENT + threadIdx.x % 4 * 4, r = step.row + threadIdx.x / 4;
+    const float *x = p->x + r * p->x_stride + i;
 
 #pragma unroll
-    for (uint32_t n = 0; n < F::splits; n++) {
-        uint32_t row = step.row + n * (F::threads / 4) + threadIdx.x / 4;
-        const float *x = p->x + row * p->x_stride + first;
-
+    for (uint32_t n = 0; n < F::splits; n++, r += F::threads / 4, x += F::threads / 4 * p->x_stride)
+        if (vectors)
 #pragma unroll
-        for (uint32_t k = 0; k < 4; k++) {
-            uint32_t there = row < rows && first + k * 16 < w->in ? min(w->in - first - k * 16, 4u) : 0;
-
-            v[n][k] = make_float4(0, 0, 0, 0);
-            if (vectors) {
-                if (there)
+            for (uint32_t k = 0; k < 4; k++) {
+                v[n][k] = make_float4(0, 0, 0, 0);
+                if (r < rows && i + k * 16 < w->in)
                     v[n][k] = __ldg(reinterpret_cast<const float4 *>(x + k * 16));
-                continue;
             }
-            v[n][k].x = there > 0 ? __ldg(x + k * 16) : 0;
-            v[n][k].y = there > 1 ? __ldg(x + k * 16 + 1) : 0;
-            v[n][k].z = there > 2 ? __ldg(x + k * 16 + 2) : 0;
-            v[n][k].w = there > 3 ? __ldg(x + k * 16 + 3) : 0;
-        }
-    }
+        else
+#pragma unroll
+            for (uint32_t k = 0; k < 4; k++)
+                v[n][k] = four_load(x + k * 16, r < rows, i + k * 16, w->in);
 }
 
 /* Those to hi and lo. */
@@ -235,23 +232,23 @@ __device__ static inline void segment_add(const struct many_shared<F> *shared, u
 
 /* ---- totals: of panel m and product n number m FRAMES + n; this lane's pair i + 8 m, frames r + 8 n and the next ---- */
 
+/* What y has is scaled, or else one start for all frames. */
 template <typename F>
 __device__ static inline void totals_start(const struct cuda_matrix *w, const struct cuda_product *p, uint32_t rows,
                                            uint32_t r, uint32_t i, float (*total)[4])
 {
 #pragma unroll
     for (uint32_t m = 0; m < F::panels; m++, i += MATRIX_PAIRS) {
-        struct matrix_pair scale = {1, 1};
+        struct matrix_pair scale = {1, 1}, start = {0, 0};
 
         if (matrix_low(w, i))
             scale = matrix_scale(w, i);
+        if (!p->add)
+            start = matrix_start(w, p, 0, i);
 #pragma unroll
         for (uint32_t n = 0; n < 2 * F::frames; n++) {
-            uint32_t row = r + n / 2 * MATRIX_ROWS + n % 2;
-            struct matrix_pair start = {0, 0};
-
-            if (row < rows)
-                start = matrix_start(w, p, row, i);
+            if (p->add && r + n / 2 * MATRIX_ROWS + n % 2 < rows)
+                start = matrix_start(w, p, r + n / 2 * MATRIX_ROWS + n % 2, i);
             total[m * F::frames + n / 2][n % 2] = start.low * scale.low;
             total[m * F::frames + n / 2][n % 2 + 2] = start.high * scale.high;
         }
@@ -333,9 +330,10 @@ __global__ __launch_bounds__(F::threads, F::blocks) static void many(struct cuda
                                                                      bool vectors)
 {
     typedef struct many_shared<F> shared_type;
-    struct many_tiles all = many_tiles_of<F>(&w, *p.count);
-    struct many_step now = {blockIdx.x, 0, 0, 0}, next, later;
-    uint32_t warp = threadIdx.x / CUDA_WARP, lane = threadIdx.x % CUDA_WARP, stage = 0, turn = 0;
+    uint32_t rows = *p.count, tiles = tiles_wide<F>(&w) * tiles_high<F>(rows);
+    bool kept = matrix_segments(&w) == 1 && tiles_wide<F>(&w) == 1; /* one segment of weights serves all tiles */
+    struct many_step now = {blockIdx.x, 0, 0, 0}, ahead; /* ahead: two steps */
+    uint32_t warp = threadIdx.x / CUDA_WARP, lane = threadIdx.x % CUDA_WARP;
     uint32_t panel = warp % F::wide * F::panels, row = warp / F::wide * F::frames * MATRIX_ROWS;
     bool early = warp < F::wide * F::high / 2;
     float total[F::tiles][4];
@@ -343,48 +341,48 @@ __global__ __launch_bounds__(F::threads, F::blocks) static void many(struct cuda
 
     CUDA_SHARED(shared_type, shared);
 
-    if (now.tile >= all.count)
+    if (now.tile >= tiles)
         return;
-    step_find<F>(&all, &now);
-    next = step_next<F>(&all, now);
-    x_load<F>(&w, &p, vectors, all.rows, now, v);
+    step_find<F>(&w, rows, &now);
+    ahead = step_next<F>(&w, rows, now);
+    x_load<F>(&w, &p, vectors, rows, now, v);
     weights_copy<F>(shared, &w, now, 0);
     cuda_copies_end();
-    if (next.tile < all.count && !all.kept)
-        weights_copy<F>(shared, &w, next, 1);
+    if (ahead.tile < tiles && !kept)
+        weights_copy<F>(shared, &w, ahead, 1);
     cuda_copies_end();
     x_split<F>(shared, 0, v);
-    if (next.tile < all.count)
-        x_load<F>(&w, &p, vectors, all.rows, next, v);
-    while (now.tile < all.count) {
+    if (ahead.tile < tiles)
+        x_load<F>(&w, &p, vectors, rows, ahead, v);
+    ahead = step_next<F>(&w, rows, ahead);
+    for (uint32_t number = 0; now.tile < tiles; number++) {
+        uint32_t stage = kept ? 0 : number % STAGES, turn = number % 2;
         uint32_t r = now.row + row + lane % 4 * 2, i = (now.panel + panel) * MATRIX_PAIRS + lane / 4;
+        bool last = now.segment + 1 == matrix_segments(&w), more = now.tile + (last ? gridDim.x : 0) < tiles;
 
         cuda_copies_wait<1>();
         __syncthreads();
-        later = step_next<F>(&all, next);
-        if (later.tile < all.count && !all.kept)
-            weights_copy<F>(shared, &w, later, stage == 0 ? STAGES - 1 : stage - 1);
+        if (ahead.tile < tiles && !kept)
+            weights_copy<F>(shared, &w, ahead, (number + 2) % STAGES);
         cuda_copies_end();
         if (now.segment == 0)
-            totals_start<F>(&w, &p, all.rows, r, i, total);
+            totals_start<F>(&w, &p, rows, r, i, total);
         for (uint32_t half = 0; half < 2; half++) {
             if ((half == 0) != early) {
                 segment_add<F>(shared, stage, turn, matrix_groups(&w) - now.segment * 2, panel, row, total);
                 continue;
             }
-            if (next.tile < all.count)
+            if (more)
                 x_split<F>(shared, turn ^ 1, v);
-            if (next.tile < all.count && later.tile < all.count)
-                x_load<F>(&w, &p, vectors, all.rows, later, v);
+            if (ahead.tile < tiles)
+                x_load<F>(&w, &p, vectors, rows, ahead, v);
         }
-        if (now.segment + 1 == all.segments) {
+        if (last) {
             totals_finish<F>(&w, &p, i, total);
-            totals_store<F>(&w, &p, all.rows, r, i, total);
+            totals_store<F>(&w, &p, rows, r, i, total);
         }
-        now = next;
-        next = later;
-        turn ^= 1;
-        stage = all.kept || stage + 1 == STAGES ? 0 : stage + 1;
+        now = step_next<F>(&w, rows, now);
+        ahead = step_next<F>(&w, rows, ahead);
     }
 }
 
@@ -415,7 +413,7 @@ static cudaError_t many_choose(const struct cuda_matrix *w, const struct cuda_pr
 {
     typedef many_form<PARTS, 4, PARTS == 1 ? 4 : 2, 2, 4, 1> large;
     typedef many_form<PARTS, 2, 4, 2, 2, PARTS == 1 ? 3 : 2> middle;
-    typedef many_form<PARTS, 2, 2, 2, 2, 4> small;
+    typedef many_form<PARTS, 2, 2, 2, 2, PARTS == 1 ? 4 : 3> small;
 
     if (w->out > 64 && many_tiles_room<large>(w, p) >= HALF_GRID)
         return many_launch<large>(w, p, stream);
