@@ -38,14 +38,19 @@ static cudaError_t linear_launch(const struct cuda_layer *l, const struct cuda_t
     p.x = x;
     p.x_stride = l->layer->in;
     p.y = y;
-    p.y_stride = l->layer->out;
+    p.y_stride = tile->after.glu ? l->layer->out / 2 : l->layer->out;
     p.start = d->bias;
     p.count = &span->count->frames;
     p.room = span->frames_room;
+    p.activation = tile->after.activation;
+    p.glu = tile->after.glu;
+    p.residual = tile->after.residual;
+    p.residual_stride = p.y_stride;
     return cuda_matrix_launch(&d->weight, &p, tile->stream);
 }
 
-const struct cuda_kind cuda_kind_linear = {linear_build, NULL, linear_launch};
+const struct cuda_kind cuda_kind_linear = {linear_build, NULL, linear_launch,
+                                            CUDA_TAKES_ACTIVATION | CUDA_TAKES_GLU | CUDA_TAKES_RESIDUAL};
 
 struct embedding {
     const float *weight; /* (vocab, dim) */

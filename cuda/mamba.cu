@@ -431,15 +431,16 @@ static cudaError_t launch(const struct cuda_layer *l, const struct cuda_tile *ti
     struct mamba_blocks blocks = {side_by_side ? state : NULL, state + z.state};
     cudaError_t e;
 
-    if ((e = cuda_projection_launch(&p->in_proj, span, x, l->layer->in, xz, 2 * sys->lanes, tile->stream)) ||
+    if ((e = cuda_projection_launch(&p->in_proj, span, x, l->layer->in, xz, 2 * sys->lanes, NULL, tile->stream)) ||
         (e = cuda_window_launch(&p->window, span, l->layer->state_offset, xz, 2 * sys->lanes, u, tile->stream)) ||
-        (e = cuda_projection_launch(&p->x_proj, span, u, sys->lanes, mixed, sys->mixed_stride, tile->stream)))
+        (e = cuda_projection_launch(&p->x_proj, span, u, sys->lanes, mixed, sys->mixed_stride, NULL, tile->stream)))
         return e;
     e = span->longest_room == 1 && cuda_mamba_steps(sys) ? cuda_mamba_step(sys, &sig, span, tile->stream)
                                                              : cuda_mamba_rows(sys, &sig, &blocks, tile, span);
     if (e)
         return e;
-    return cuda_projection_launch(&p->out_proj, span, u, sys->lanes, y, l->layer->out, tile->stream);
+    return cuda_projection_launch(&p->out_proj, span, u, sys->lanes, y, l->layer->out, tile->after.residual,
+                                  tile->stream);
 }
 
-const struct cuda_kind cuda_kind_mamba = {build, scratch, launch};
+const struct cuda_kind cuda_kind_mamba = {build, scratch, launch, CUDA_TAKES_RESIDUAL};

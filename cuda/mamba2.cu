@@ -370,12 +370,13 @@ static cudaError_t launch(const struct cuda_layer *l, const struct cuda_tile *ti
     struct mamba2_blocks blocks = {state, state + z.state + z.products, state + z.state};
     cudaError_t e;
 
-    if ((e = cuda_projection_launch(&p->in_proj, span, x, l->layer->in, all, sys->lanes, tile->stream)) ||
+    if ((e = cuda_projection_launch(&p->in_proj, span, x, l->layer->in, all, sys->lanes, NULL, tile->stream)) ||
         (e = cuda_window_launch(&p->window, span, l->layer->state_offset, all + sys->inner, sys->lanes, mixed,
                                 tile->stream)) ||
         (e = recurrence_launch(sys, &sig, &blocks, tile, span)) || (e = gate_launch(p, &sig, span, tile->stream)))
         return e;
-    return cuda_projection_launch(&p->out_proj, span, inner, sys->inner, y, l->layer->out, tile->stream);
+    return cuda_projection_launch(&p->out_proj, span, inner, sys->inner, y, l->layer->out, tile->after.residual,
+                                  tile->stream);
 }
 
-const struct cuda_kind cuda_kind_mamba2 = {build, scratch, launch};
+const struct cuda_kind cuda_kind_mamba2 = {build, scratch, launch, CUDA_TAKES_RESIDUAL};

@@ -11,9 +11,9 @@
 
 #include "cuda/matrix_tiles.cuh"
 
-#define FEW_ROWS  64u      /* up to which weights are read once or twice */
-#define FULL_GRID 128u     /* tiles of 64 x 64 that are worth a kernel of tiles: about one for each multiprocessor */
-#define LARGEST   0x1p60f  /* of the powers of two for weights, so that totals stay finite */
+#define FEW_ROWS  64u     /* up to which weights are read once or twice */
+#define HALF_GRID 66u     /* of the smallest tiles, that are worth a kernel of tiles: half the multiprocessors */
+#define LARGEST   0x1p60f /* of the powers of two for weights, so that totals stay finite */
 #define UNIT      0x1p-14f /* of scales that are kept */
 
 static float weight(const struct ssm_matrix *m, uint32_t o, uint32_t i)
@@ -50,14 +50,19 @@ static bool weights_are_short(const struct ssm_matrix *m, const float *scale)
     return true;
 }
 
-/* One lane's numbers of a tile: product k of group g, of panel p. */
-static uint4 tile_lane(const struct ssm_matrix *m, const float *scale, uint32_t p, uint32_t g, uint32_t k,
-                       uint32_t part, uint32_t lane)
-{
-    uint32_t word[4] = {0, 0, 0, 0};
+/* How outputs are laid in tiles: pairs that are half of all apart, or neighbours. */
+struct laying {
+    uint32_t step, apart, end; /* from panel to panel; in a pair; of the pairs' first outputs */
+};
 
-    for (uint32_t n = 0; n < 8; n++) {
-        uint32_t o = p * MATRIX_PANEL + lane / 4 + n / 2 % 2 * 8;
+/* One lane's numbers of a tile: product k of group g, of panel p. */
+static uint4 tile_lane(const struct ssm_matrix *m, const float *scale, const struct laying *laying, uint32_t p,
+                       uint32_t g, uint32_t k, uint32_t part, uint32_t lane)
+{
+    uint32_t word[4] = {0, 0, 0, 0}, first = p * laying->step + lane / 4;
+
+    for (uint32_t n = 0; n < 8 && first < laying->end; n++) {
+        uint32_t o = first + n / 2 % 2 * laying->apart;
         uint32_t i = g * MATRIX_GROUP + lane % 4 * 8 + k * 4 + n / 4 * 2 + n % 2;
         float w = weight(m, o, i) * scale[o];
         uint32_t half = cuda_half_round(w);
@@ -69,7 +74,8 @@ static uint4 tile_lane(const struct ssm_matrix *m, const float *scale, uint32_t 
     return make_uint4(word[0], word[1], word[2], word[3]);
 }
 
-static void tiles_fill(const struct ssm_matrix *m, const float *scale, const struct cuda_matrix *w, uint4 *tiles)
+static void tiles_fill(const struct ssm_matrix *m, const float *scale, const struct laying *laying,
+                       const struct cuda_matrix *w, uint4 *tiles)
 {
     uint32_t panels = matrix_panels(w), groups = matrix_groups(w);
 
@@ -78,11 +84,12 @@ static void tiles_fill(const struct ssm_matrix *m, const float *scale, const str
             for (uint32_t k = 0; k < 2; k++)
                 for (uint32_t part = 0; part < w->parts; part++)
                     for (uint32_t lane = 0; lane < CUDA_WARP; lane++)
-                        *tiles++ = tile_lane(m, scale, p, g, k, part, lane);
+                        *tiles++ = tile_lane(m, scale, laying, p, g, k, part, lane);
 }
 
-void cuda_matrix_build(struct cuda_build *b, const struct ssm_matrix *matrix, struct cuda_matrix *out)
+static void matrix_build(struct cuda_build *b, const struct ssm_matrix *matrix, bool plain, struct cuda_matrix *out)
 {
+    struct laying laying = {MATRIX_PANEL, MATRIX_PANEL / 2, matrix->out};
     uint32_t padded;
     size_t bytes;
     float *scale;
@@ -91,6 +98,8 @@ void cuda_matrix_build(struct cuda_build *b, const struct ssm_matrix *matrix, st
     *out = {};
     out->out = matrix->out;
     out->in = matrix->in;
+    if (!plain)
+        laying = {MATRIX_PAIRS, matrix_half(out), matrix_half(out)};
     padded = matrix_panels(out) * MATRIX_PANEL;
     scale = (float *)malloc(padded * sizeof(*scale) + 1);
     if (scale) {
@@ -100,7 +109,7 @@ void cuda_matrix_build(struct cuda_build *b, const struct ssm_matrix *matrix, st
     bytes = (size_t)padded / MATRIX_PANEL * matrix_groups(out) * 2 * out->parts * CUDA_WARP * sizeof(*tiles);
     tiles = (uint4 *)malloc(bytes + 1);
     if (scale && tiles)
-        tiles_fill(matrix, scale, out, tiles);
+        tiles_fill(matrix, scale, &laying, out, tiles);
     for (uint32_t o = 0; scale && o < padded; o++)
         scale[o] *= UNIT;
     out->tiles = (const uint4 *)cuda_upload(b, tiles, bytes); /* NULL: a failure too */
@@ -109,11 +118,23 @@ void cuda_matrix_build(struct cuda_build *b, const struct ssm_matrix *matrix, st
     free(scale);
 }
 
+void cuda_matrix_build(struct cuda_build *b, const struct ssm_matrix *matrix, struct cuda_matrix *out)
+{
+    matrix_build(b, matrix, false, out);
+}
+
+void cuda_matrix_build_plain(struct cuda_build *b, const struct ssm_matrix *matrix, struct cuda_matrix *out)
+{
+    matrix_build(b, matrix, true, out);
+}
+
 cudaError_t cuda_matrix_launch(const struct cuda_matrix *w, const struct cuda_product *p, cudaStream_t stream)
 {
-    uint64_t tiles = (uint64_t)cuda_blocks(w->out, 64) * cuda_blocks(p->room, 64);
+    uint64_t tiles = (uint64_t)cuda_blocks(w->out, 64) * cuda_blocks(p->room, 32);
 
+    if (p->glu && w->out % 2)
+        return cudaErrorInvalidValue;
     if (p->room == 0 || w->out == 0)
         return cudaSuccess;
-    return p->room <= FEW_ROWS || tiles < FULL_GRID ? cuda_matrix_few(w, p, stream) : cuda_matrix_many(w, p, stream);
+    return p->room <= FEW_ROWS || tiles < HALF_GRID ? cuda_matrix_few(w, p, stream) : cuda_matrix_many(w, p, stream);
 }

@@ -20,8 +20,11 @@ struct cuda_matrix {
 };
 
 void cuda_matrix_build(struct cuda_build *b, const struct ssm_matrix *matrix, struct cuda_matrix *out);
+/* The same in tiles of neighbouring outputs, for kernels that read tiles themselves and not for cuda_matrix_launch. */
+void cuda_matrix_build_plain(struct cuda_build *b, const struct ssm_matrix *matrix, struct cuda_matrix *out);
 
-/* How a product begins and where it goes. */
+/* How a product begins, what is done to an output before it is stored, and where it goes. All zeros but for x, y, their
+ * strides, count and room: W x. What follows has the bits of the layers activation, glu and residual. */
 struct cuda_product {
     const float *x; /* rows `x_stride` floats apart, which may overlap one another */
     size_t x_stride;
@@ -31,6 +34,11 @@ struct cuda_product {
     bool add;              /* to what y has, instead of `start` */
     const uint32_t *count; /* device: rows that there are */
     uint32_t room;         /* at most so many */
+    /* In this order, each or none: */
+    uint32_t activation = CUDA_NO_ACTIVATION; /* of every output */
+    bool glu = false;                         /* y (out / 2): output o times the sigmoid of output out / 2 + o */
+    const float *residual = NULL;             /* is added; of y's width, does not overlap y */
+    size_t residual_stride = 0;
 };
 
 cudaError_t cuda_matrix_launch(const struct cuda_matrix *w, const struct cuda_product *p, cudaStream_t stream);

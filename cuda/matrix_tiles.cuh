@@ -3,8 +3,8 @@
  * The one arithmetic of cuda/matrix_few.cu and cuda/matrix_many.cu, which differ in who computes what when, and the
  * packed weights.
  *
- * Float32 products would be bound by 67 TFLOP/s; the matrix units do some 15 times that in binary16, and two of those
- * numbers in the place of one of float32 keep its accuracy:
+ * Float32 products would be bound by 67 TFLOP/s; the matrix units do 16 times that in binary16, and two of those in the
+ * place of each number of x keep float32's accuracy:
  *
  *     x   a row's segment of 64 inputs, times the power of two that brings its largest into [2^14, 2^15): hi + lo
  *     w   an output's weights, times such a power of two: one number where that is as exact (weights of bfloat16 are),
@@ -16,14 +16,17 @@
  * Totals are in units of w's power of two, by which they are divided at last, less 2^14 which x's takes over: so they
  * are finite where the sum of |x| and start / (largest weight) are.
  *
- * Each segment begins at 0, for the unit cuts off the low bits of a sum where float32 would round them, and a long
- * chain would drift.
+ * Each segment begins at 0, for the unit cuts off the low bits of a sum where float32 would round them, and a long chain
+ * would drift.
  *
- * Of 32 inputs lane 4 g + t takes the eight from 8 t on, four into each of two products of 16: which of the 16 places
- * an input has does not matter as long as w and x agree, and eight neighbours are one load.
+ * Of 32 inputs lane 4 g + t takes the eight from 8 t on, four into each of two products of 16: which of the 16 places an
+ * input has does not matter as long as w and x agree, and eight neighbours are one load.
  *
- * SHAPES   tiles (ceil(out/16), ceil(in/32), 2, parts, 32 lanes) of uint4, as a of cuda/mma.cuh: outputs are rows
- *          there, frames columns, inputs the 16 places. Zeros beyond out and in.
+ * A tile's 16 outputs are 8 neighbours of the first half of all outputs and the 8 that lie half of them behind: a lane
+ * then has both that meet in a glu.
+ *
+ * SHAPES   tiles (ceil(out/16), ceil(in/32), 2, parts, 32 lanes) of uint4, as a of cuda/mma.cuh: outputs are rows there,
+ *          frames columns, inputs the 16 places. Zeros beyond out and in.
  * BITS     the order of an output's sum is given by `in` alone, and x's power of two by the row's segment alone. Parts
  *          and w's power of two belong to the matrix.
  * ERROR    |y - exact| <= 2^-21 sum |w||x| + (in / 64 + 2) 2^-24 max over segments |total|, and of numbers below 2^-16
@@ -33,10 +36,12 @@
 #ifndef CUDA_MATRIX_TILES_CUH
 #define CUDA_MATRIX_TILES_CUH
 
+#include "cuda/math.cuh"
 #include "cuda/matrix.cuh"
 #include "cuda/mma.cuh"
 
 #define MATRIX_PANEL   16u /* outputs of a tile */
+#define MATRIX_PAIRS   8u  /* of outputs half of all apart, in a tile */
 #define MATRIX_GROUP   32u /* inputs of a tile, two products of 16 */
 #define MATRIX_SEGMENT 64u /* inputs that one power of two is for */
 #define MATRIX_ROWS    8u  /* frames of a product */
@@ -60,10 +65,16 @@ __host__ __device__ static inline uint32_t matrix_segments(const struct cuda_mat
     return (w->in + MATRIX_SEGMENT - 1) / MATRIX_SEGMENT;
 }
 
-/* Whether rows of x can be read four floats at a time. */
-static inline bool matrix_vectors(const struct cuda_product *p)
+/* How far the two outputs of a pair are apart. */
+__host__ __device__ static inline uint32_t matrix_half(const struct cuda_matrix *w)
 {
-    return (uintptr_t)p->x % 16 == 0 && p->x_stride % 4 == 0;
+    return (w->out + 1) / 2;
+}
+
+/* Whether rows of x can be read four floats at a time. */
+static inline bool matrix_vectors(const struct cuda_matrix *w, const struct cuda_product *p)
+{
+    return (uintptr_t)p->x % 16 == 0 && p->x_stride % 4 == 0 && w->in % 4 == 0;
 }
 
 /* Eight neighbouring inputs of one frame, in two parts. */
@@ -104,15 +115,60 @@ __device__ static inline float matrix_total(float total, float segment, float in
     return fmaf(segment, inverse, total);
 }
 
-/* What an output's totals begin with where they are not added to y, and what they are to be multiplied by at last. */
-__device__ static inline float matrix_start(const struct cuda_product *p, uint32_t o, float scale)
+/* ---- outputs, in pairs: number i and number i + half ------------------------------------------------------------- */
+
+struct matrix_pair {
+    float low, high;
+};
+
+__device__ static inline bool matrix_low(const struct cuda_matrix *w, uint32_t i)
 {
-    return p->start ? p->start[o] * scale : 0;
+    return i < matrix_half(w);
 }
 
-__device__ static inline float matrix_unit(float scale)
+__device__ static inline bool matrix_high(const struct cuda_matrix *w, uint32_t i)
 {
-    return __uint_as_float((254u << 23) - __float_as_uint(scale));
+    return i + matrix_half(w) < w->out;
+}
+
+/* Scales are padded as panels are. */
+__device__ static inline struct matrix_pair matrix_scale(const struct cuda_matrix *w, uint32_t i)
+{
+    return {__ldg(w->scale + i), __ldg(w->scale + i + matrix_half(w))};
+}
+
+/* What the outputs of frame r begin with, before they are scaled. */
+__device__ static inline struct matrix_pair matrix_start(const struct cuda_matrix *w, const struct cuda_product *p,
+                                                         size_t r, uint32_t i)
+{
+    bool low = matrix_low(w, i), high = matrix_high(w, i);
+    const float *y = p->y + r * p->y_stride;
+
+    if (p->add)
+        return {low ? y[i] : 0, high ? y[i + matrix_half(w)] : 0};
+    return {low && p->start ? __ldg(p->start + i) : 0, high && p->start ? __ldg(p->start + i + matrix_half(w)) : 0};
+}
+
+/* Totals to outputs. */
+__device__ static inline float matrix_output(float total, float scale)
+{
+    return total * __uint_as_float((254u << 23) - __float_as_uint(scale));
+}
+
+/* Whether something is done to outputs, and what: of a glu `low` is what comes out. */
+__device__ static inline bool matrix_changes(const struct cuda_product *p)
+{
+    return p->activation != CUDA_NO_ACTIVATION || p->glu;
+}
+
+__device__ static inline void matrix_change(const struct cuda_product *p, float *low, float *high)
+{
+    if (p->activation != CUDA_NO_ACTIVATION) {
+        *low = cuda_activate(p->activation, *low);
+        *high = cuda_activate(p->activation, *high);
+    }
+    if (p->glu)
+        *low = *low * cuda_sigmoid(*high);
 }
 
 /* The largest absolute value of those that 4 neighbouring lanes hold, as bits, to all four. */

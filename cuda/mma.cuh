@@ -52,10 +52,10 @@ __device__ static inline void cuda_mma_bring(struct cuda_mma_operands *m, const 
 __device__ static inline void cuda_mma(float *d, const uint4 &a, uint32_t b0, uint32_t b1)
 {
 #ifdef __CUDA_ARCH__
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                 "{%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 #else
     __shared__ struct cuda_mma_operands warps[CUDA_WARP];
     struct cuda_mma_operands *m = &warps[threadIdx.x / CUDA_WARP];
@@ -75,28 +75,31 @@ __device__ static inline void cuda_mma(float *d, const uint4 &a, uint32_t b0, ui
 #endif
 }
 
-/* BYTES (4 or 16, both sides aligned to it) to shared memory, the first `valid` of them from `from` and zeros behind;
- * there after cuda_copies_wait and a barrier. */
-template <int BYTES> __device__ static inline void cuda_copy(void *to, const void *from, uint32_t valid)
+/* 16 bytes to shared memory, there after cuda_copies_wait and a barrier. Copies since the last cuda_copies_end are a
+ * group. */
+__device__ static inline void cuda_copy(uint4 *to, const uint4 *from)
 {
 #ifdef __CUDA_ARCH__
     uint32_t place = (uint32_t)__cvta_generic_to_shared(to);
 
-    if (BYTES == 16)
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(from), "r"(valid) : "memory");
-    else
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(place), "l"(from), "r"(valid) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(place), "l"(from) : "memory");
 #else
-    for (uint32_t i = 0; i < BYTES; i++)
-        ((unsigned char *)to)[i] = i < valid ? ((const unsigned char *)from)[i] : 0;
+    *to = *from;
 #endif
 }
 
-/* Until all of this thread's copies are there. */
-__device__ static inline void cuda_copies_wait(void)
+__device__ static inline void cuda_copies_end(void)
 {
 #ifdef __CUDA_ARCH__
-    asm volatile("cp.async.wait_all;" ::: "memory");
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+/* Until this thread's groups of copies are there, but for the last `but`. */
+template <int BUT> __device__ static inline void cuda_copies_wait(void)
+{
+#ifdef __CUDA_ARCH__
+    asm volatile("cp.async.wait_group %0;" ::"n"(BUT) : "memory");
 #endif
 }
 

@@ -28,7 +28,8 @@ void cuda_projection_build(struct cuda_build *b, const struct ssm_linear *p, str
 }
 
 cudaError_t cuda_projection_launch(const struct cuda_projection *p, const struct cuda_span *span, const float *x,
-                                   size_t x_stride, float *y, size_t y_stride, cudaStream_t stream)
+                                   size_t x_stride, float *y, size_t y_stride, const float *residual,
+                                   cudaStream_t stream)
 {
     struct cuda_product product = {};
 
@@ -39,6 +40,8 @@ cudaError_t cuda_projection_launch(const struct cuda_projection *p, const struct
     product.start = p->bias;
     product.count = &span->count->frames;
     product.room = span->frames_room;
+    product.residual = residual;
+    product.residual_stride = y_stride;
     return cuda_matrix_launch(&p->weight, &product, stream);
 }
 

@@ -17,8 +17,9 @@ struct cuda_projection {
 
 void cuda_projection_build(struct cuda_build *b, const struct ssm_linear *p, struct cuda_projection *out);
 /* All frames of the span; strides in floats. */
+/* residual: as of struct cuda_after. */
 cudaError_t cuda_projection_launch(const struct cuda_projection *p, const struct cuda_span *span, const float *x,
-                                   size_t x_stride, float *y, size_t y_stride, cudaStream_t stream);
+                                   size_t x_stride, float *y, size_t y_stride, const float *residual, cudaStream_t stream);
 
 struct cuda_window {
     uint32_t kernel, lanes; /* K, L; L a multiple of 16 */

@@ -61,12 +61,12 @@ static void matrices_build(struct cuda_build *b, const struct ssm_strided *p, st
     struct cuda_matrix *all;
 
     if (p->groups == 1) {
-        cuda_matrix_build(b, p->group, &d->matrix);
+        cuda_matrix_build_plain(b, p->group, &d->matrix);
         return;
     }
     all = (struct cuda_matrix *)cuda_params(b, p->groups * sizeof(*all));
     for (uint32_t g = 0; all && g < p->groups; g++)
-        cuda_matrix_build(b, &p->group[g], &all[g]);
+        cuda_matrix_build_plain(b, &p->group[g], &all[g]);
     if (all)
         d->matrices = (const struct cuda_matrix *)cuda_upload(b, all, p->groups * sizeof(*all));
 }
@@ -375,7 +375,7 @@ __device__ static inline void outputs_store(float *y, uint32_t n, uint32_t N, bo
 
 #pragma unroll
     for (uint32_t k = 0; k < 4; k++) {
-        a.v[k] = total[k] * matrix_unit(scale[k]);
+        a.v[k] = matrix_output(total[k], scale[k]);
         a.v[k] = relu ? cuda_max(0, a.v[k]) : a.v[k];
     }
     if (whole) {

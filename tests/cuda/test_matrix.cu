@@ -62,6 +62,9 @@ struct trial {
     struct cuda_build build;
     struct cuda_matrix matrix;
     bool add, starts;
+    uint32_t activation;
+    bool glu, residual; /* of d_before */
+    float *d_before;
     float *got; /* (ROWS, y_stride) */
 };
 
@@ -105,6 +108,7 @@ static void trial_init(struct trial *t, uint32_t in, uint32_t out, bool narrow, 
     free(m.panels);
     ok(cudaMalloc(&t->d_x, ROWS * t->x_stride * sizeof(float)));
     ok(cudaMalloc(&t->d_y, ROWS * t->y_stride * sizeof(float)));
+    ok(cudaMalloc(&t->d_before, ROWS * t->y_stride * sizeof(float)));
     ok(cudaMalloc(&t->d_start, out * sizeof(float)));
     ok(cudaMalloc(&t->d_count, sizeof(uint32_t)));
     ok(cudaMemcpy(t->d_start, t->start, out * sizeof(float), cudaMemcpyHostToDevice));
@@ -119,6 +123,7 @@ static void trial_fini(struct trial *t)
     free(t->got);
     ok(cudaFree(t->d_x));
     ok(cudaFree(t->d_y));
+    ok(cudaFree(t->d_before));
     ok(cudaFree(t->d_start));
     ok(cudaFree(t->d_count));
     for (uint32_t i = 0; i < t->build.count; i++)
@@ -134,6 +139,8 @@ static void trial_run(struct trial *t, form_fn *form, uint32_t from, uint32_t co
 
     ok(cudaMemcpy(t->d_x, t->x, ROWS * t->x_stride * sizeof(float), cudaMemcpyHostToDevice));
     ok(cudaMemcpy(t->d_y, t->before + from * t->y_stride, count * t->y_stride * sizeof(float), cudaMemcpyHostToDevice));
+    ok(cudaMemcpy(t->d_before, t->before + from * t->y_stride, count * t->y_stride * sizeof(float),
+                  cudaMemcpyHostToDevice));
     ok(cudaMemcpy(t->d_count, &count, sizeof(count), cudaMemcpyHostToDevice));
     p.x = t->d_x + from * t->x_stride;
     p.x_stride = t->x_stride;
@@ -143,6 +150,10 @@ static void trial_run(struct trial *t, form_fn *form, uint32_t from, uint32_t co
     p.add = t->add;
     p.count = t->d_count;
     p.room = room;
+    p.activation = t->activation;
+    p.glu = t->glu;
+    p.residual = t->residual ? t->d_before : NULL;
+    p.residual_stride = t->y_stride;
     ok(form(&t->matrix, &p, NULL));
     ok(cudaDeviceSynchronize());
     ok(cudaMemcpy(t->got, t->d_y, count * t->y_stride * sizeof(float), cudaMemcpyDeviceToHost));
@@ -178,9 +189,10 @@ static void forms_compare(struct trial *t, uint32_t from, uint32_t count, const 
     static const struct {
         form_fn *form;
         uint32_t room;
-    } forms[] = {{cuda_matrix_few, 8},      {cuda_matrix_few, 16},  {cuda_matrix_few, 32},
-                 {cuda_matrix_few, 90},     {cuda_matrix_many, 80}, {cuda_matrix_many, 264 * 64},
-                 {cuda_matrix_launch, 100}, {cuda_matrix_launch, 7}};
+    } forms[] = {{cuda_matrix_few, 8},       {cuda_matrix_few, 16},      {cuda_matrix_few, 32},
+                 {cuda_matrix_few, 90},      {cuda_matrix_few, 600},     {cuda_matrix_few, 2000},
+                 {cuda_matrix_few, 5000},    {cuda_matrix_many, 80},     {cuda_matrix_many, 66 * 64},
+                 {cuda_matrix_many, 66 * 128}, {cuda_matrix_launch, 100}, {cuda_matrix_launch, 7}};
 
     for (uint32_t f = 0; f < sizeof(forms) / sizeof(*forms); f++) {
         if (forms[f].room < count)
@@ -225,6 +237,101 @@ static void product__odd_and_even_shapes__match_float64_and_one_another(void **s
     for (uint32_t i = 0; i < sizeof(in) / sizeof(*in); i++)
         for (uint32_t narrow = 0; narrow < 2; narrow++, number++)
             shape_try(in[i], out[(i + narrow * 3) % 6], narrow, number % 4, number);
+}
+
+/* What is done to outputs behind the sum: as on the CPU's values of the plain product, and the same from every form. */
+static void after_try(uint32_t in, uint32_t out, bool narrow, uint32_t activation, bool glu, bool residual)
+{
+    struct trial t;
+    float *plain, *all;
+    uint32_t y = glu ? out / 2 : out;
+
+    trial_init(&t, in, out, narrow, 3);
+    t.starts = true;
+    trial_run(&t, cuda_matrix_few, 0, ROWS, ROWS);
+    plain = floats_new(ROWS * t.y_stride);
+    all = floats_new(ROWS * t.y_stride);
+    memcpy(plain, t.got, ROWS * t.y_stride * sizeof(float));
+    t.activation = activation;
+    t.glu = glu;
+    t.residual = residual;
+    trial_run(&t, cuda_matrix_many, 0, ROWS, ROWS);
+    memcpy(all, t.got, ROWS * t.y_stride * sizeof(float));
+    for (uint32_t r = 0; r < ROWS; r++)
+        for (uint32_t o = 0; o < t.y_stride; o++) {
+            const float *row = plain + r * t.y_stride, before = t.before[r * t.y_stride + o];
+            float v = row[o], gate = o < y && glu ? row[y + o] : 0;
+
+            if (activation != CUDA_NO_ACTIVATION) {
+                v = cuda_activate(activation, v);
+                gate = cuda_activate(activation, gate);
+            }
+            if (glu)
+                v = v * cuda_sigmoid(gate);
+            if (residual)
+                v = v + before;
+            if (memcmp(&all[r * t.y_stride + o], o < y ? &v : &before, sizeof(v)))
+                fail_msg("%u x %u: activation %u, row %u, output %u", out, in, activation, r, o);
+        }
+    forms_compare(&t, 0, ROWS, all);
+    forms_compare(&t, 40, 9, all);
+    free(plain);
+    free(all);
+    trial_fini(&t);
+}
+
+static void product__with_what_follows__has_the_bits_of_separate_layers(void **state)
+{
+    (void)state;
+    for (uint32_t fn = SSM_RELU; fn <= SSM_SOFTPLUS; fn++)
+        after_try(40, 17 + fn * 8, fn % 2, CUDA_ACTIVATION(fn), false, fn % 3 == 0);
+    after_try(64, 128, true, CUDA_NO_ACTIVATION, true, true);
+    after_try(64, 128, false, CUDA_NO_ACTIVATION, true, true);
+    after_try(70, 22, false, CUDA_NO_ACTIVATION, true, false);
+    after_try(33, 130, true, CUDA_ACTIVATION(SSM_TANH), true, true);
+    after_try(9, 5, true, CUDA_NO_ACTIVATION, false, true);
+}
+
+/* So many rows that blocks take several tiles, by forms that see the same rows alone. */
+static void tiles_try(uint32_t in, uint32_t out, bool narrow, uint32_t rows)
+{
+    struct trial t;
+    struct cuda_product p = {};
+    float *x = floats_new((size_t)rows * in), *got = floats_new((size_t)rows * out), *d_x, *d_y;
+
+    trial_init(&t, in, out, narrow, 0);
+    for (uint32_t r = 0; r < rows; r++)
+        memcpy(x + (size_t)r * in, t.x + r % ROWS * in, in * sizeof(float));
+    ok(cudaMalloc(&d_x, (size_t)rows * in * sizeof(float)));
+    ok(cudaMalloc(&d_y, (size_t)rows * out * sizeof(float)));
+    ok(cudaMemcpy(d_x, x, (size_t)rows * in * sizeof(float), cudaMemcpyHostToDevice));
+    ok(cudaMemcpy(t.d_count, &rows, sizeof(rows), cudaMemcpyHostToDevice));
+    p.x = d_x;
+    p.x_stride = in;
+    p.y = d_y;
+    p.y_stride = out;
+    p.count = t.d_count;
+    p.room = rows + 9;
+    ok(cuda_matrix_launch(&t.matrix, &p, NULL));
+    ok(cudaMemcpy(got, d_y, (size_t)rows * out * sizeof(float), cudaMemcpyDeviceToHost));
+    trial_run(&t, cuda_matrix_few, 0, ROWS, ROWS);
+    for (uint32_t r = 0; r < rows; r++)
+        if (memcmp(got + (size_t)r * out, t.got + r % ROWS * out, out * sizeof(float)))
+            fail_msg("%u x %u: row %u", out, in, r);
+    ok(cudaFree(d_x));
+    ok(cudaFree(d_y));
+    free(x);
+    free(got);
+    trial_fini(&t);
+}
+
+static void product__more_tiles_than_blocks__the_same(void **state)
+{
+    (void)state;
+    tiles_try(20, 66, true, 132 * 128 + 300);      /* one segment, weights kept */
+    tiles_try(70, 66, false, 132 * 64 + 700);      /* two parts, two segments */
+    tiles_try(100, 130, true, 66 * 128 + 200);     /* two tiles of outputs */
+    tiles_try(130, 7, false, 2 * 132 * 64 + 100);  /* tiles of 64 x 64, three segments */
 }
 
 /* A row that is not a number shows in no other; one of zeros gives its start. */
@@ -297,6 +404,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(half__every_value__there_and_back),
         cmocka_unit_test(product__odd_and_even_shapes__match_float64_and_one_another),
+        cmocka_unit_test(product__with_what_follows__has_the_bits_of_separate_layers),
+        cmocka_unit_test(product__more_tiles_than_blocks__the_same),
         cmocka_unit_test(product__nan_and_zero_rows__keep_to_themselves),
         cmocka_unit_test(product__sizes_far_from_one__as_exact),
     };

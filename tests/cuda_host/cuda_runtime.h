@@ -35,7 +35,7 @@
  *           device.
  * ONE LOCK  holds it all; kernels run under it.
  *
- * Environment: CUDA_HOST_DEVICES (1), CUDA_HOST_MEMORY (bytes of each, 1 GiB), CUDA_HOST_FAIL ("n" or "n,sticky": the
+ * Environment: CUDA_HOST_DEVICES (1), CUDA_HOST_MEMORY (bytes of each, 16 GiB), CUDA_HOST_FAIL ("n" or "n,sticky": the
  * n-th call fails), CUDA_HOST_SEED (1).
  */
 #ifndef CUDA_HOST_CUDA_RUNTIME_H

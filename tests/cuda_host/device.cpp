@@ -17,7 +17,7 @@
 static pthread_mutex_t lock = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
 static bool configured;
 static int devices = 1;
-static uint64_t memory = 1u << 30;
+static uint64_t memory = UINT64_C(16) << 30;
 
 static uint64_t calls, fails_at; /* 0: none does */
 static cudaError_t failure, broken[DEVICES_MAX];
