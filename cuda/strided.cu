@@ -8,9 +8,9 @@
  * they would be kernel/stride times the input, written and read once more.
  *
  * The arithmetic is that of cuda/matrix_tiles.cuh. A block takes 8 ROWS places by up to 128 outputs: each of its warps
- * has one segment of the window for one panel of outputs, and keeps the weights of that in registers for as many places
- * as the block goes through. All loads of a step are in flight at once, so that with one row, of which slow layers see
- * a place or two, time is a few latencies and not one for each step of a long sum.
+ * has one segment of the window for one panel of outputs; the sums of segments meet in shared memory. All loads are in
+ * flight at once, so that with one row, of which slow layers see a place or two, time is a few latencies and not one
+ * for each step of a long sum.
  *
  * The last frames of a row become its past, which other places of the row may still be reading. Only its first places
  * read there, at most ceil(past / stride) of them, and nothing that is written is in the way of who reads activations
@@ -37,11 +37,10 @@
 #include "cuda/matrix_tiles.cuh"
 #include "ssm/layers/strided.h"
 
-#define MULTIPROCESSORS 132u  /* of an H100: fewer blocks leave some without work */
+#define MULTIPROCESSORS 132u /* of an H100: fewer blocks leave some without work */
 #define RESIDENT        512u /* threads that a multiprocessor holds of the product */
-#define WARPS           16u   /* of a block, at most */
-#define PANELS          8u    /* of a block, at most: 128 outputs */
-#define SEGMENTS        4u    /* of a round, at most */
+#define PANELS          8u   /* of a block, at most: 128 outputs */
+#define SEGMENTS        4u   /* of a round, at most */
 
 struct strided {
     uint32_t kernel, stride, dilation, groups, past, before;
@@ -111,10 +110,10 @@ struct windows {
 struct place {
     const float *past, *now;
     int32_t split;
+    uint32_t row, begin; /* of the row: its number and its first place */
 };
 
-/* `home`: the first place of the row if this one sees its past, else the place itself. */
-__device__ static inline struct place place_find(const struct windows &w, size_t j, uint32_t *home)
+__device__ static inline struct place place_find(const struct windows &w, size_t j)
 {
     uint32_t r = w.span.owner[j];
     const struct cuda_row *at = &w.span.rows[r], *now = &w.now[r];
@@ -122,9 +121,8 @@ __device__ static inline struct place place_find(const struct windows &w, size_t
     int64_t first = (int64_t)((at->index + (j - at->first)) * w.s.stride - w.s.before - now->index) * w.s.in;
     const float *state = cuda_row_state<const float>(now, w.state_offset);
 
-    *home = first < 0 ? at->first : (uint32_t)j;
     return {state + ((int64_t)w.s.past * w.s.in + first), w.x + ((int64_t)now->first * w.s.in + first),
-            first < 0 ? (int32_t)-first : 0};
+            first < 0 ? (int32_t)-first : 0, r, at->first};
 }
 
 __device__ static inline const float *place_at(const struct place &p, int32_t i)
@@ -139,8 +137,7 @@ template <uint32_t V> __global__ static void depthwise(struct windows w)
     uint32_t in = w.s.in;
 
     for (size_t j = cuda_item_first(); j < w.span.count->frames; j += cuda_item_stride()) {
-        uint32_t home;
-        struct place place = place_find(w, j, &home);
+        struct place place = place_find(w, j);
 
         for (uint32_t c = threadIdx.x * V; c < in; c += blockDim.x * V) {
             cuda_floats<V> sum = cuda_floats_load<V>(w.s.bias + c);
@@ -174,6 +171,7 @@ template <uint32_t V> __device__ static inline void past_move(const struct windo
 
     if (row.frames == 0)
         return;
+#pragma unroll 1
     for (uint32_t begin = 0; begin < n; begin += 4 * CUDA_WARP * V) {
         cuda_floats<V> a[4];
 
@@ -213,6 +211,13 @@ template <uint32_t V> __global__ static void pasts(struct windows w)
 
 /* ---- the product over windows ------------------------------------------------------------------------------------ */
 
+/* Of a block of 8 `rows` places, at most. Several of the larger blocks share a multiprocessor: while one waits, others
+ * have work. */
+__host__ __device__ static constexpr uint32_t block_warps(uint32_t rows)
+{
+    return rows == 1 ? 16 : 8;
+}
+
 /* How a product is cut into blocks. */
 struct cut {
     uint32_t panels, segments; /* of a block, of a round: a warp for each pair of them */
@@ -225,7 +230,8 @@ struct cut {
 template <uint32_t ROWS> struct board {
     float inverse[SEGMENTS][ROWS * MATRIX_ROWS];      /* what a segment's sum is multiplied by */
     float start[PANELS * MATRIX_PANEL], scale[PANELS * MATRIX_PANEL];
-    uint32_t home[ROWS * MATRIX_ROWS]; /* of the block's places; NOWHERE: not the block's */
+    bool mine[ROWS * MATRIX_ROWS];    /* whether it is this block's place */
+    uint32_t row[ROWS * MATRIX_ROWS]; /* whose first place it is; NOWHERE: it is none, or another block's */
 };
 
 #define NOWHERE UINT32_MAX
@@ -295,62 +301,98 @@ __device__ static inline void windows_stage(const struct windows &w, const struc
     uint32_t lane = threadIdx.x % CUDA_WARP, places = w.span.count->frames;
     uint32_t last = (w.s.kernel * (w.s.in / w.s.groups) + MATRIX_SEGMENT - 1) / MATRIX_SEGMENT;
 
+#pragma unroll 1 /* registers */
     for (uint32_t u = threadIdx.x / CUDA_WARP; u < cut.segments * ROWS; u += blockDim.x / CUDA_WARP) {
-        uint32_t s = u / ROWS, at = u % ROWS * MATRIX_ROWS + lane / 4, home = NOWHERE;
+        uint32_t s = u / ROWS, at = u % ROWS * MATRIX_ROWS + lane / 4, home = first + at;
         struct place place = {};
+        bool mine = home < places;
         float inverse;
 
         if (segment + s >= last)
             return;
-        if (first + at < places)
-            place = place_find(w, first + at, &home);
-        if (!cut.moves && home != NOWHERE)
-            home = first + at;
-        home = home - first < cut.step ? home : NOWHERE;
-        inverse = window_split<V>(w.s, home != NOWHERE, place, g,
-                                  (segment + s) * MATRIX_SEGMENT + lane % 4 * 8, x + u * 4 * CUDA_WARP + lane);
+        if (mine)
+            place = place_find(w, home);
+        if (cut.moves && place.split > 0)
+            home = place.begin;
+        mine = mine && home - first < cut.step;
+        inverse = window_split<V>(w.s, mine, place, g, (segment + s) * MATRIX_SEGMENT + lane % 4 * 8,
+                                  x + u * 4 * CUDA_WARP + lane);
         if (lane % 4 == 0)
             board->inverse[s][at] = inverse;
-        if (lane % 4 == 0 && s == 0)
-            board->home[at] = home;
+        if (lane % 4 == 0 && s == 0) {
+            board->mine[at] = mine;
+            board->row[at] = mine && place.begin == first + at ? place.row : NOWHERE;
+        }
     }
 }
 
-/* This lane's weights of a segment of a panel: (2 groups, 2, parts), zeros in a group that is not there. */
-__device__ static inline void segment_load(const struct cuda_matrix &m, uint32_t panel, uint32_t segment, uint4 *a)
+/* This lane's weights of a segment of a panel: (2 groups, 2, parts), 32 lanes apart. */
+__device__ static inline const uint4 *segment_tiles(const struct cuda_matrix &m, uint32_t panel, uint32_t segment)
 {
-    uint32_t groups = matrix_groups(&m);
-    const uint4 *tiles = m.tiles + ((size_t)panel * groups + segment * 2) * 2 * m.parts * CUDA_WARP;
-
-#pragma unroll
-    for (uint32_t k = 0; k < 8; k++)
-        if (k < 4 * m.parts && segment * 2 + k / (2 * m.parts) < groups)
-            a[k] = __ldg(tiles + k * CUDA_WARP + threadIdx.x % CUDA_WARP);
+    return m.tiles + ((size_t)panel * matrix_groups(&m) + segment * 2) * 2 * m.parts * CUDA_WARP +
+           threadIdx.x % CUDA_WARP;
 }
 
-template <int PARTS, uint32_t ROWS>
-__device__ static inline void segment_sum(const uint4 *a, const uint4 *x, bool both, float (&sum)[ROWS][4])
+__device__ static inline void segment_load(const struct cuda_matrix &m, const uint4 *tiles, bool both, uint4 *a)
 {
 #pragma unroll
-    for (uint32_t r = 0; r < ROWS; r++) {
+    for (uint32_t k = 0; k < 8; k++)
+        if (k < (both ? 4 : 2) * m.parts)
+            a[k] = tiles[k * CUDA_WARP];
+}
+
+/* Weights are `apart` from one another: of one group after the other, for registers. */
+template <int PARTS, uint32_t ROWS>
+__device__ static inline void segment_sum(const uint4 *weights, uint32_t apart, const uint4 *x, bool both,
+                                          float (&sum)[ROWS][4])
+{
+#pragma unroll
+    for (uint32_t r = 0; r < ROWS; r++)
 #pragma unroll
         for (uint32_t k = 0; k < 4; k++)
             sum[r][k] = 0;
 #pragma unroll
-        for (uint32_t i = 0; i < 2; i++)
-            if (i == 0 || both) {
-                uint4 hi = x[((r * 2 + i) * 2) * CUDA_WARP], lo = x[((r * 2 + i) * 2 + 1) * CUDA_WARP];
+    for (uint32_t i = 0; i < 2; i++)
+        if (i == 0 || both) {
+            uint4 a[2 * PARTS];
+
+#pragma unroll
+            for (uint32_t k = 0; k < 2 * PARTS; k++)
+                a[k] = weights[(i * 2 * PARTS + k) * apart];
+#pragma unroll
+            for (uint32_t r = 0; r < ROWS; r++) {
+                uint4 hi = x[(r * 2 + i) * 2 * CUDA_WARP], lo = x[((r * 2 + i) * 2 + 1) * CUDA_WARP];
                 struct matrix_x b = {{hi.x, hi.y, hi.z, hi.w}, {lo.x, lo.y, lo.z, lo.w}};
 
-                matrix_group<PARTS, 1>(&sum[r], a + i * 2 * PARTS, &b);
+                matrix_group<PARTS, 1>(&sum[r], a, &b);
             }
-    }
+        }
+}
+
+/* With few places the weights are under way while the windows are; with many, other blocks' work is. */
+template <int PARTS, uint32_t ROWS>
+__device__ static inline void segment_work(const uint4 *tiles, const uint4 *a, const uint4 *x, bool both,
+                                           float (&sum)[ROWS][4])
+{
+    if (ROWS == 1)
+        segment_sum<PARTS, ROWS>(a, 1, x, both, sum);
+    else
+        segment_sum<PARTS, ROWS>(tiles, CUDA_WARP, x, both, sum);
 }
 
 /* From one output to the same of the next place, in sums that wait: lanes that store together differ in bank. */
-__device__ static inline uint32_t sums_stride(const struct cut &cut)
+__host__ __device__ static inline uint32_t sums_stride(const struct cut &cut)
 {
     return cut.panels * MATRIX_PANEL + 4;
+}
+
+/* Of a round's windows, and of its sums in their place. */
+template <uint32_t ROWS> __host__ __device__ static inline uint32_t round_floats(const struct cut &cut)
+{
+    const uint32_t windows = 4 * CUDA_WARP * 4;
+    uint32_t sums = MATRIX_ROWS * sums_stride(cut);
+
+    return cut.segments * ROWS * (sums > windows ? sums : windows);
 }
 
 /* A warp's sums to (places, outputs). */
@@ -401,12 +443,14 @@ __device__ static inline void totals_add(const struct windows &w, const struct c
     uint32_t out = blockIdx.y * cut.panels * MATRIX_PANEL;
     bool whole = w.s.wide % 4 == 0 && N % 4 == 0;
 
+#pragma unroll 1
     for (uint32_t e = threadIdx.x; e < BM * quads; e += blockDim.x) {
         uint32_t at = e / quads, n = e % quads * 4;
         cuda_floats<4> total = cuda_floats_load<4>(round == 0 ? board->start + n : totals + at * stride + n);
 
-        if (board->home[at] == NOWHERE || out + n >= N)
+        if (!board->mine[at] || out + n >= N)
             continue;
+#pragma unroll 1
         for (uint32_t s = 0; s < cut.segments && round * cut.segments + s < segments; s++) {
             cuda_floats<4> sum = cuda_floats_load<4>(sums + (s * BM + at) * stride + n);
 
@@ -439,7 +483,7 @@ __device__ static inline void board_begin(const struct windows &w, const struct 
 
 /* Grid: places in strides, panels (and rows without places), groups. */
 template <uint32_t ROWS, uint32_t V>
-__global__ static void __launch_bounds__(WARPS *CUDA_WARP, RESIDENT / (WARPS * CUDA_WARP))
+__global__ static void __launch_bounds__(block_warps(ROWS) * CUDA_WARP, RESIDENT / CUDA_WARP / block_warps(ROWS))
     product(struct windows w, struct cut cut)
 {
     __shared__ __align__(16) struct board<ROWS> board;
@@ -448,7 +492,7 @@ __global__ static void __launch_bounds__(WARPS *CUDA_WARP, RESIDENT / (WARPS * C
     uint32_t panel = blockIdx.y * cut.panels + warp % cut.panels, own = warp / cut.panels;
 
     CUDA_SHARED(uint4, x); /* windows, and then in their place sums; totals behind them */
-    float *sums = (float *)x, *totals = sums + cut.segments * BM * sums_stride(cut);
+    float *sums = (float *)x, *totals = sums + round_floats<ROWS>(cut);
 
     if (cut.moves && blockIdx.y + 1 == gridDim.y) {
         pasts_move<V>(w, false);
@@ -456,7 +500,6 @@ __global__ static void __launch_bounds__(WARPS *CUDA_WARP, RESIDENT / (WARPS * C
     }
     for (uint32_t g = blockIdx.z; g < w.s.groups; g += gridDim.z) {
         const struct cuda_matrix m = w.s.groups == 1 ? w.s.matrix : w.s.matrices[g];
-        uint4 a[8] = {};
 
         __syncthreads(); /* the group before this one may still be read, as below the places before these */
         board_begin<ROWS>(w, cut, m, g, &board);
@@ -464,28 +507,30 @@ __global__ static void __launch_bounds__(WARPS *CUDA_WARP, RESIDENT / (WARPS * C
             for (uint32_t round = 0; round < cut.rounds; round++) {
                 uint32_t segment = round * cut.segments + own;
                 bool works = own < cut.segments && segment < matrix_segments(&m) && panel < matrix_panels(&m);
+                bool both = segment * 2 + 1 < matrix_groups(&m);
+                const uint4 *tiles = segment_tiles(m, panel, segment), *from = x + own * ROWS * 4 * CUDA_WARP + lane;
+                uint4 a[8] = {};
                 float sum[ROWS][4];
 
-                if (works && (cut.rounds > 1 || first == blockIdx.x * cut.step))
-                    segment_load(m, panel, segment, a);
+                if (ROWS == 1 && works)
+                    segment_load(m, tiles, both, a);
                 __syncthreads();
                 windows_stage<ROWS, V>(w, cut, g, first, round * cut.segments, x, &board);
                 __syncthreads();
                 if (works && m.parts == 1)
-                    segment_sum<1, ROWS>(a, x + own * ROWS * 4 * CUDA_WARP + lane, segment * 2 + 1 < matrix_groups(&m),
-                                         sum);
+                    segment_work<1, ROWS>(tiles, a, from, both, sum);
                 else if (works)
-                    segment_sum<2, ROWS>(a, x + own * ROWS * 4 * CUDA_WARP + lane, segment * 2 + 1 < matrix_groups(&m),
-                                         sum);
+                    segment_work<2, ROWS>(tiles, a, from, both, sum);
                 __syncthreads();
                 if (works)
                     sums_put<ROWS>(sum, sums_stride(cut), warp % cut.panels, sums + own * BM * sums_stride(cut));
                 __syncthreads();
                 totals_add<ROWS>(w, cut, g, first, round, sums, &board, totals);
             }
-            for (uint32_t at = warp; cut.moves && at < BM; at += blockDim.x / CUDA_WARP)
-                if (board.home[at] != NOWHERE && w.span.rows[w.span.owner[first + at]].first == first + at)
-                    past_move<V>(w, w.span.owner[first + at]);
+            /* by the last warps, which have the fewest totals */
+            for (uint32_t at = blockDim.x / CUDA_WARP - 1 - warp; cut.moves && at < BM; at += blockDim.x / CUDA_WARP)
+                if (board.row[at] != NOWHERE)
+                    past_move<V>(w, board.row[at]);
         }
     }
 }
@@ -498,13 +543,12 @@ static cudaError_t product_launch(const struct windows *w, const struct cut *cut
     const uint32_t BM = ROWS * MATRIX_ROWS;
     uint32_t panels = cuda_blocks(w->s.wide / w->s.groups, MATRIX_PANEL), warps = cut->panels * cut->segments;
     uint32_t blocks = cuda_blocks(w->span.frames_room, cut->step), most;
-    size_t sums = (size_t)(cut->segments + (cut->rounds > 1)) * BM * (cut->panels * MATRIX_PANEL + 4) * sizeof(float);
-    size_t shared = (size_t)cut->segments * ROWS * 4 * CUDA_WARP * sizeof(uint4);
+    size_t totals = cut->rounds > 1 ? (size_t)BM * sums_stride(*cut) : 0;
+    size_t shared = (round_floats<ROWS>(*cut) + totals) * sizeof(float);
     cudaError_t error;
 
     warps = warps < ROWS ? ROWS : warps;
     most = MULTIPROCESSORS * (RESIDENT / CUDA_WARP / warps);
-    shared = sums > shared ? sums : shared;
     error = cudaFuncSetAttribute((const void *)product<ROWS, V>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  (int)shared);
     if (error != cudaSuccess)
@@ -524,7 +568,8 @@ static struct cut cut_find(const struct strided *s, uint32_t rows)
     uint32_t see = cuda_blocks(s->past, s->stride); /* places of a row that see its past */
     struct cut cut = {panels < PANELS ? panels : PANELS, SEGMENTS, 0, places, false};
 
-    cut.segments = WARPS / cut.panels < SEGMENTS ? WARPS / cut.panels : SEGMENTS;
+    cut.segments = block_warps(rows) / cut.panels;
+    cut.segments = cut.segments < SEGMENTS ? cut.segments : SEGMENTS;
     cut.segments = segments < cut.segments ? segments : cut.segments;
     cut.rounds = cuda_blocks(segments, cut.segments);
     cut.moves = s->past > 0 && s->groups == 1 && panels <= PANELS && see <= places / 2;
