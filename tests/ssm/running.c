@@ -29,8 +29,10 @@ static const char *plugin(void)
 
 static struct ssm_engine_options options_of(const char *isa, uint32_t threads)
 {
-    if (isa && strcmp(isa, "cuda") == 0)
-        return (struct ssm_engine_options){.backend = "cuda", .library = plugin()};
+    const char *emulated = plugin();
+
+    if (isa && strcmp(isa, "cuda") == 0) /* tiles of an emulated device need not fill one */
+        return (struct ssm_engine_options){.backend = "cuda", .library = emulated, .tile = emulated ? 2048 : 0};
     return (struct ssm_engine_options){.isa = isa, .threads = threads};
 }
 
