@@ -509,6 +509,32 @@ static void arithmetic__bits_and_bounds(void **)
     assert_true(rsqrtf(4.0f) == 0.5f && fmaf(3, 4, 5) == __fmaf_rn(3, 4, 5));
 }
 
+__global__ static void halve_kernel(float *x)
+{
+    x[0] *= 0.5f;
+}
+
+/* An engine's thread flushes small numbers to zero, a device does not. */
+static void arithmetic__host_flushes_small_numbers__kernel_keeps_them(void **)
+{
+#ifdef __SSE__
+    float *x = device_new<float>(1), tiny = 0x1p-126f;
+    unsigned before = __builtin_ia32_stmxcsr();
+
+    ok(cudaMemcpy(x, &tiny, sizeof tiny, cudaMemcpyHostToDevice));
+    CUDA_LAUNCH(halve_kernel, 1, 1, 0, NULL, x);
+    __builtin_ia32_ldmxcsr(before | 0x8040);
+    ok(cudaDeviceSynchronize());
+    assert_int_equal(__builtin_ia32_stmxcsr() & 0x8040, 0x8040);
+    __builtin_ia32_ldmxcsr(before);
+    to_host(&tiny, x, 1);
+    assert_int_equal(__float_as_uint(tiny), 0x00400000);
+    ok(cudaFree(x));
+#else
+    skip();
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -531,6 +557,7 @@ int main(void)
         test(race__nothing_between_two_threads__aborts),
         test(bfloat16__rounds_to_nearest_even),
         test(arithmetic__bits_and_bounds),
+        test(arithmetic__host_flushes_small_numbers__kernel_keeps_them),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
