@@ -62,7 +62,7 @@ static void lstm(struct trial *t)
 static const struct trial_kind kinds[] = {
     {"rnn", rnn, 40, 4e-6},
     {"gru", gru, 40, 4e-6},
-    {"lstm", lstm, 40, 2e-6},
+    {"lstm", lstm, 40, 4e-6},
 };
 
 /* ---- refusals ---------------------------------------------------------------------------------------------------- */
