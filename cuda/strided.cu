@@ -46,9 +46,9 @@ struct strided {
     uint32_t kernel, stride, dilation, groups, past, before;
     uint32_t in, wide; /* channels of x, of a place in y */
     bool depthwise;
-    const float *taps; /* device, depthwise: (kernel, in) */
-    const float *bias; /* device: (wide) */
-    struct cuda_matrix matrix;         /* if there is one group */
+    const float *taps;                  /* device, depthwise: (kernel, in) */
+    const float *bias;                  /* device: (wide) */
+    struct cuda_matrix matrix;          /* if there is one group */
     const struct cuda_matrix *matrices; /* device: (groups), if there are several */
 };
 
@@ -228,7 +228,7 @@ struct cut {
 
 /* What a block shares beside windows and sums. */
 template <uint32_t ROWS> struct board {
-    float inverse[SEGMENTS][ROWS * MATRIX_ROWS];      /* what a segment's sum is multiplied by */
+    float inverse[SEGMENTS][ROWS * MATRIX_ROWS]; /* what a segment's sum is multiplied by */
     float start[PANELS * MATRIX_PANEL], scale[PANELS * MATRIX_PANEL];
     bool mine[ROWS * MATRIX_ROWS];    /* whether it is this block's place */
     uint32_t row[ROWS * MATRIX_ROWS]; /* whose first place it is; NOWHERE: it is none, or another block's */
@@ -410,8 +410,8 @@ __device__ static inline void sums_put(const float (&sum)[ROWS][4], uint32_t str
 }
 
 /* Four neighbouring outputs of a place, n the first, of N. */
-__device__ static inline void outputs_store(float *y, uint32_t n, uint32_t N, bool whole, bool relu,
-                                            const float *total, const float *scale)
+__device__ static inline void outputs_store(float *y, uint32_t n, uint32_t N, bool whole, bool relu, const float *total,
+                                            const float *scale)
 {
     cuda_floats<4> a;
 
@@ -549,8 +549,8 @@ static cudaError_t product_launch(const struct windows *w, const struct cut *cut
 
     warps = warps < ROWS ? ROWS : warps;
     most = MULTIPROCESSORS * (RESIDENT / CUDA_WARP / warps);
-    error = cudaFuncSetAttribute((const void *)product<ROWS, V>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 (int)shared);
+    error =
+        cudaFuncSetAttribute((const void *)product<ROWS, V>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (error != cudaSuccess)
         return error;
     CUDA_LAUNCH((product<ROWS, V>),
