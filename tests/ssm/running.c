@@ -29,18 +29,32 @@ static const char *plugin(void)
 
 static struct ssm_engine_options options_of(const char *isa, uint32_t threads)
 {
-    const char *emulated = plugin();
-
-    if (isa && strcmp(isa, "cuda") == 0) /* tiles of an emulated device need not fill one */
-        return (struct ssm_engine_options){.backend = "cuda", .library = emulated, .tile = emulated ? 2048 : 0};
+    if (isa && strcmp(isa, "cuda") == 0)
+        return (struct ssm_engine_options){.backend = "cuda", .library = plugin()};
     return (struct ssm_engine_options){.isa = isa, .threads = threads};
+}
+
+static bool is_emulated(const struct ssm_engine *engine)
+{
+    return strstr(ssm_engine_describe(engine), "emulator") != NULL;
+}
+
+/* Tiles of an emulated device need not fill one, and it has little memory. */
+static int engine_new(struct ssm_engine **out, struct ssm_engine_options options, struct ssm_error *err)
+{
+    int status = ssm_engine_new(out, &options, err);
+
+    if (status || options.tile || !is_emulated(*out))
+        return status;
+    ssm_engine_free(*out);
+    options.tile = 8192;
+    return ssm_engine_new(out, &options, err);
 }
 
 bool running_isa_here(const char *isa)
 {
-    struct ssm_engine_options options = options_of(isa, 1);
     struct ssm_engine *engine = NULL;
-    bool here = ssm_engine_new(&engine, &options, NULL) == SSM_OK;
+    bool here = engine_new(&engine, options_of(isa, 1), NULL) == SSM_OK;
 
     ssm_engine_free(engine);
     return here;
@@ -48,30 +62,25 @@ bool running_isa_here(const char *isa)
 
 bool running_isa_slow(const char *isa)
 {
-    struct ssm_engine_options options = options_of(isa, 1);
     struct ssm_engine *engine = NULL;
-    bool slow =
-        ssm_engine_new(&engine, &options, NULL) == SSM_OK && strstr(ssm_engine_describe(engine), "emulator") != NULL;
+    bool slow = engine_new(&engine, options_of(isa, 1), NULL) == SSM_OK && is_emulated(engine);
 
     ssm_engine_free(engine);
     return slow;
 }
 
-static void open_with(struct running *r, struct ssm_model *model, const struct ssm_engine_options *options,
-                      uint32_t slots)
+static void open_with(struct running *r, struct ssm_model *model, struct ssm_engine_options options, uint32_t slots)
 {
     struct ssm_error err = {""};
 
     r->model = ssm_model_ref(model);
-    if (ssm_engine_new(&r->engine, options, &err) || ssm_program_new(&r->program, r->engine, model, slots, &err))
+    if (engine_new(&r->engine, options, &err) || ssm_program_new(&r->program, r->engine, model, slots, &err))
         fail_msg("no engine: %s", err.text);
 }
 
 void running_open(struct running *r, struct ssm_model *model, const char *isa, uint32_t threads, uint32_t slots)
 {
-    struct ssm_engine_options options = options_of(isa, threads);
-
-    open_with(r, model, &options, slots);
+    open_with(r, model, options_of(isa, threads), slots);
 }
 
 void running_open_otherwise(struct running *r, struct ssm_model *model, const char *isa, uint32_t slots)
@@ -80,7 +89,7 @@ void running_open_otherwise(struct running *r, struct ssm_model *model, const ch
 
     options.tile = 1; /* a device rounds up to what it must take */
     options.resident = 2;
-    open_with(r, model, &options, slots);
+    open_with(r, model, options, slots);
 }
 
 void running_close(struct running *r)
