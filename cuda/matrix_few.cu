@@ -51,7 +51,7 @@ __device__ static inline void x_load_vectors(const struct cuda_product *p, bool 
     }
 }
 
-/* This lane's inputs of a segment of a frame, both groups, to hi and lo; what the sum is to be multiplied by comes back. */
+/* This lane's inputs of a segment of a frame, both groups, to hi and lo; what the sum is to be multiplied by returns. */
 __device__ static inline float x_split(const float (*v)[8], struct matrix_x *x)
 {
     float scale;
@@ -103,7 +103,7 @@ __device__ static inline void segment_load(const struct cuda_matrix *w, const st
             x_load(p, r < rows, w->in, r, i + n % 2 * MATRIX_GROUP, v[n / 2][n % 2]);
 }
 
-/* The sums of this warp's segment to partial (PANELS, ROWS, 4, 32), what they are to be multiplied by to inverse (8 ROWS). */
+/* The sums of this warp's segment to partial (PANELS, ROWS, 4, 32), and what to multiply them by to inverse (8 ROWS). */
 template <int PARTS, int PANELS, int ROWS>
 __device__ static inline void segment_sum(bool both, const uint4 *a, const float (*v)[2][8], float *partial,
                                           float *inverse)

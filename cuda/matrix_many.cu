@@ -6,16 +6,16 @@
  * next tile's first segments are under way while the last one's outputs are stored. In a step
  *
  *     weights   of two steps on come as they are packed, by copies beside the work, three steps deep
- *     x         of two steps on is requested into registers; of the next step, which is there, it is split, four lanes a
- *               frame, into the half of hi and lo that the units do not read
+ *     x         of two steps on is requested into registers; that of the next step, which is there, is split, four lanes
+ *               a frame, into the half of hi and lo that the units do not read
  *     products  of this step
  *
  * and one barrier ends it. Half of the warps split before their products and half behind them: so the matrix units and
  * the rest are busy at the same time. Weights of one segment that all tiles share are read once.
  *
- * Chunks of 16 bytes are permuted within a frame's row so that neither the split nor the reading of operands meets a bank
- * twice. Tiles go over some tiles of frames before they take the next outputs: so both the weights and x are read from
- * device memory about once.
+ * Chunks of 16 bytes are permuted within a frame's row so that neither the split nor the reading of operands meets a
+ * bank twice. Tiles go over some tiles of frames before they take the next outputs: so both the weights and x are read
+ * from device memory about once.
  *
  * SHAPES   as struct cuda_product; grid one-dimensional, blocks at the same time, (8 tiles of frames) inside (tiles of
  *          outputs) inside groups.
@@ -31,7 +31,7 @@
 #define CHUNKS          8u  /* of 16 bytes in a segment of binary16 */
 #define SWEEP           8u  /* tiles of frames for each tile of outputs */
 
-/* A tile: WIDE by HIGH warps, each of PANELS panels by FRAMES products of 8 frames. BLOCKS that a multiprocessor holds. */
+/* A tile: WIDE by HIGH warps, each of PANELS panels by FRAMES products of 8 frames; a multiprocessor holds BLOCKS. */
 template <int PARTS, int PANELS, int FRAMES, int WIDE, int HIGH, int BLOCKS> struct many_form {
     static constexpr int parts = PARTS, panels = PANELS, frames = FRAMES, blocks = BLOCKS;
     static constexpr uint32_t wide = WIDE, high = HIGH, threads = WIDE * HIGH * CUDA_WARP;
@@ -230,7 +230,7 @@ __device__ static inline void segment_add(const struct many_shared<F> *shared, u
     }
 }
 
-/* ---- totals: of panel m and product n number m FRAMES + n; this lane's pair i + 8 m, frames r + 8 n and the next ---- */
+/* ---- totals: of panel m and product n number m FRAMES + n; this lane's pair i + 8 m, frames r + 8 n and the next -- */
 
 /* What y has is scaled, or else one start for all frames. */
 template <typename F>
@@ -407,7 +407,7 @@ static cudaError_t many_launch(const struct cuda_matrix *w, const struct cuda_pr
     return cudaGetLastError();
 }
 
-/* Tiles of outputs by frames: 128 x 128, with two parts (whose weights take the registers) 128 x 64; 64 x 64; 64 x 32. */
+/* Tiles of outputs by frames: 128 x 128, with two parts, whose weights take registers, 128 x 64; 64 x 64; 64 x 32. */
 template <int PARTS>
 static cudaError_t many_choose(const struct cuda_matrix *w, const struct cuda_product *p, cudaStream_t stream)
 {
@@ -415,8 +415,13 @@ static cudaError_t many_choose(const struct cuda_matrix *w, const struct cuda_pr
     typedef many_form<PARTS, 2, 4, 2, 2, PARTS == 1 ? 3 : 2> middle;
     typedef many_form<PARTS, 2, 2, 2, 2, PARTS == 1 ? 4 : 3> small;
 
-    if (w->out > 64 && many_tiles_room<large>(w, p) >= HALF_GRID)
-        return many_launch<large>(w, p, stream);
+    if (w->out > 64 && many_tiles_room<large>(w, p) >= HALF_GRID) {
+        cudaError_t error = many_launch<large>(w, p, stream);
+
+        if (error != cudaErrorInvalidValue)
+            return error;
+        (void)cudaGetLastError(); /* a device with less shared memory */
+    }
     if (many_tiles_room<middle>(w, p) >= HALF_GRID)
         return many_launch<middle>(w, p, stream);
     return many_launch<small>(w, p, stream);
