@@ -13,7 +13,7 @@ struct cuda_host_kernel {
     const void *entry;
     dim3 blocks, threads;
     size_t shared;
-    bool soon; /* all its threads call cuda_wait_turn */
+    bool soon;                                        /* all its threads call cuda_wait_turn */
     void (*thread)(const struct cuda_host_kernel *k); /* one thread of it */
     void (*free)(struct cuda_host_kernel *k);
 };
