@@ -297,7 +297,7 @@ static void memory__new__is_nan_and_counted(void **)
         ok(cudaMemGetInfo(&before, &total));
         ok(cudaFree(x));
         ok(cudaMemGetInfo(&after, &total));
-        assert_int_equal(total, 1u << 30);
+        assert_int_equal(total, UINT64_C(16) << 30);
         assert_int_equal(after - before, (bytes + 255) / 256 * 256);
     }
 }
@@ -313,7 +313,7 @@ static void memory__more_than_there_is__refused(void **)
     assert_int_equal(cudaGetLastError(), cudaErrorMemoryAllocation);
     ok(cudaGetLastError());
     ok(cudaFree(a));
-    cuda_host_memory(1u << 30);
+    cuda_host_memory(UINT64_C(16) << 30);
 }
 
 #ifdef __SANITIZE_ADDRESS__
